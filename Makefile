@@ -1,0 +1,32 @@
+# make quickstart  train and score a small CATs on the embedded data set, write a report
+# make test        lint, types, doctests and tests
+# make setup       only make .venv and install into it
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DATA := $(wildcard ../shared/data)
+
+.PHONY: setup quickstart test lint clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -e '.[offline,dev]'
+	touch $@
+
+quickstart: $(STAMP)
+	$(BIN)/scbench quickstart
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(if $(DATA),SC_DATA_ROOT=$${SC_DATA_ROOT:-$(abspath $(DATA))}) $(BIN)/python -m pytest
+
+clean:
+	rm -rf runs report .mypy_cache .pytest_cache .ruff_cache

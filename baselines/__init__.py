@@ -1,0 +1,1 @@
+"""The models: one readable file each, one interface, one table of recipes."""

@@ -1,0 +1,52 @@
+"""The one interface of every model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+Direction = Literal["forward", "backward"]
+Batch = Mapping[str, Any]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Matcher(nn.Module, PyTorchModelHubMixin):
+    """A model that carries points from one image of a pair to the other.
+
+    A child sets these and writes the three methods below; ``baselines/nearest.py`` is the shortest example.
+
+    size        side S of the square images it is made for; points are in pixels of that S x S frame
+    direction   "forward": points of the source are carried to the target; "backward": target to source
+    mean, std   normalisation of the RGB input in [0, 1]
+    backbone    the part trained at the recipe's ``backbone_lr``, or frozen; None if there is none
+
+    Constructor arguments are plain JSON values, so that ``save_pretrained`` can keep them.
+    """
+
+    size: int
+    direction: Direction = "forward"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    backbone: nn.Module | None = None
+
+    def forward(self, source: Tensor, target: Tensor) -> Any:
+        """The model's native output for normalised images (B, 3, S, S): a flow, a correlation, ..."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def loss(self, output: Any, batch: Batch) -> Tensor:
+        """The published training loss, a scalar.
+
+        ``batch`` is what ``sc_imagenet.pairs.PairDataset`` yields, collated: ``source_points`` and
+        ``target_points`` (B, K, 2) in pixels of the S x S frame, ``valid`` (B, K) bool, ``source_bbox`` and
+        ``target_bbox`` (B, 4) in the same frame (NaN where unknown), images ``source`` and ``target``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not trained")
+
+    def transfer(self, output: Any, points: Tensor) -> Tensor:
+        """Carry ``points`` (B, K, 2), pixels of the S x S frame, to the other image; same shape and frame."""
+        raise NotImplementedError(f"{type(self).__name__} must define transfer")

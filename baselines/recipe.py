@@ -1,0 +1,111 @@
+"""A recipe says how a model is built and trained on a data set; one frozen dataclass, many small tables."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+import baselines.recipes
+from sc_imagenet.errors import InputError, unknown_name
+
+PRESETS = ("paper", "small", "tiny")
+ANY = "*"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is built and trained; every field can be set with ``--set recipe.<field>=<value>``."""
+
+    model: Mapping[str, Any] = field(default_factory=dict)  # arguments of the model's constructor
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = 3e-5
+    backbone_lr: float = 3e-6  # 0 freezes the backbone's weights
+    weight_decay: float = 0.0
+    momentum: float = 0.0  # sgd only
+    batch: int = 32  # pairs a step, over all processes
+    epochs: int = 100
+    milestones: tuple[int, ...] = ()  # epochs before which every rate is multiplied by gamma
+    gamma: float = 0.5
+    warmup: int = 0  # steps of linear warm-up
+    augmentation: str = "none"  # a name of sc_imagenet.augmentation
+    points: int = 40  # most points of a pair; further ones are left out
+    backbone_batchnorm: Literal["train", "eval"] = "train"  # statistics of the batch, or the stored ones
+    clip_gradient: float = 0.0  # largest gradient norm; 0 does not clip
+
+
+_RECIPES: dict[tuple[str, str, str], Callable[[], Recipe]] = {}
+
+
+def recipe(
+    model: str, dataset: str = ANY, preset: str = "paper"
+) -> Callable[[Callable[[], Recipe]], Callable[[], Recipe]]:
+    """Decorator that enters a function returning a ``Recipe``; its docstring: command, cost, expected PCK."""
+
+    def enter(function: Callable[[], Recipe]) -> Callable[[], Recipe]:
+        _RECIPES[model, dataset, preset] = function
+        return function
+
+    return enter
+
+
+def find_recipe(model: str, dataset: str, preset: str = "paper") -> Recipe:
+    """The recipe of a model for a data set: the one made for it, else the model's recipe for any.
+
+    Raises:
+        InputError: unknown preset, or the model has no recipe for it.
+    """
+    if preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS)
+    for found in pkgutil.iter_modules(baselines.recipes.__path__):
+        importlib.import_module(f"baselines.recipes.{found.name}")
+    for key in ((model, dataset, preset), (model, ANY, preset)):
+        if key in _RECIPES:
+            return _RECIPES[key]()
+    raise InputError(
+        f"{model} has no {preset!r} recipe for {dataset}",
+        fix=f"It has: {', '.join(sorted(f'{p} on {d}' for m, d, p in _RECIPES if m == model)) or 'none'}",
+    )
+
+
+def override(base: Recipe, settings: Mapping[str, str]) -> Recipe:
+    """A recipe with fields replaced by text values, as given by ``--set recipe.lr=1e-4``.
+
+    ``recipe.model.<argument>`` sets an argument of the model's constructor. Values are read as JSON, else
+    kept as text.
+
+    >>> override(Recipe(), {"recipe.lr": "0.1", "recipe.milestones": "[3, 5]"}).milestones
+    (3, 5)
+
+    Raises:
+        InputError: no such field, or a value of another type.
+    """
+    import json
+
+    for key, text in settings.items():
+        head, _, name = key.partition(".")
+        if head != "recipe" or not name:
+            raise unknown_name("setting", key, [f"recipe.{f.name}" for f in fields(Recipe)])
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        if name.startswith("model."):
+            base = replace(base, model={**base.model, name.removeprefix("model."): value})
+            continue
+        known = {f.name: f for f in fields(Recipe)}
+        if name not in known or name == "model":
+            raise unknown_name(
+                "setting", key, [f"recipe.{f}" for f in known if f != "model"] + ["recipe.model.NAME"]
+            )
+        old = getattr(base, name)
+        if isinstance(old, tuple) and isinstance(value, list):
+            value = tuple(value)
+        if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not type(old):
+            raise InputError(f"{key}={text} is not of the kind of its default, {old!r}")
+        base = replace(base, **{name: value})
+    return base

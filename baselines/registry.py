@@ -1,0 +1,97 @@
+"""Models by name. A model registers itself with ``@register``; its file carries its name.
+
+Files are imported when a model is asked for, so that naming one model does not import them all.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import baselines
+from baselines.matcher import Matcher
+from sc_imagenet.errors import InputError, unknown_name
+
+M = TypeVar("M", bound=type[Matcher])
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What ``scbench models`` prints of a model, and what the paper's tables know of it."""
+
+    name: str  # hyphenated, as typed after ``scbench run``
+    title: str  # as the paper's tables print it
+    paper: str
+    licence: str  # of the authors' code and weights
+    supervision: str  # "none", "weak", "keypoints", "semi"
+    backbone: str  # default backbone, timm's name
+    paper_frame: int | None  # side of the resized frame its authors score PCK in; None: original pixels
+    model: type[Matcher]
+
+
+_CARDS: dict[str, ModelCard] = {}
+
+
+def register(
+    name: str,
+    *,
+    title: str,
+    paper: str,
+    licence: str,
+    supervision: str,
+    backbone: str,
+    paper_frame: int | None = None,
+) -> Callable[[M], M]:
+    """Class decorator that enters a ``Matcher`` under ``name``; its file is ``baselines/<name>.py``."""
+
+    def enter(model: M) -> M:
+        _CARDS[name] = ModelCard(name, title, paper, licence, supervision, backbone, paper_frame, model)
+        return model
+
+    return enter
+
+
+def card(name: str) -> ModelCard:
+    """The card of a model, its file imported if it was not.
+
+    Raises:
+        InputError: no model is called so (the message lists the names).
+    """
+    wanted = name.strip().lower().replace("_", "-")
+    if wanted not in _CARDS:
+        module = wanted.replace("-", "_")
+        if module.isidentifier() and module in {
+            found.name for found in pkgutil.iter_modules(baselines.__path__)
+        }:
+            importlib.import_module(f"baselines.{module}")
+    if wanted not in _CARDS:
+        raise unknown_name("model", name, [entry.name for entry in cards()])
+    return _CARDS[wanted]
+
+
+def cards() -> list[ModelCard]:
+    """All models, by name; imports every file of ``baselines``."""
+    for found in pkgutil.iter_modules(baselines.__path__):
+        importlib.import_module(f"baselines.{found.name}")
+    return [_CARDS[name] for name in sorted(_CARDS)]
+
+
+def create(name: str, **arguments: Any) -> Matcher:
+    """Build a model.
+
+    >>> create("nearest", backbone="resnet10t", pretrained=False).direction
+    'forward'
+
+    Raises:
+        InputError: unknown model, or an argument that the model does not take.
+    """
+    model = card(name).model
+    try:
+        return model(**arguments)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise InputError(str(error).split(".")[-1], where=f"model {name!r}") from error

@@ -1,0 +1,5 @@
+"""``python -m benchmark`` is ``scbench``."""
+
+from benchmark.cli import main
+
+main()

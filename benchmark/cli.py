@@ -1,0 +1,50 @@
+"""The ``scbench`` command: names, help and exit codes. The work of each command lies in its own file.
+
+Exit codes: 0 done; 2 bad usage or input, one line on standard error; 130 interrupted, everything kept.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+
+import typer
+
+import benchmark.commands
+from sc_imagenet.errors import InputError
+
+app = typer.Typer(
+    name="scbench",
+    help="Train, score and compare semantic correspondence models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _collect() -> None:
+    """Each module of ``benchmark.commands`` adds its commands to the app; none imports torch when it does."""
+    for found in sorted(pkgutil.iter_modules(benchmark.commands.__path__), key=lambda module: module.name):
+        importlib.import_module(f"benchmark.commands.{found.name}").add_to(app)
+
+
+def main() -> None:
+    """Run ``scbench`` and exit."""
+    _collect()
+    try:
+        app()
+    except InputError as error:
+        _fail(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}. What was finished before is kept; run again to go on.")
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(line: str) -> None:
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,32 @@
+"""The one exception for a person's own mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Something given to us cannot be used; the message is one line: what, where, what to do.
+
+    >>> str(InputError("is truncated", where="pair.json", fix="Download it again."))
+    'pair.json: is truncated. Download it again.'
+    """
+
+    def __init__(self, what: str, where: object = None, fix: str | None = None) -> None:
+        line = f"{where}: {what}" if where is not None else what
+        if fix:
+            line = f"{line.rstrip('.')}. {fix}"
+        super().__init__(" ".join(line.split()))
+
+
+def unknown_name(kind: str, given: str, valid: Iterable[str]) -> InputError:
+    """An error for a name that is not one of the valid ones, with the nearest guess first.
+
+    >>> print(unknown_name("model", "cat", ["cats", "nearest"]))
+    unknown model 'cat'. Did you mean 'cats'? Valid: cats, nearest
+    """
+    names = sorted(valid)
+    close = get_close_matches(given, names, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return InputError(f"unknown {kind} {given!r}", fix=f"{hint}Valid: {', '.join(names)}")

@@ -1,0 +1,76 @@
+"""Writing files so that a reader sees the old content or the new one, never a part of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sc_imagenet.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; on success it is synced and renamed to ``path``.
+
+    On any exception the temporary file is removed and ``path`` keeps what it had.
+
+    Raises:
+        InputError: the folder cannot be written (read-only, no space left).
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise InputError(f"cannot write here ({error.strerror})", where=path) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"cannot be written ({error.strerror or error})", where=path, fix="Nothing was lost; run again."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """Write ``content`` as indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing, truncated or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError as error:
+        raise InputError("no such file", where=path) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"is not valid JSON ({error})", where=path) from error
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=path) from error
+
+
+def sha256_of(path: Path | str) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
