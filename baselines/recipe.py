@@ -27,9 +27,11 @@ class Recipe:
     momentum: float = 0.0  # sgd only
     batch: int = 32  # pairs a step, over all processes
     epochs: int = 100
-    milestones: tuple[int, ...] = ()  # epochs before which every rate is multiplied by gamma
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[int, ...] = ()  # "step": epochs before which every rate is multiplied by gamma
     gamma: float = 0.5
     warmup: int = 0  # steps of linear warm-up
+    validate_every: int = 1  # epochs
     augmentation: str = "none"  # a name of sc_imagenet.augmentation
     points: int = 40  # most points of a pair; further ones are left out
     backbone_batchnorm: Literal["train", "eval"] = "train"  # statistics of the batch, or the stored ones

@@ -1,0 +1,97 @@
+"""``scbench run``: train, evaluate and score one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from benchmark.options import several
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to ``scbench``."""
+    app.command("run")(run)
+
+
+def run(
+    model: str = typer.Argument(help="A name that 'scbench models' lists."),
+    pretrain: str | None = typer.Option(
+        None, help="Train on this first: sc-imagenet, or a folder made by 'scbench generate'."
+    ),
+    finetune: str | None = typer.Option(None, help="Then train on this: NAME or NAME:SPLIT."),
+    evaluate: list[str] = typer.Option(
+        [], "--eval", help="Score on this: NAME or NAME:SPLIT; repeat or separate by commas."
+    ),
+    backbone: str | None = typer.Option(None, help="Any timm model in place of the recipe's."),
+    checkpoint: Path | None = typer.Option(None, help="Start from these weights, ours or the authors'."),
+    preset: str = typer.Option("paper", help="paper, small or tiny."),
+    settings: list[str] = typer.Option([], "--set", help="recipe.KEY=VALUE; repeat or separate by commas."),
+    limit: int | None = typer.Option(None, min=1, help="Use so many pairs of each data set."),
+    max_steps: int | None = typer.Option(None, min=1, help="End each training after so many steps."),
+    seed: int = typer.Option(0, min=0, help="Of weights, order and augmentation."),
+    data_root: Path | None = typer.Option(None, help="Where the data sets lie; else SC_DATA_ROOT."),
+    runs: Path = typer.Option(Path("runs"), help="Where run folders lie."),
+    precision: str = typer.Option("no", help="no (fp32), bf16 or fp16."),
+    direction: str = typer.Option("official", help="official: the model's own; forward: source to target."),
+    workers: int = typer.Option(0, min=0, help="Processes that load pairs; 0 loads in the main one."),
+    tracker: str | None = typer.Option(None, help="tensorboard, wandb, ...: whatever accelerate knows."),
+    as_json: bool = typer.Option(False, "--json", help="Print result.json instead of a table."),
+) -> None:
+    """Pre-train, fine-tune, evaluate and score a model; what is done already is not done again.
+
+    [bold]scbench run nearest --backbone tf_efficientnet_lite0 --eval pf-willow[/bold]
+
+    [bold]scbench run cats --pretrain sc-imagenet --finetune spair-71k --eval spair-71k[/bold]
+
+    [bold]accelerate launch -m benchmark run cats --finetune spair-71k --eval spair-71k[/bold]
+    """
+    from benchmark.running import Options, execute
+    from sc_imagenet.errors import InputError, unknown_name
+
+    for value, valid, name in (
+        (precision, ("no", "bf16", "fp16"), "precision"),
+        (direction, ("official", "forward"), "direction"),
+    ):
+        if value not in valid:
+            raise unknown_name(name, value, valid)
+    pairs = {}
+    for setting in settings:
+        for part in split_settings(setting):
+            key, equals, text = part.partition("=")
+            if not equals:
+                raise InputError(f"--set {part!r} is not KEY=VALUE")
+            pairs[key.strip()] = text.strip()
+    execute(
+        Options(
+            model=model,
+            pretrain=pretrain,
+            finetune=finetune,
+            evaluate=tuple(several(evaluate)),
+            backbone=backbone,
+            checkpoint=checkpoint,
+            preset=preset,
+            settings=pairs,
+            limit=limit,
+            max_steps=max_steps,
+            seed=seed,
+            data_root=data_root,
+            runs=runs,
+            precision=precision,
+            direction=direction,
+            workers=workers,
+            tracker=tracker,
+        ),
+        as_json,
+    )
+
+
+def split_settings(text: str) -> list[str]:
+    """Split at the commas that stand before a new ``recipe.KEY=``, so that lists keep theirs.
+
+    >>> split_settings("recipe.milestones=[1,2],recipe.lr=0.1")
+    ['recipe.milestones=[1,2]', 'recipe.lr=0.1']
+    """
+    import re
+
+    return re.split(r",(?=\s*recipe\.)", text)

@@ -1,0 +1,70 @@
+"""Data sets as the command line names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from sc_imagenet import load_dataset
+from sc_imagenet.catalog import canonical, info
+from sc_imagenet.errors import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """One split of a data set: ``pf-willow:images_test``, or a folder that holds a generated set."""
+
+    dataset: str
+    split: str
+    root: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str, split: str, root: Path | None) -> Pairs:
+        """Read NAME, NAME:SPLIT or the path of a folder written by ``scbench generate``.
+
+        >>> Pairs.parse("spair_71k", "test", None)
+        Pairs(dataset='spair-71k', split='test', root=None)
+
+        Raises:
+            InputError: unknown data set or split.
+        """
+        if Path(text).is_dir():
+            return cls("sc-imagenet", split, Path(text))
+        name, _, given = text.partition(":")
+        dataset = canonical(name)
+        wanted = given or split
+        splits = info(dataset).splits
+        if given and given not in splits:
+            raise unknown_name(f"split of {dataset}", given, splits)
+        if wanted not in splits:
+            raise InputError(
+                f"{dataset} has no {wanted!r} split",
+                fix=f"Name one: {', '.join(f'{dataset}:{s}' for s in splits)}",
+            )
+        return cls(dataset, wanted, root)
+
+    def __str__(self) -> str:
+        return f"{self.dataset}:{self.split}"
+
+    @property
+    def validation(self) -> Pairs | None:
+        """The validation split of the same data set, where it has one and this is its training split."""
+        if self.split != "train" or "validation" not in info(self.dataset).splits:
+            return None
+        return Pairs(self.dataset, "validation", self.root)
+
+    def open(self, limit: int | None = None) -> datasets.Dataset:
+        """The rows; with ``limit`` so many of them, evenly spread.
+
+        Raises:
+            InputError: the data is not here, or cannot be read.
+        """
+        rows = load_dataset(self.dataset, split=self.split, root=self.root)
+        if limit is not None and limit < len(rows):
+            rows = rows.select(np.linspace(0, len(rows) - 1, limit).round().astype(int))
+        if len(rows) == 0:
+            raise InputError(f"{self} holds no pairs")
+        return rows

@@ -1,0 +1,121 @@
+"""Evaluation: from a model and pairs to stored predictions, in chunks that survive an interruption."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from baselines.matcher import Direction, Matcher
+from benchmark.predictions import PREDICTION_SCHEMA, PredictionInfo, write_predictions
+from benchmark.progress import progress
+from sc_imagenet.pairs import PairDataset, collate_pairs
+
+CHUNK = 128  # pairs; what an interruption can cost
+BATCH = 8  # pairs a forward pass
+
+
+def direction_of(matcher: Matcher, wanted: str) -> Direction:
+    """Which way points go: the model's own way ("official") or source to target for every model ("forward")."""
+    return matcher.direction if wanted == "official" else "forward"
+
+
+@torch.inference_mode()
+def predict(matcher: torch.nn.Module, batch: dict[str, Tensor], direction: Direction) -> Tensor:
+    """Predicted points (B, K, 2), in pixels of the S x S frame of the image they lie in.
+
+    "forward" carries ``source_points`` to the target, "backward" ``target_points`` to the source. A model
+    made for the other way is given the pair exchanged.
+    """
+    start, end = ("source", "target") if direction == "forward" else ("target", "source")
+    source, target = (start, end) if matcher.direction == "forward" else (end, start)
+    output = matcher(batch[source], batch[target])
+    return matcher.transfer(output, batch[f"{start}_points"])
+
+
+def predict_rows(
+    matcher: Matcher,
+    pairs: PairDataset,
+    rows: Sequence[int],
+    direction: Direction,
+    device: torch.device,
+    workers: int = 0,
+) -> Iterator[dict[str, Any]]:
+    """Rows of ``PREDICTION_SCHEMA`` for the given rows of ``pairs``, in their order."""
+    matcher.eval()
+    loader = DataLoader(
+        torch.utils.data.Subset(pairs, rows), batch_size=BATCH, collate_fn=collate_pairs, num_workers=workers
+    )
+    columns = [name for name in pairs.rows.column_names if name not in ("source", "target")]
+    annotations = pairs.rows.select_columns(columns)
+    names = pairs.rows.features["category"].names
+    end = "target" if direction == "forward" else "source"
+    for batch in loader:
+        on_device = {key: value.to(device) for key, value in batch.items()}
+        points = predict(matcher, on_device, direction).float().cpu().numpy()
+        for k, index in enumerate(batch["index"].tolist()):
+            row = annotations[index]
+            predicted = points[k][batch["valid"][k].numpy()]
+            if row["mirrored"]:
+                predicted[:, 0] = pairs.size - predicted[:, 0]
+            sizes = {f"{side}_size": batch[f"{side}_size"][k].tolist() for side in ("source", "target")}
+            yield {
+                **{name: row[name] for name in PREDICTION_SCHEMA.names if name in row},
+                "category": names[row["category"]],
+                **sizes,
+                "predicted_points": predicted * np.float32(sizes[f"{end}_size"]) / np.float32(pairs.size),
+                "direction": direction,
+            }
+
+
+def evaluate(
+    matcher: Matcher,
+    rows: datasets.Dataset,
+    path: Path,
+    info: PredictionInfo,
+    accelerator: Accelerator,
+    workers: int = 0,
+) -> None:
+    """Write the predictions of all ``rows`` to ``path``; with several processes each does its chunks.
+
+    Chunks are kept beside ``path`` until all are there, so that an interrupted evaluation goes on where it
+    was; every pair is predicted once.
+    """
+    pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std)
+    direction: Direction = "forward" if info.direction == "forward" else "backward"
+    parts = path.parent / f".{path.stem}-{info.manifest_sha256[:12]}"
+    starts = range(0, len(rows), CHUNK)
+    chunks = {start: parts / f"{start:08d}.parquet" for start in starts}
+    mine = list(starts)[accelerator.process_index :: accelerator.num_processes]
+    done = sum(chunks[start].exists() for start in mine)
+    matcher.to(accelerator.device)
+    quiet = not accelerator.is_main_process
+    with progress(
+        f"{info.dataset}:{info.split}", sum(min(CHUNK, len(rows) - s) for s in mine), 0, quiet
+    ) as bar:
+        for start in mine:
+            numbers = range(start, min(start + CHUNK, len(rows)))
+            if chunks[start].exists():
+                for _ in numbers:
+                    bar.advance()
+                continue
+            predicted = []
+            for row in predict_rows(matcher, pairs, numbers, direction, accelerator.device, workers):
+                predicted.append(row)
+                bar.advance(f"{done} chunks resumed" if done else None)
+            write_predictions(chunks[start], predicted, info)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        write_predictions(path, pa.concat_tables([pq.read_table(chunks[start]) for start in starts]), info)
+        shutil.rmtree(parts)
+    accelerator.wait_for_everyone()

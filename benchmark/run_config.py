@@ -1,0 +1,61 @@
+"""What a run is: the resolved configuration whose hash names its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from baselines.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training: on which pairs, by which recipe."""
+
+    dataset: str
+    split: str
+    validation: str | None  # split of the same data set that chooses the best weights
+    manifest_sha256: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's weights and predictions; what is evaluated is not part of it."""
+
+    model: str
+    arguments: Mapping[str, Any]  # of the model's constructor
+    stages: tuple[Stage, ...] = ()  # pre-training first, then fine-tuning
+    preset: str = "paper"
+    checkpoint_sha256: str | None = None
+    seed: int = 0
+    precision: str = "no"
+    direction: str = "official"
+    limit: int | None = None
+    max_steps: int | None = None
+    version: int = 1
+
+    def as_json(self) -> dict[str, Any]:
+        """The configuration as plain JSON values."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @property
+    def id(self) -> str:
+        """The first twelve hexadecimal digits of the SHA-256 of the configuration.
+
+        >>> len(RunConfig(model="nearest", arguments={}).id)
+        12
+        """
+        text = json.dumps(self.as_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def before(self) -> RunConfig:
+        """The run whose weights this one starts from: the same without its last stage.
+
+        What concerns evaluation only is reset, so that several evaluations share one training.
+        """
+        return replace(self, stages=self.stages[:-1], direction="official")

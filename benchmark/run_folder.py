@@ -1,0 +1,137 @@
+"""A run's folder: its files by name, its lock, and the refusal of another configuration."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.run_config import RunConfig
+from sc_imagenet.errors import InputError
+from sc_imagenet.files import atomic_path, read_json, write_json
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``runs/<model>/<id>`` and the names of what lies in it."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, runs: Path | str, config: RunConfig) -> RunFolder:
+        """The folder of ``config`` under ``runs``; nothing is created."""
+        return cls(Path(runs) / config.model / config.id)
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.json"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, git revision, device."""
+        return self.path / "environment.json"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object a line: losses, rates, validation."""
+        return self.path / "log.jsonl"
+
+    @property
+    def resume(self) -> Path:
+        """Weights, optimiser and position of a training that is not finished."""
+        return self.path / "checkpoints" / "resume.pt"
+
+    @property
+    def last(self) -> Path:
+        """Weights after the last step; written when training has ended."""
+        return self.path / "checkpoints" / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """Weights with the best validation PCK; the ones that are evaluated and handed on."""
+        return self.path / "checkpoints" / "best.safetensors"
+
+    @property
+    def trained(self) -> Path:
+        """Summary of a finished training."""
+        return self.path / "checkpoints" / "trained.json"
+
+    @property
+    def result(self) -> Path:
+        """The scores."""
+        return self.path / "result.json"
+
+    def predictions(self, dataset: str, split: str) -> Path:
+        """Predictions on one split of a data set."""
+        return self.path / "predictions" / f"{dataset}-{split}.parquet"
+
+    def claim(self, config: RunConfig) -> None:
+        """Write the configuration, or see that the one there is the same.
+
+        Raises:
+            InputError: the folder belongs to another configuration.
+        """
+        content = config.as_json()
+        if self.config.exists():
+            if read_json(self.config) != content:
+                raise InputError(
+                    "belongs to a run of another configuration",
+                    where=self.path,
+                    fix="Choose another --runs folder.",
+                )
+            return
+        write_json(self.config, content)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder; the lock falls with the process, however it ends.
+
+        Raises:
+            InputError: another process holds it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise InputError(f"cannot write here ({error.strerror})", where=self.path) from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    "another process is working on this run", where=self.path, fix="Wait for it, or stop it."
+                ) from error
+            for left_by_a_kill in self.path.rglob(".*.tmp"):
+                left_by_a_kill.unlink(missing_ok=True)
+            yield
+        finally:
+            os.close(handle)
+
+
+class RunLog:
+    """Appends JSON lines to a run's log; a resumed run first drops the lines after its checkpoint."""
+
+    def __init__(self, path: Path, from_step: int) -> None:
+        self.path = path
+        kept = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                except ValueError:  # the line that was being written when the process was killed
+                    break
+                if entry["step"] <= from_step:
+                    kept.append(line)
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def write(self, **entry: Any) -> None:
+        """Append one line."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")

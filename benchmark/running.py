@@ -1,0 +1,238 @@
+"""``scbench run``: (pre-train) -> (fine-tune) -> evaluate -> score, each part taken up where it was left."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from baselines.checkpoints import load_checkpoint
+from safetensors.torch import load_file
+from sc_imagenet.loading import manifest_sha256
+
+from baselines import registry
+from baselines.matcher import Matcher
+from baselines.recipe import find_recipe, override
+from benchmark.data import Pairs
+from benchmark.environment import environment
+from benchmark.evaluation import direction_of, evaluate
+from benchmark.predictions import PredictionInfo, read_info
+from benchmark.progress import say
+from benchmark.run_config import RunConfig, Stage
+from benchmark.run_folder import RunFolder
+from benchmark.training import Training
+from benchmark.validation import Validation
+from sc_imagenet.errors import InputError
+from sc_imagenet.files import sha256_of, write_json
+from sc_imagenet.pairs import PairDataset
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person asked for, as typed; the fields are the options of ``scbench run``."""
+
+    model: str
+    pretrain: str | None = None
+    finetune: str | None = None
+    evaluate: tuple[str, ...] = ()
+    backbone: str | None = None
+    checkpoint: Path | None = None
+    preset: str = "paper"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    max_steps: int | None = None
+    seed: int = 0
+    data_root: Path | None = None
+    runs: Path = Path("runs")
+    precision: str = "no"
+    direction: str = "official"
+    workers: int = 0
+    tracker: str | None = None
+
+
+def make_accelerator(options: Options) -> Accelerator:
+    """The processes, device and precision of this run; ``accelerate launch`` decides how many processes."""
+    # The whole published backbones are kept, layers that nobody reads too: they get no gradient.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    try:
+        return Accelerator(
+            mixed_precision=options.precision, log_with=options.tracker, kwargs_handlers=[unused]
+        )
+    except (ValueError, ImportError) as error:
+        raise InputError(f"this machine cannot run with these options: {error}") from error
+
+
+class Run:
+    """One run, resolved: its data, its configuration, its folder."""
+
+    def __init__(self, options: Options, accelerator: Accelerator) -> None:
+        self.options = options
+        self.accelerator = accelerator
+        root = options.data_root
+        self.trained_on = [
+            Pairs.parse(name, "train", root) for name in (options.pretrain, options.finetune) if name
+        ]
+        self.evaluated_on = [Pairs.parse(name, "test", root) for name in options.evaluate]
+        self.config = self._resolve()
+        self.folder = RunFolder.of(options.runs, self.config)
+
+    def _resolve(self) -> RunConfig:
+        options = self.options
+        name = registry.card(options.model).name
+        data = self.trained_on or self.evaluated_on
+        if not data:
+            raise InputError("nothing to do", fix="Give --finetune, --pretrain or --eval with a data set.")
+        recipes = [
+            override(find_recipe(name, pairs.dataset, options.preset), options.settings) for pairs in data
+        ]
+        # One model runs through all stages: the last stage's, which is the one that is scored.
+        arguments = dict(recipes[len(self.trained_on) - 1].model if self.trained_on else recipes[0].model)
+        if options.backbone:
+            arguments["backbone"] = options.backbone
+        stages = tuple(
+            Stage(
+                pairs.dataset,
+                pairs.split,
+                pairs.validation.split if pairs.validation else None,
+                manifest_sha256(pairs.dataset, pairs.split, root=pairs.root),
+                replace(recipe, model={}),
+            )
+            for pairs, recipe in zip(self.trained_on, recipes)
+        )
+        return RunConfig(
+            model=name,
+            arguments={} if options.checkpoint else arguments,
+            stages=stages,
+            preset=options.preset,
+            checkpoint_sha256=checkpoint_sha256(options.checkpoint) if options.checkpoint else None,
+            seed=options.seed,
+            precision=options.precision,
+            direction=options.direction,
+            limit=options.limit,
+            max_steps=options.max_steps,
+        )
+
+    def execute(self) -> RunFolder:
+        """Do what is missing; the weights, predictions and environment lie in the folder afterwards."""
+        matcher = self.weights(self.config)
+        claim(self.folder, self.config, self.accelerator)
+        matcher.to(self.accelerator.device).eval()
+        for pairs in self.evaluated_on:
+            self._evaluate(matcher, pairs)
+        return self.folder
+
+    def weights(self, config: RunConfig) -> Matcher:
+        """The model of ``config`` with its weights: loaded if its training is finished, else trained."""
+        folder = RunFolder.of(self.options.runs, config)
+        if not config.stages:
+            return self._untrained(config)
+        if folder.trained.exists():
+            self._say(f"{folder.path}: trained already, weights loaded")
+            matcher = self._untrained(config, weights_follow=True)
+            matcher.load_state_dict(load_file(folder.best))
+            return matcher
+        matcher = self.weights(config.before)
+        claim(folder, config, self.accelerator)
+        self._train(matcher, config, folder)
+        return matcher
+
+    def _untrained(self, config: RunConfig, weights_follow: bool = False) -> Matcher:
+        torch.manual_seed(config.seed)
+        if self.options.checkpoint:
+            return load_checkpoint(config.model, self.options.checkpoint)[0]
+        arguments = dict(config.arguments)
+        takes = inspect.signature(registry.card(config.model).model.__init__).parameters
+        if weights_follow and "pretrained" in takes:
+            arguments["pretrained"] = False
+        return registry.create(config.model, **arguments)
+
+    def _train(self, matcher: Matcher, config: RunConfig, folder: RunFolder) -> None:
+        number = len(config.stages) - 1
+        stage, data = config.stages[number], self.trained_on[number]
+        rows = self._open(data)
+        pairs = PairDataset(
+            rows,
+            matcher.size,
+            matcher.mean,
+            matcher.std,
+            augment=stage.recipe.augmentation,
+            points=stage.recipe.points,
+            seed=config.seed,
+        )
+        validation = data.validation and Validation(
+            matcher, self._open(data.validation), data.dataset, self.accelerator, self.options.workers
+        )
+        training = Training(
+            matcher,
+            stage.recipe,
+            pairs,
+            folder,
+            self.accelerator,
+            validate=validation or None,
+            seed=config.seed,
+            max_steps=config.max_steps,
+            workers=self.options.workers,
+        )
+        resumed = ", resumed" if folder.resume.exists() else ""
+        self._say(
+            f"{folder.path}: training {config.model} on {data} ({len(rows)} pairs, {training.steps} steps){resumed}"
+        )
+        training.run()
+
+    def _evaluate(self, matcher: Matcher, pairs: Pairs) -> None:
+        path = self.folder.predictions(pairs.dataset, pairs.split)
+        manifest = manifest_sha256(pairs.dataset, pairs.split, root=pairs.root)
+        if path.exists() and read_info(path).manifest_sha256 == manifest:
+            self._say(f"{path}: predicted already")
+            return
+        rows = self._open(pairs)
+        prediction_info = PredictionInfo(
+            dataset=pairs.dataset,
+            split=pairs.split,
+            model=self.config.model,
+            size=matcher.size,
+            run=self.config.id,
+            manifest_sha256=manifest,
+            direction=direction_of(matcher, self.config.direction),
+        )
+        evaluate(matcher, rows, path, prediction_info, self.accelerator, self.options.workers)
+
+    def _open(self, pairs: Pairs) -> datasets.Dataset:
+        # The first process converts what was never converted; the others find it done.
+        with self.accelerator.main_process_first():
+            return pairs.open(self.config.limit)
+
+    def _say(self, line: str) -> None:
+        if self.accelerator.is_main_process:
+            say(line)
+
+
+def claim(folder: RunFolder, config: RunConfig, accelerator: Accelerator) -> None:
+    """Make the folder this configuration's own and note where it runs."""
+    if accelerator.is_main_process:
+        folder.claim(config)
+        write_json(folder.environment, environment(accelerator.device, accelerator.num_processes))
+    accelerator.wait_for_everyone()
+
+
+def checkpoint_sha256(path: Path) -> str:
+    """The SHA-256 of a checkpoint file, or of the weights inside a ``save_pretrained`` folder."""
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError("no such checkpoint", where=path)
+    return sha256_of(file)
+
+
+def summary_of(config: RunConfig) -> dict[str, Any]:
+    """What a result says of its run besides the scores."""
+    return {
+        "model": config.model,
+        "backbone": config.arguments.get("backbone"),
+        "preset": config.preset,
+        "recipes": [stage.recipe for stage in config.stages],
+    }
