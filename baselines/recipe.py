@@ -99,9 +99,7 @@ def override(base: Recipe, settings: Mapping[str, str]) -> Recipe:
             continue
         known = {f.name: f for f in fields(Recipe)}
         if name not in known or name == "model":
-            raise unknown_name(
-                "setting", key, [f"recipe.{f}" for f in known if f != "model"] + ["recipe.model.NAME"]
-            )
+            raise unknown_name("setting", key, [f"recipe.{f}" for f in known if f != "model"] + ["recipe.model.NAME"])
         old = getattr(base, name)
         if isinstance(old, tuple) and isinstance(value, list):
             value = tuple(value)

@@ -63,9 +63,7 @@ def card(name: str) -> ModelCard:
     wanted = name.strip().lower().replace("_", "-")
     if wanted not in _CARDS:
         module = wanted.replace("-", "_")
-        if module.isidentifier() and module in {
-            found.name for found in pkgutil.iter_modules(baselines.__path__)
-        }:
+        if module.isidentifier() and module in {found.name for found in pkgutil.iter_modules(baselines.__path__)}:
             importlib.import_module(f"baselines.{module}")
     if wanted not in _CARDS:
         raise unknown_name("model", name, [entry.name for entry in cards()])

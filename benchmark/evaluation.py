@@ -100,9 +100,7 @@ def evaluate(
     done = sum(chunks[start].exists() for start in mine)
     matcher.to(accelerator.device)
     quiet = not accelerator.is_main_process
-    with progress(
-        f"{info.dataset}:{info.split}", sum(min(CHUNK, len(rows) - s) for s in mine), 0, quiet
-    ) as bar:
+    with progress(f"{info.dataset}:{info.split}", sum(min(CHUNK, len(rows) - s) for s in mine), 0, quiet) as bar:
         for start in mine:
             numbers = range(start, min(start + CHUNK, len(rows)))
             if chunks[start].exists():

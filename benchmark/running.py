@@ -60,9 +60,7 @@ def make_accelerator(options: Options) -> Accelerator:
     # The whole published backbones are kept, layers that nobody reads too: they get no gradient.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     try:
-        return Accelerator(
-            mixed_precision=options.precision, log_with=options.tracker, kwargs_handlers=[unused]
-        )
+        return Accelerator(mixed_precision=options.precision, log_with=options.tracker, kwargs_handlers=[unused])
     except (ValueError, ImportError) as error:
         raise InputError(f"this machine cannot run with these options: {error}") from error
 
@@ -74,9 +72,7 @@ class Run:
         self.options = options
         self.accelerator = accelerator
         root = options.data_root
-        self.trained_on = [
-            Pairs.parse(name, "train", root) for name in (options.pretrain, options.finetune) if name
-        ]
+        self.trained_on = [Pairs.parse(name, "train", root) for name in (options.pretrain, options.finetune) if name]
         self.evaluated_on = [Pairs.parse(name, "test", root) for name in options.evaluate]
         self.config = self._resolve()
         self.folder = RunFolder.of(options.runs, self.config)
@@ -87,9 +83,7 @@ class Run:
         data = self.trained_on or self.evaluated_on
         if not data:
             raise InputError("nothing to do", fix="Give --finetune, --pretrain or --eval with a data set.")
-        recipes = [
-            override(find_recipe(name, pairs.dataset, options.preset), options.settings) for pairs in data
-        ]
+        recipes = [override(find_recipe(name, pairs.dataset, options.preset), options.settings) for pairs in data]
         # One model runs through all stages: the last stage's, which is the one that is scored.
         arguments = dict(recipes[len(self.trained_on) - 1].model if self.trained_on else recipes[0].model)
         if options.backbone:

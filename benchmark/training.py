@@ -96,9 +96,7 @@ class Training:
         log = RunLog(self.folder.log, self.position.step) if self.accelerator.is_main_process else None
         loader = DataLoader(
             self.pairs,
-            batch_sampler=ProcessBatches(
-                self.batches, self.position.step, self.steps, self.accelerator.process_index
-            ),
+            batch_sampler=ProcessBatches(self.batches, self.position.step, self.steps, self.accelerator.process_index),
             collate_fn=collate_pairs,
             num_workers=self.workers,
         )
@@ -224,9 +222,7 @@ def parameter_groups(matcher: Matcher, recipe: Recipe) -> list[dict[str, Any]]:
         if parameters:
             groups.append({"params": parameters, "lr": rate, "base_lr": rate})
     if not groups:
-        raise InputError(
-            f"{type(matcher).__name__} has nothing to train", fix="Leave --finetune and --pretrain out."
-        )
+        raise InputError(f"{type(matcher).__name__} has nothing to train", fix="Leave --finetune and --pretrain out.")
     return groups
 
 

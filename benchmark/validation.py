@@ -33,9 +33,7 @@ class Validation:
         mine = range(process, len(self.pairs), self.accelerator.num_processes)
         with torch.inference_mode():
             predicted = list(
-                predict_rows(
-                    matcher, self.pairs, mine, matcher.direction, self.accelerator.device, self.workers
-                )
+                predict_rows(matcher, self.pairs, mine, matcher.direction, self.accelerator.device, self.workers)
             )
         if self.accelerator.num_processes > 1:
             predicted = gather_object(predicted)

@@ -119,9 +119,7 @@ def test_loss_that_is_not_finite_is_one_clear_error(rows, tmp_path):
         made.run()
 
 
-@pytest.mark.parametrize(
-    ("pairs", "batch", "processes"), [(10, 3, 2), (7, 3, 3), (5, 8, 2), (9, 2, 2), (4, 4, 4)]
-)
+@pytest.mark.parametrize(("pairs", "batch", "processes"), [(10, 3, 2), (7, 3, 3), (5, 8, 2), (9, 2, 2), (4, 4, 4)])
 def test_every_pair_is_seen_once_an_epoch_by_one_process(pairs, batch, processes):
     batches = Batches(pairs, batch, seed=3, processes=processes)
     steps = len(batches)
