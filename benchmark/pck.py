@@ -207,6 +207,12 @@ def per_category(predictions: Predictions, metric: Metric) -> dict[str, float]:
     return {str(name): float(value) for name, value, n in zip(names, share, total) if n}
 
 
+def category_pairs(predictions: Predictions) -> dict[str, int]:
+    """How many pairs each category has."""
+    names, counts = np.unique(predictions.categories, return_counts=True)
+    return dict(zip(names.tolist(), counts.tolist()))
+
+
 class _Averages:
     """The metrics' averages, in percent, for weights over pairs: one matrix product a category."""
 
