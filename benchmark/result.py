@@ -1,0 +1,123 @@
+"""result.json: what a run did and what it measured, one versioned file a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sc_imagenet.errors import InputError
+from sc_imagenet.files import read_json, write_json
+
+RESULT_VERSION = 1
+RESULT_FILE = "result.json"
+
+Metrics = dict[str, dict[str, dict[str, float]]]  # data: metric: value, low, high in percent
+PerCategory = dict[str, dict[str, dict[str, float]]]  # data: metric: category: value in percent
+
+
+@dataclass(frozen=True)
+class EvaluatedData:
+    """A split that a run was evaluated on."""
+
+    name: str  # hyphenated
+    split: str
+    manifest_sha256: str
+    pairs: int
+
+    @property
+    def key(self) -> str:
+        """How metrics name it: ``spair-71k``, or with its split where that is not the test split.
+
+        >>> EvaluatedData("toy", "validation", "", 10).key
+        'toy:validation'
+        """
+        return data_key(self.name, self.split)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything a report needs to know of a run."""
+
+    run: str  # run id
+    model: str  # the registry's name
+    title: str  # as the paper's tables print it
+    supervision: str  # of the model: "none", "weak", "keypoints", "semi"
+    backbone: str
+    pretrain: str | None  # data set it was pre-trained on, None for none
+    finetune: str | None
+    preset: str  # of the recipe
+    recipe: Mapping[str, Any]
+    seed: int
+    direction: str
+    size: int  # side of the model's frame
+    data: tuple[EvaluatedData, ...]
+    metrics: Metrics
+    per_category: PerCategory
+    seconds: float
+    checkpoint: str | None = None  # file name of weights that were loaded instead of trained
+    weights_sha256: str | None = None
+    peak_memory: int | None = None  # bytes
+    changes: tuple[str, ...] = field(
+        default=()
+    )  # what departs from the preset: "--limit 100", "recipe.lr=0.1"
+
+    @property
+    def trained(self) -> bool:
+        """Whether any weights beyond the backbone's were learnt or loaded."""
+        return bool(self.pretrain or self.finetune or self.checkpoint)
+
+
+def data_key(name: str, split: str) -> str:
+    """The key of a split among a run's metrics; the test split goes by the data set's name alone."""
+    return name if split == "test" else f"{name}:{split}"
+
+
+def write_result(path: Path | str, result: Result) -> None:
+    """Write a run's result, atomically; ``path`` is the file or the run's folder."""
+    write_json(_file(path), {"version": RESULT_VERSION, **asdict(result)})
+
+
+def read_result(path: Path | str) -> Result:
+    """Read a run's result; ``path`` is the file or the run's folder.
+
+    Raises:
+        InputError: missing, damaged, or of an older or newer version.
+    """
+    file = _file(path)
+    content = read_json(file)
+    version = content.pop("version", None) if isinstance(content, dict) else None
+    if not isinstance(version, int):
+        raise InputError("is not the result of a run", where=file)
+    if version != RESULT_VERSION:
+        older = version < RESULT_VERSION
+        fix = "Run again: its predictions and weights are kept." if older else "Update sc-imagenet."
+        raise InputError(f"is version {version} of results, this is {RESULT_VERSION}", where=file, fix=fix)
+    known = {entry.name for entry in fields(Result)}
+    if set(content) != known:
+        wrong = ", ".join(sorted(set(content) ^ known))
+        raise InputError(f"has missing or unknown entries: {wrong}", where=file)
+    try:
+        content["data"] = tuple(EvaluatedData(**entry) for entry in content["data"])
+        content["changes"] = tuple(content["changes"])
+        _check_scores(content["metrics"], {"value", "low", "high"})
+        _check_scores(content["per_category"], None)
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"has an entry of another kind ({error})", where=file) from error
+    return Result(**content)
+
+
+def _check_scores(table: Mapping[str, Mapping[str, Mapping[str, float]]], keys: set[str] | None) -> None:
+    for metrics in table.values():
+        for scores in metrics.values():
+            if keys is not None and set(scores) != keys:
+                raise TypeError(f"a score has {', '.join(scores)}")
+            for value in scores.values():
+                if not isinstance(value, (int, float)):
+                    raise TypeError(f"a score is {value!r}")
+
+
+def _file(path: Path | str) -> Path:
+    path = Path(path)
+    return path / RESULT_FILE if path.suffix != ".json" else path

@@ -1,0 +1,84 @@
+"""Runs on disk: scoring all predictions of one, finding all that are finished."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmark import pck, protocols
+from benchmark.predictions import Predictions, read_predictions
+from benchmark.result import RESULT_FILE, Metrics, PerCategory, Result, data_key, read_result
+from sc_imagenet.errors import InputError
+
+PREDICTIONS = "predictions"  # folder of a run that holds its Parquet files
+
+
+def prediction_files(path: Path | str) -> list[Path]:
+    """The prediction files of a run's folder, or the one file given.
+
+    Raises:
+        InputError: nothing is there.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError("no such file or folder", where=path, fix="Give a Parquet file or a run's folder.")
+    found = sorted((path / PREDICTIONS).glob("*.parquet"))
+    if not found:
+        raise InputError(f"holds no {PREDICTIONS}/*.parquet", where=path, fix="Give a run's folder.")
+    return found
+
+
+def metrics_of(predictions: Predictions, protocol: str = "all") -> list[pck.Metric]:
+    """The metrics of a protocol bundle for these predictions, whose file knows data set and model."""
+    info = predictions.info
+    return protocols.bundle(protocol, info.dataset, info.model, info.size, pck.has_boxes(predictions))
+
+
+def score_run(folder: Path | str, draws: int = 1000, seed: int = 0) -> tuple[Metrics, PerCategory]:
+    """Score all predictions of a run under every protocol.
+
+    Returns:
+        Metrics by data (``spair-71k``, ``toy:validation``) and name; and per category those of ``strict`` and
+        ``paper``.
+
+    Raises:
+        InputError: a file is damaged, or there is none.
+    """
+    metrics: Metrics = {}
+    categories: PerCategory = {}
+    for file in prediction_files(folder):
+        predictions = read_predictions(file)
+        key = data_key(predictions.info.dataset, predictions.info.split)
+        scores = pck.score(predictions, metrics_of(predictions), draws, seed)
+        metrics[key] = {name: asdict(score) for name, score in scores.items()}
+        narrow = dict.fromkeys(
+            metric
+            for bundle in ("strict", "paper")
+            for metric in metrics_of(predictions, bundle)
+            if str(metric) in scores
+        )
+        categories[key] = {str(metric): pck.per_category(predictions, metric) for metric in narrow}
+    return metrics, categories
+
+
+def find_results(runs: Path | str) -> tuple[list[Result], list[str]]:
+    """The results of all finished runs below a folder, and a line for each run that has none to read.
+
+    A run that is still going, was interrupted or is damaged never hides the others.
+    """
+    results: list[Result] = []
+    problems: list[str] = []
+    folders = {
+        file.parent for name in (RESULT_FILE, "config.json") for file in Path(runs).glob(f"*/*/{name}")
+    }
+    for folder in sorted(folders):
+        if not (folder / RESULT_FILE).is_file():
+            problems.append(f"{folder}: has no {RESULT_FILE}: still running, or interrupted; run it again")
+            continue
+        try:
+            results.append(read_result(folder))
+        except InputError as error:
+            problems.append(str(error))
+    return results, problems
