@@ -117,23 +117,21 @@ def write_predictions(
     Raises:
         InputError: a column is missing or of the wrong kind, or what ``read_predictions`` would refuse.
     """
-    try:
-        if isinstance(rows, pa.Table):
-            table = rows.select(PREDICTION_SCHEMA.names).cast(PREDICTION_SCHEMA)
-        else:
-            table = pa.Table.from_pydict(
-                {name: [_plain(row[name]) for row in rows] for name in PREDICTION_SCHEMA.names},
-                schema=PREDICTION_SCHEMA,
-            )
-    except KeyError as error:
-        raise InputError(f"the predictions have no column {error}", where=path) from error
-    except (pa.ArrowException, TypeError) as error:
-        raise InputError(f"the predictions do not fit their columns ({error})", where=path) from error
+    table = _table(rows, path)
     _columnar(table, info, path)
     stored = json.dumps({"version": PREDICTIONS_VERSION, **asdict(info)})
     table = table.replace_schema_metadata({METADATA_KEY: stored.encode()})
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary)
+
+
+def predictions_of(rows: Sequence[Mapping[str, Any]] | pa.Table, info: PredictionInfo) -> Predictions:
+    """Predictions that need not be stored, as ``read_predictions`` would give them.
+
+    Raises:
+        InputError: as ``write_predictions``.
+    """
+    return _columnar(_table(rows, info.dataset), info, info.dataset)
 
 
 def read_predictions(path: Path | str) -> Predictions:
@@ -154,6 +152,18 @@ def read_predictions(path: Path | str) -> Predictions:
     if stored is None:
         raise InputError("is a Parquet file, but not of predictions", where=path)
     return _columnar(table, _info(stored, path), path)
+
+
+def _table(rows: Sequence[Mapping[str, Any]] | pa.Table, where: object) -> pa.Table:
+    try:
+        if isinstance(rows, pa.Table):
+            return rows.select(PREDICTION_SCHEMA.names).cast(PREDICTION_SCHEMA)
+        columns = {name: [_plain(row[name]) for row in rows] for name in PREDICTION_SCHEMA.names}
+        return pa.Table.from_pydict(columns, schema=PREDICTION_SCHEMA)
+    except KeyError as error:
+        raise InputError(f"the predictions have no column {error}", where=where) from error
+    except (pa.ArrowException, TypeError) as error:
+        raise InputError(f"the predictions do not fit their columns ({error})", where=where) from error
 
 
 def _info(stored: bytes, path: Path | str) -> PredictionInfo:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import datasets
 import torch
@@ -21,14 +22,18 @@ from baselines.recipe import find_recipe, override
 from benchmark.data import Pairs
 from benchmark.environment import environment
 from benchmark.evaluation import direction_of, evaluate
-from benchmark.predictions import PredictionInfo, read_info
+from benchmark.memory import peak_memory
+from benchmark.predictions import PredictionInfo, read_info, read_predictions
 from benchmark.progress import say
+from benchmark.result import EvaluatedData, Result, write_result
+from benchmark.results import score_run
 from benchmark.run_config import RunConfig, Stage
 from benchmark.run_folder import RunFolder
+from benchmark.score_table import print_scores
 from benchmark.training import Training
 from benchmark.validation import Validation
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import sha256_of, write_json
+from sc_imagenet.files import read_json, sha256_of, write_json
 from sc_imagenet.pairs import PairDataset
 
 
@@ -111,14 +116,25 @@ class Run:
             max_steps=options.max_steps,
         )
 
-    def execute(self) -> RunFolder:
-        """Do what is missing; the weights, predictions and environment lie in the folder afterwards."""
-        matcher = self.weights(self.config)
-        claim(self.folder, self.config, self.accelerator)
-        matcher.to(self.accelerator.device).eval()
-        for pairs in self.evaluated_on:
-            self._evaluate(matcher, pairs)
-        return self.folder
+    def execute(self) -> Result:
+        """Do what is missing; weights, predictions and result lie in the folder afterwards.
+
+        Raises:
+            InputError: the data is not here, or another process works on this run.
+        """
+        with ExitStack() as held:
+            if self.accelerator.is_main_process:
+                held.enter_context(self.folder.lock())
+            matcher = self.weights(self.config)
+            claim(self.folder, self.config, self.accelerator)
+            matcher.to(self.accelerator.device).eval()
+            for pairs in self.evaluated_on:
+                self._evaluate(matcher, pairs)
+            result = self._result(self.config, matcher)
+            if self.accelerator.is_main_process:
+                write_result(self.folder.path, result)
+            self.accelerator.wait_for_everyone()
+        return result
 
     def weights(self, config: RunConfig) -> Matcher:
         """The model of ``config`` with its weights: loaded if its training is finished, else trained."""
@@ -130,9 +146,14 @@ class Run:
             matcher = self._untrained(config, weights_follow=True)
             matcher.load_state_dict(load_file(folder.best))
             return matcher
-        matcher = self.weights(config.before)
-        claim(folder, config, self.accelerator)
-        self._train(matcher, config, folder)
+        with ExitStack() as held:
+            if self.accelerator.is_main_process and folder != self.folder:
+                held.enter_context(folder.lock())
+            matcher = self.weights(config.before)
+            claim(folder, config, self.accelerator)
+            self._train(matcher, config, folder)
+            if self.accelerator.is_main_process and folder != self.folder:
+                write_result(folder.path, self._result(config, matcher))
         return matcher
 
     def _untrained(self, config: RunConfig, weights_follow: bool = False) -> Matcher:
@@ -196,6 +217,39 @@ class Run:
         )
         evaluate(matcher, rows, path, prediction_info, self.accelerator, self.options.workers)
 
+    def _result(self, config: RunConfig, matcher: Matcher) -> Result:
+        folder = RunFolder.of(self.options.runs, config)
+        model = registry.card(config.model)
+        trained = read_json(folder.trained) if config.stages else {}
+        evaluated = [read_predictions(path) for path in sorted(folder.path.glob("predictions/*.parquet"))]
+        metrics, per_category = score_run(folder.path) if evaluated else ({}, {})
+        names = [stage.dataset for stage in config.stages]
+        pretrained = bool(self.options.pretrain)
+        return Result(
+            run=config.id,
+            model=config.model,
+            title=model.title,
+            supervision=model.supervision,
+            backbone=config.arguments.get("backbone", model.backbone),
+            pretrain=names[0] if names and pretrained else None,
+            finetune=names[-1] if len(names) > pretrained else None,
+            preset=config.preset,
+            recipe=config.as_json()["stages"][-1]["recipe"] if config.stages else {},
+            seed=config.seed,
+            direction=direction_of(matcher, config.direction),
+            size=matcher.size,
+            data=tuple(
+                EvaluatedData(p.info.dataset, p.info.split, p.info.manifest_sha256, len(p)) for p in evaluated
+            ),
+            metrics=metrics,
+            per_category=per_category,
+            seconds=trained.get("seconds", 0.0),
+            checkpoint=self.options.checkpoint.name if self.options.checkpoint else None,
+            weights_sha256=sha256_of(folder.best) if config.stages else config.checkpoint_sha256,
+            peak_memory=max(trained.get("peak_memory", 0), peak_memory()),
+            changes=changes_of(self.options),
+        )
+
     def _open(self, pairs: Pairs) -> datasets.Dataset:
         # The first process converts what was never converted; the others find it done.
         with self.accelerator.main_process_first():
@@ -222,11 +276,23 @@ def checkpoint_sha256(path: Path) -> str:
     return sha256_of(file)
 
 
-def summary_of(config: RunConfig) -> dict[str, Any]:
-    """What a result says of its run besides the scores."""
-    return {
-        "model": config.model,
-        "backbone": config.arguments.get("backbone"),
-        "preset": config.preset,
-        "recipes": [stage.recipe for stage in config.stages],
-    }
+def changes_of(options: Options) -> tuple[str, ...]:
+    """What departs from the preset, as it is typed."""
+    numbers = (("--limit", options.limit), ("--max-steps", options.max_steps), ("--backbone", options.backbone))
+    return tuple(f"{name} {value}" for name, value in numbers if value is not None) + tuple(
+        f"{key}={value}" for key, value in options.settings.items()
+    )
+
+
+def execute(options: Options, as_json: bool = False) -> Result:
+    """Run, print the scores of what was evaluated, and return the result."""
+    accelerator = make_accelerator(options)
+    run = Run(options, accelerator)
+    result = run.execute()
+    if accelerator.is_main_process:
+        if as_json:
+            print(json.dumps(asdict(result), indent=2))
+        elif result.data:
+            print_scores(run.folder.path)
+        say(f"{run.folder.path}: done")
+    return result

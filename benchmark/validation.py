@@ -9,8 +9,8 @@ from accelerate.utils import gather_object
 
 from baselines.matcher import Matcher
 from benchmark.evaluation import predict_rows
-from benchmark.pck import pck
-from benchmark.predictions import from_rows
+from benchmark.pck import score
+from benchmark.predictions import PredictionInfo, predictions_of
 from benchmark.protocols import strict
 from sc_imagenet.pairs import PairDataset
 
@@ -26,6 +26,7 @@ class Validation:
         self.metric = next(metric for metric in strict(dataset) if metric.alpha == 0.1)
         self.accelerator = accelerator
         self.workers = workers
+        self.info = PredictionInfo(dataset, "validation", "", matcher.size, "", "", matcher.direction)
 
     def __call__(self) -> float:
         """PCK@0.1 in percent, the same on every process."""
@@ -37,4 +38,4 @@ class Validation:
             )
         if self.accelerator.num_processes > 1:
             predicted = gather_object(predicted)
-        return pck(from_rows(predicted), self.metric)
+        return score(predictions_of(predicted, self.info), [self.metric], draws=1)[str(self.metric)].value
