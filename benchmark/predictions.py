@@ -96,7 +96,7 @@ class Predictions:
         known = set(self.pair_ids.tolist())
         if missing := sorted(wanted - known):
             raise InputError(
-                f"{len(missing)} of the {len(wanted)} pairs asked for are not here: {missing[0]}"
+                f"{len(missing)} of the {len(wanted)} pairs asked for are not here: {missing[0]!r}"
             )
         if not wanted:
             raise InputError("the subset names no pair")
@@ -195,11 +195,14 @@ def _plain(value: Any) -> Any:
 def _columnar(table: pa.Table, info: PredictionInfo, path: Path | str) -> Predictions:
     def refuse(bad: np.ndarray, what: str) -> None:
         if bad.any():
-            raise InputError(f"pair {pair_ids[np.argmax(bad)]!r} {what}", where=path, fix=_AGAIN)
+            raise InputError(f"pair {str(pair_ids[np.argmax(bad)])!r} {what}", where=path, fix=_AGAIN)
 
     if not table.schema.equals(PREDICTION_SCHEMA):
-        wrong = sorted(set(PREDICTION_SCHEMA) ^ set(table.schema), key=lambda column: column.name)
-        names = ", ".join(dict.fromkeys(column.name for column in wrong)) or "their order"
+        found, wanted = (
+            {column.name: column.type for column in s} for s in (table.schema, PREDICTION_SCHEMA)
+        )
+        wrong = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
+        names = ", ".join(wrong) or "their order"
         raise InputError(f"its columns are not those of predictions: {names}", where=path, fix=_AGAIN)
     if not len(table):
         raise InputError("holds no pairs", where=path, fix=_AGAIN)
