@@ -1,1 +1,30 @@
-"""The data of semantic correspondence under one schema, and the generator that makes more of it."""
+"""The data of semantic correspondence under one schema, and the generator that makes more of it.
+
+>>> import sc_imagenet, datasets
+>>> datasets.get_dataset_config_names("sc_imagenet")
+['pairs', 'images', 'toy']
+
+``from sc_imagenet import load_dataset`` does the same without the hook. Importing this package imports
+neither ``datasets`` nor ``torch``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sc_imagenet import hook
+
+if TYPE_CHECKING:
+    from sc_imagenet.loading import load_dataset, manifest_sha256
+
+__all__ = ["load_dataset", "manifest_sha256"]
+
+hook.install()
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from sc_imagenet import loading
+
+        return getattr(loading, name)
+    raise AttributeError(f"module 'sc_imagenet' has no attribute {name!r}")

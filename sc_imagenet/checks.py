@@ -1,0 +1,73 @@
+"""What must be true of a pair before it is stored; each error names the file, the pair and the point."""
+
+from __future__ import annotations
+
+import math
+
+from sc_imagenet.errors import InputError
+from sc_imagenet.sources.source import Annotation, Entry, Outside, Size
+
+TOLERANCE = 1.0  # px: annotations round, some count pixels from 1
+
+
+def check_pair(
+    entry: Entry, found: Annotation, source_size: Size | None, target_size: Size | None, outside: Outside
+) -> int:
+    """Check the points of a pair and count those more than 1 px outside their image.
+
+    A point is inside up to 1 px left of 0 and up to 1 px beyond the last pixel. Where the size of an image
+    is not known only the lower bounds are looked at.
+
+    Raises:
+        InputError: no points, unequal numbers of points, NaN or infinity, or, with ``outside="error"``, a
+            point that lies outside.
+    """
+    pair = f"pair {entry.pair_id}"
+    source, target = found.source_points, found.target_points
+    if len(source) != len(target):
+        raise InputError(
+            f"{pair} has {len(source)} source points and {len(target)} target points; they must be as many",
+            where=found.where,
+        )
+    if not source:
+        raise InputError(f"{pair} has no points", where=found.where)
+    count = 0
+    for side, points, size in (("source", source, source_size), ("target", target, target_size)):
+        right, bottom = size if size is not None else (math.inf, math.inf)
+        for index, (x, y) in enumerate(points):
+            if not (math.isfinite(x) and math.isfinite(y)):
+                raise InputError(f"{pair}: {side} point {index} is ({x}, {y}), not a number", where=found.where)
+            if -TOLERANCE <= x <= right and -TOLERANCE <= y <= bottom:
+                continue
+            count += 1
+            if outside == "error":
+                extent = f" of {size[0]} x {size[1]}" if size is not None else ""
+                raise InputError(
+                    f"{pair}: {side} point {index} at ({x:g}, {y:g}) lies outside its image{extent}",
+                    where=found.where,
+                    fix="Mend the file, or give outside='keep' to count and keep such points.",
+                )
+    return count
+
+
+def known_size(entry: Entry, image: str, root: object, sizes: dict[str, Size | str]) -> Size:
+    """The size of an image of a pair.
+
+    Raises:
+        InputError: the image is missing, empty or unreadable; the message names the pair.
+    """
+    size = sizes[image]
+    if isinstance(size, str):
+        raise InputError(
+            f"{size}, named by pair {entry.pair_id}", where=f"{root}/{image}", fix="Get the image again."
+        )
+    return size
+
+
+def check_unique(entries: list[Entry], where: object) -> None:
+    """Raise InputError if two entries share a pair id."""
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.pair_id in seen:
+            raise InputError(f"lists pair {entry.pair_id} twice", where=where, fix="Remove one of them.")
+        seen.add(entry.pair_id)

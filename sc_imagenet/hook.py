@@ -1,0 +1,83 @@
+"""Makes ``datasets.load_dataset("sc_imagenet")`` and the other names of the catalogue reach our builder.
+
+``datasets`` asks one function, ``datasets.load.dataset_module_factory``, what a name means; it is wrapped for
+our names only. Where ``datasets`` is not imported yet, the wrapping waits until it is, so that importing this
+package stays cheap. (An entry among its packaged modules would be the other way; it fails in an empty working
+directory and lists every file below ``data_dir`` at each call.)
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+_LOAD, _INSPECT, _FACTORY = "datasets.load", "datasets.inspect", "dataset_module_factory"
+_MARK = "_sc_imagenet"
+
+
+def install() -> None:
+    """Wrap ``datasets`` now if it is imported, else as soon as it is; calling this again changes nothing."""
+    loaded = sys.modules.get(_LOAD)
+    if loaded is not None and hasattr(loaded, _FACTORY):
+        _wrap(loaded)
+    elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport())
+
+
+def _wrap(load: ModuleType) -> None:
+    original = getattr(load, _FACTORY)
+    if hasattr(original, _MARK):
+        return
+
+    @functools.wraps(original)
+    def dataset_module_factory(path: Any, *args: Any, **kwargs: Any) -> Any:
+        from sc_imagenet.catalog import CATALOG
+
+        name = path.replace("_", "-") if isinstance(path, str) else None
+        if name in CATALOG and name != "toy":  # the bare word may be somebody's folder
+            from sc_imagenet.builder import dataset_module
+
+            return dataset_module(name, kwargs.get("data_dir"), kwargs.get("data_files"))
+        return original(path, *args, **kwargs)
+
+    setattr(dataset_module_factory, _MARK, True)
+    setattr(load, _FACTORY, dataset_module_factory)
+    inspect = sys.modules.get(_INSPECT)  # holds a name of its own for the same function
+    if inspect is not None and getattr(inspect, _FACTORY, None) is original:
+        setattr(inspect, _FACTORY, dataset_module_factory)
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Lets the import of ``datasets.load`` run as ever and wraps the module when it has run."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != _LOAD:
+            return None
+        sys.meta_path.remove(self)  # its work is done once; also keeps find_spec from coming back here
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _WrappingLoader(spec.loader)
+        return spec
+
+
+class _WrappingLoader(importlib.abc.Loader):
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        _wrap(module)
+
+    def __getattr__(self, name: str) -> Any:  # get_source, get_filename, ...: what inspect and pickle ask
+        return getattr(self._loader, name)

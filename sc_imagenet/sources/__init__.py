@@ -1,0 +1,34 @@
+"""Readers of the data sets, one file each; a new data set is a file here, a line below and a catalogue entry."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from sc_imagenet.catalog import canonical
+from sc_imagenet.roots import cache_folder, dataset_root
+from sc_imagenet.sources.source import Annotation, Entry, Options, Source
+
+__all__ = ["Annotation", "Entry", "Options", "Source", "open_source"]
+
+_READERS = {
+    "sc-imagenet": ("sc_imagenet.sources.sc_imagenet_release", "ScImageNet"),
+    "pf-pascal": ("sc_imagenet.sources.pf_pascal", "PfPascal"),
+    "pf-willow": ("sc_imagenet.sources.pf_willow", "PfWillow"),
+    "spair-71k": ("sc_imagenet.sources.spair_71k", "Spair71k"),
+    "diy-sc": ("sc_imagenet.sources.diy_sc", "DiySc"),
+    "toy": ("sc_imagenet.sources.rendered_toy", "RenderedToy"),
+}
+
+
+def open_source(name: str, root: str | Path | None = None, options: Options | None = None) -> Source:
+    """The reader of a data set, on its folder.
+
+    Raises:
+        InputError: unknown name, or no data there (the message says how to get it).
+    """
+    name = canonical(name)
+    module, reader = _READERS[name]
+    folder = cache_folder() / "toy" if name == "toy" else dataset_root(name, root)
+    source: Source = getattr(importlib.import_module(module), reader)(folder, options or Options())
+    return source

@@ -1,0 +1,155 @@
+"""PF-PASCAL (Ham et al., TPAMI 2018): pair lists joined with annotations and images.
+
+    {train,val,test}_pairs.csv   NCNet's lists, or {trn,val,test}_pairs.csv of the DHPF-style package:
+                                 source path, target path, class 1..20, then flip (train) or
+                                 XA, YA, XB, YB, ';'-separated (NCNet's test list only)
+    Annotations/<class>/<image>.mat   ``kps`` (K, 2), NaN = absent; ``bbox``, row 0 = xyxy
+    JPEGImages/<image>.jpg
+
+Points. NCNet's test list carries them: MATLAB's 1-based pixels, stored here 0-based. All other lists name
+pairs only and need the .mat files, whose numbers are stored as they are. A point counts where both images
+have it.
+
+Frame. The points are in the images as PF-PASCAL ships them, resized to a longer side of 300 px (no
+coordinate of the test list exceeds 300, while VOC's own files are 500 px long). Joined with VOC's files they
+are scaled by (longer side / 300); left unscaled they would be inside the image and silently wrong.
+
+``mirrored`` are the rows with flip = 1; the stored points are those of the image as it lies on disk.
+``test_clean`` are the test pairs that are not training pairs too, in either order (95 of 299 are).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from sc_imagenet.errors import InputError
+from sc_imagenet.sources.source import Annotation, Entry, Size, Source, first_existing
+from sc_imagenet.sources.tables import numbers, read_mat, read_rows
+
+CATEGORIES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+LISTS = {"train": ("train", "trn"), "validation": ("val",), "test": ("test",), "test_clean": ("test",)}
+LONGER_SIDE = 300  # of the images the points were annotated on
+VOC_ROOT = "VOC_ROOT"
+
+
+class PfPascal(Source):
+    """PF-PASCAL from either package."""
+
+    name = "pf-pascal"
+
+    def missing(self, split: str) -> str | None:
+        if self._list(split) is None:
+            return f"{self.root / (LISTS[split][0] + '_pairs.csv')} is not there"
+        if split == "test_clean" and self._list("train") is None:
+            return f"{self.root / 'train_pairs.csv'} is not there, which tells which test pairs are clean"
+        if not self._has_points(split) and not (self.root / "Annotations").is_dir():
+            return (
+                f"the pair list of '{split}' holds no points and {self.root / 'Annotations'} is not there: "
+                "its points are in Annotations/<class>/<image>.mat of the PF-PASCAL package"
+            )
+        if self.image_root() is None:
+            return (
+                f"its images are not at hand: neither {self.root / 'JPEGImages'} nor a PASCAL VOC folder "
+                f"(voc_dir=FOLDER or {VOC_ROOT}, a folder with JPEGImages) is there"
+            )
+        return None
+
+    def categories(self) -> tuple[str, ...]:
+        return CATEGORIES
+
+    def image_root(self) -> Path | None:
+        given = self.options.voc_dir or os.environ.get(VOC_ROOT)
+        if self.options.voc_dir is None and (self.root / "JPEGImages").is_dir():
+            return self.root / "JPEGImages"
+        base = Path(given).expanduser() if given else self.root
+        years = [base / kit / f"VOC{year}" for kit in ("VOCdevkit", ".") for year in (2012, 2011)]
+        folder = first_existing(*(place / "JPEGImages" for place in (base, *years)))
+        if folder is None and self.options.voc_dir is not None:
+            if base.is_dir() and base.name == "JPEGImages":
+                return base
+            raise InputError(
+                "holds no JPEGImages", where=base, fix="Give voc_dir the VOC folder that has JPEGImages."
+            )
+        return folder
+
+    def entries(self, split: str) -> list[Entry]:
+        where = self._list(split)
+        assert where is not None  # missing() was asked before
+        has_points = self._has_points(split)
+        entries = []
+        for line, row in enumerate(read_rows(where, columns=3), start=2):
+            source, target = (Path(path.strip()).name for path in row[:2])
+            number = row[2].strip()
+            if not (number.isdigit() and 1 <= int(number) <= len(CATEGORIES)):
+                raise InputError(f"line {line}: class {number!r} is not 1 to 20", where=where)
+            category = CATEGORIES[int(number) - 1]
+            points = row[3:7] if has_points else None
+            mirrored = points is None and len(row) > 3 and row[3].strip() == "1"
+            pair_id = f"{line - 1:04d}-{Path(source).stem}-{Path(target).stem}:{category}"
+            entries.append(Entry(pair_id, category, source, target, (where, line, points), mirrored))
+        if split == "test_clean":
+            seen = {frozenset((pair.source, pair.target)) for pair in self.entries("train")}
+            entries = [pair for pair in entries if frozenset((pair.source, pair.target)) not in seen]
+        return entries
+
+    def annotation(self, entry: Entry, source_size: Size | None, target_size: Size | None) -> Annotation:
+        where, line, listed = entry.annotation
+        # A package's own images are the frame of its own .mat files, whatever their size.
+        own = listed is None and self.image_root() == self.root / "JPEGImages"
+        source_scale, target_scale = (
+            1.0 if own or size is None else max(size) / LONGER_SIDE for size in (source_size, target_size)
+        )
+        if listed is not None:
+            x_a, y_a, x_b, y_b = (
+                np.array(numbers(column.split(";"), where, line)) - 1  # MATLAB counts pixels from 1
+                for column in listed
+            )
+            if not len(x_a) == len(y_a) == len(x_b) == len(y_b):
+                raise InputError(
+                    f"line {line} (pair {entry.pair_id}) has {len(x_a)}, {len(y_a)}, {len(x_b)}, {len(y_b)} "
+                    "coordinates in XA, YA, XB, YB; they must be as many",
+                    where=where,
+                )
+            source, target = np.stack([x_a, y_a], 1) * source_scale, np.stack([x_b, y_b], 1) * target_scale
+            return Annotation(source.tolist(), target.tolist(), f"{where} line {line}")
+        source_file, target_file = (self._mat(entry.category, image) for image in (entry.source, entry.target))
+        source, target = read_mat(source_file, "kps"), read_mat(target_file, "kps")
+        if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2:
+            raise InputError(
+                f"pair {entry.pair_id}: 'kps' is {source.shape} here and {target.shape} in {target_file.name}; "
+                "both must be (K, 2) with the same K",
+                where=source_file,
+            )
+        both = ~(np.isnan(source).any(1) | np.isnan(target).any(1))
+        return Annotation(
+            (source[both] * source_scale).tolist(),
+            (target[both] * target_scale).tolist(),
+            source_file,
+            (read_mat(source_file, "bbox").reshape(-1)[:4] * source_scale).tolist(),
+            (read_mat(target_file, "bbox").reshape(-1)[:4] * target_scale).tolist(),
+        )
+
+    def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
+        lists = [path for name in LISTS if (path := self._list(name)) is not None]
+        folders = [self.root / "Annotations" / category for category in CATEGORIES]
+        images = self.image_root()
+        return sorted(set(lists)), [*folders, *([images] if images else [])]
+
+    def _list(self, split: str) -> Path | None:
+        names = LISTS[split]
+        endings = ("_pairs.csv", "_pairs_pf_pascal.csv")
+        return first_existing(*(self.root / f"{name}{ending}" for ending in endings for name in names))
+
+    def _has_points(self, split: str) -> bool:
+        """Whether the list carries points: NCNet's test list has them in four columns after the class."""
+        where = self._list(split)
+        return where is not None and len(read_rows(where, columns=3)[0]) >= 7
+
+    def _mat(self, category: str, image: str) -> Path:
+        return self.root / "Annotations" / category / f"{Path(image).stem}.mat"

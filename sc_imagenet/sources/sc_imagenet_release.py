@@ -1,0 +1,91 @@
+"""SC-ImageNet (Huang et al., ICCV 2023): the authors' release, or Parquet shards as we write them.
+
+    Layout/large/{trn,val}.txt                 one ``<n>-<source id>-<target id>:<wnid>`` a line
+    PairAnnotation/{trn,val}/<pair id>.json    keys as in SPair-71k
+    JPEGImages/<wnid>/<wnid>_<id>.JPEG         the user's own ImageNet, not part of the release
+
+Parquet, preferred when there (``shards.write_pairs`` makes it; generated sets have this form):
+
+    pairs/<split>-00000-of-00016.parquet, ...  columns of ``schema.pair_features``; class names in the schema
+    pairs/<split>.json                         record: counts, sizes of the shards, manifest_sha256
+    images/<split>-*.parquet                   optional: columns of ``schema.image_features``
+
+Image paths in the shards are relative to the image root: ``imagenet_dir``, else ``<root>/JPEGImages``, else
+``IMAGENET_ROOT``; where none is there the pairs are read and their images stay paths. The 679 wnids are not
+published, so the class list is the distinct wnids of the release's own split lists, sorted; folders of images
+are never listed for it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sc_imagenet import imagenet
+from sc_imagenet.roots import IMAGENET_ROOT
+from sc_imagenet.sources.source import Annotation, Entry, Size, Source
+from sc_imagenet.sources.spair_71k import pair_file, split_pair_id
+from sc_imagenet.sources.tables import read_lines, read_pair_json
+
+FOLDERS = {"train": "trn", "validation": "val", "test": "test"}
+
+
+class ScImageNet(Source):
+    """SC-ImageNet and sets generated like it."""
+
+    name = "sc-imagenet"
+    needs_images = False
+
+    def shards(self, config: str, split: str) -> list[Path]:
+        """The Parquet files of a split, if the root is of that form."""
+        return sorted((self.root / config).glob(f"{split}-*.parquet"))
+
+    def missing(self, split: str) -> str | None:
+        if self.shards("pairs", split):
+            return None
+        for needed in (self._list(split), self._annotations(split)):
+            if not needed.exists():
+                return f"neither {self.root / 'pairs' / split}-*.parquet nor {needed} is there"
+        return None
+
+    def categories(self) -> tuple[str, ...]:
+        lists = [split for split in FOLDERS if self._list(split).exists()]
+        return tuple(sorted({wnid for split in lists for _, _, _, wnid in self._lines(split)}))
+
+    def image_root(self) -> Path | None:
+        if self.options.imagenet_dir is not None:
+            if imagenet.is_data_set(self.options.imagenet_dir):
+                return imagenet.cached_images()
+            return imagenet.train_folder(self.options.imagenet_dir)
+        own = self.root / "JPEGImages"
+        if own.is_dir():
+            return own
+        return imagenet.train_folder(os.environ[IMAGENET_ROOT]) if os.environ.get(IMAGENET_ROOT) else None
+
+    def entries(self, split: str) -> list[Entry]:
+        entries = []
+        for pair_id, source, target, wnid in self._lines(split):
+            images = (f"{wnid}/{wnid}_{source}.JPEG", f"{wnid}/{wnid}_{target}.JPEG")
+            entries.append(Entry(pair_id, wnid, *images, split))
+        given = self.options.imagenet_dir
+        if given is not None and imagenet.is_data_set(given):
+            imagenet.extract(given, {image for entry in entries for image in (entry.source, entry.target)})
+        return entries
+
+    def annotation(self, entry: Entry, source_size: Size | None, target_size: Size | None) -> Annotation:
+        return read_pair_json(pair_file(self._annotations(entry.annotation), entry.pair_id))
+
+    def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
+        images = self.image_root()
+        lists = [self._list(each) for each in FOLDERS if self._list(each).exists()]  # all make the class list
+        return lists, [self._annotations(split), *([images] if images else [])]
+
+    def _lines(self, split: str) -> list[tuple[str, str, str, str]]:
+        where = self._list(split)
+        return [split_pair_id(line, where, number) for number, line in enumerate(read_lines(where), start=1)]
+
+    def _list(self, split: str) -> Path:
+        return self.root / "Layout" / "large" / f"{FOLDERS[split]}.txt"
+
+    def _annotations(self, split: str) -> Path:
+        return self.root / "PairAnnotation" / FOLDERS[split]

@@ -1,0 +1,109 @@
+"""What every data set's reader declares; ``sources/spair_71k.py`` is the shortest one to copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from sc_imagenet.errors import InputError
+
+Outside = Literal["error", "keep"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be said of a data set besides its root.
+
+    imagenet_dir   folder of ImageNet images, or a data set ``OWNER/NAME`` (a Hub name or a folder of Parquet)
+    voc_dir        PASCAL VOC folder that holds JPEGImages, for PF-PASCAL
+    outside        what to do with points more than 1 px outside their image; None: as the data set's reader
+                   says ("error" but for DIY-SC)
+    """
+
+    imagenet_dir: str | None = None
+    voc_dir: str | None = None
+    outside: Outside | None = None
+
+    def __post_init__(self) -> None:
+        if self.outside not in (None, "error", "keep"):
+            raise InputError(f"outside={self.outside!r} is not a choice", fix="Give 'error' or 'keep'.")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A pair as the data set's lists name it, before its annotation file is opened."""
+
+    pair_id: str  # unique within the split
+    category: str
+    source: str  # image file, relative to the image root
+    target: str
+    annotation: Any  # where its points are; the reader knows
+    mirrored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """The points of a pair, original pixels, 0-based; all fields as in ``schema.pair_features``."""
+
+    source_points: list[list[float]]
+    target_points: list[list[float]]
+    where: object  # the file to name in an error
+    source_bbox: list[float] | None = None
+    target_bbox: list[float] | None = None
+    grades: tuple[int, int, int, int] = (-1, -1, -1, -1)  # viewpoint, scale, truncation, occlusion
+
+
+Size = tuple[int, int]  # width, height
+
+
+class Source:
+    """One data set on disk.
+
+    name      hyphenated, as the catalogue has it
+    version   raised when the reader's output changes, so that what was converted before is made anew
+    outside   what becomes of points more than 1 px outside their image where nothing else is asked
+    needs_images  False where pairs may be read without their images at hand; they stay paths then
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    outside: ClassVar[Outside] = "error"
+    needs_images: ClassVar[bool] = True
+
+    def __init__(self, root: Path, options: Options) -> None:
+        self.root = root
+        self.options = options
+
+    def missing(self, split: str) -> str | None:
+        """Why the split cannot be read from this root, in words; None if it can."""
+        raise NotImplementedError
+
+    def categories(self) -> tuple[str, ...]:
+        """Class names in the published order: a fixed list, never a directory listing."""
+        raise NotImplementedError
+
+    def image_root(self) -> Path | None:
+        """The folder that image paths of entries are relative to; None: no images are at hand."""
+        raise NotImplementedError
+
+    def entries(self, split: str) -> list[Entry]:
+        """The pairs of a split, in the order of its list."""
+        raise NotImplementedError
+
+    def annotation(self, entry: Entry, source_size: Size | None, target_size: Size | None) -> Annotation:
+        """Open the annotation of one pair.
+
+        Raises:
+            InputError: the file is missing, truncated or lacks a key.
+        """
+        raise NotImplementedError
+
+    def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
+        """What tells that a split changed: files to hash, and files and folders whose mtime is looked at."""
+        raise NotImplementedError
+
+
+def first_existing(*candidates: Path) -> Path | None:
+    """The first of the paths that exists."""
+    return next((path for path in candidates if path.exists()), None)

@@ -1,0 +1,93 @@
+"""SPair-71k (Min et al., 2019).
+
+    Layout/large/{trn,val,test}.txt           one ``<n>-<source>-<target>:<category>`` a line
+    PairAnnotation/{trn,val,test}/<line>.json
+    JPEGImages/<category>/<source>.jpg
+
+Copies made for Windows write '-' for ':' in file names, some in the lists too; both are read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sc_imagenet.errors import InputError
+from sc_imagenet.sources.source import Annotation, Entry, Size, Source
+from sc_imagenet.sources.tables import read_lines, read_pair_json
+
+CATEGORIES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dog", "horse",
+    "motorbike", "person", "pottedplant", "sheep", "train", "tvmonitor",
+)  # fmt: skip
+FOLDERS = {"train": "trn", "validation": "val", "test": "test"}
+
+
+class Spair71k(Source):
+    """SPair-71k; no points are shifted, boxes and points are stored as its files have them."""
+
+    name = "spair-71k"
+
+    def missing(self, split: str) -> str | None:
+        for needed in (self._list(split), self._annotations(split), self.root / "JPEGImages"):
+            if not needed.exists():
+                return f"{needed} is not there"
+        return None
+
+    def categories(self) -> tuple[str, ...]:
+        return CATEGORIES
+
+    def image_root(self) -> Path | None:
+        return self.root / "JPEGImages"
+
+    def entries(self, split: str) -> list[Entry]:
+        where = self._list(split)
+        entries = []
+        for number, line in enumerate(read_lines(where), start=1):
+            pair_id, source, target, category = split_pair_id(line, where, number)
+            if category not in CATEGORIES:
+                raise InputError(f"line {number}: unknown category {category!r}", where=where)
+            entries.append(
+                Entry(pair_id, category, f"{category}/{source}.jpg", f"{category}/{target}.jpg", split)
+            )
+        return entries
+
+    def annotation(self, entry: Entry, source_size: Size | None, target_size: Size | None) -> Annotation:
+        return read_pair_json(pair_file(self._annotations(entry.annotation), entry.pair_id))
+
+    def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
+        return [self._list(split)], [self._annotations(split), self.root / "JPEGImages"]
+
+    def _list(self, split: str) -> Path:
+        return self.root / "Layout" / "large" / f"{FOLDERS[split]}.txt"
+
+    def _annotations(self, split: str) -> Path:
+        return self.root / "PairAnnotation" / FOLDERS[split]
+
+
+def split_pair_id(line: str, where: Path, number: int) -> tuple[str, str, str, str]:
+    """(pair id with ':', source, target, category) of a line of a list.
+
+    >>> split_pair_id("000002-2008_001546-2008_005078-aeroplane", Path("val.txt"), 1)[0]
+    '000002-2008_001546-2008_005078:aeroplane'
+
+    Raises:
+        InputError: the line has not these four parts; the list is damaged.
+    """
+    parts = line.replace(":", "-").split("-")
+    if len(parts) != 4 or not all(parts):
+        raise InputError(
+            f"line {number} is not '<n>-<source>-<target>:<category>' but {line[:80]!r}",
+            where=where,
+            fix="Get the file again.",
+        )
+    count, source, target, category = parts
+    return f"{count}-{source}-{target}:{category}", source, target, category
+
+
+def pair_file(folder: Path, pair_id: str) -> Path:
+    """The annotation file of a pair, whichever of ':' and '-' its name is written with."""
+    path = folder / f"{pair_id}.json"
+    if path.exists():
+        return path
+    windows = folder / f"{pair_id.replace(':', '-')}.json"
+    return windows if windows.exists() else path

@@ -1,0 +1,128 @@
+"""Reading the list and annotation files that several data sets share: text lists, CSV, .mat, SPair-style JSON."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sc_imagenet.errors import InputError
+from sc_imagenet.files import read_json
+from sc_imagenet.sources.source import Annotation
+
+GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not empty.
+
+    Raises:
+        InputError: missing, empty or not text.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError as error:
+        raise InputError("no such file", where=path) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read ({error})", where=path) from error
+    lines = [line for line in lines if line]
+    if not lines:
+        raise InputError("is empty, one pair a line was expected", where=path, fix="Get the file again.")
+    return lines
+
+
+def read_rows(path: Path, columns: int) -> list[list[str]]:
+    """The rows of a CSV file after its header, each checked to have at least as many columns as asked.
+
+    Raises:
+        InputError: missing, no rows, or a row that is cut short (the message names its line).
+    """
+    text = "\n".join(read_lines(path))
+    header, *rows = csv.reader(io.StringIO(text))
+    if not rows:
+        raise InputError("has no rows after its header", where=path, fix="Get the file again.")
+    expected = max(columns, len(header))
+    for number, row in enumerate(rows, start=2):
+        if len(row) < expected:
+            raise InputError(
+                f"line {number} has {len(row)} columns where {expected} are expected; the file is truncated",
+                where=path,
+                fix="Get the file again.",
+            )
+    return rows
+
+
+def numbers(values: list[str], where: Path, line: int) -> list[float]:
+    """Text to floats.
+
+    Raises:
+        InputError: one of them is not a number.
+    """
+    try:
+        return [float(value) for value in values]
+    except ValueError as error:
+        raise InputError(
+            f"line {line}: {error}; the file is truncated or damaged", where=where, fix="Get the file again."
+        ) from error
+
+
+@functools.lru_cache(maxsize=4096)
+def read_mat(path: Path, key: str) -> np.ndarray:
+    """One matrix of a MATLAB file, kept so that each file is read once.
+
+    Raises:
+        InputError: missing, truncated, or no such key.
+    """
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path, variable_names=[key])
+    except FileNotFoundError as error:
+        raise InputError("no such file", where=path) from error
+    except Exception as error:  # a cut file makes scipy raise any of a dozen things
+        raise InputError(
+            f"is not a whole .mat file ({error or type(error).__name__})",
+            where=path,
+            fix="Get the file again.",
+        ) from error
+    if key not in content:
+        raise InputError(f"holds no '{key}'", where=path, fix="Is it an annotation file of this data set?")
+    return np.asarray(content[key], dtype=np.float64)
+
+
+def read_pair_json(path: Path) -> Annotation:
+    """A pair annotation in SPair-71k's form, which SC-ImageNet's release shares.
+
+    Raises:
+        InputError: missing, truncated, or a key is not there or not of its form.
+    """
+    content: Any = read_json(path)
+    try:
+        grades = tuple(int(content.get(grade, -1)) for grade in GRADES)
+        return Annotation(
+            source_points=_points(content["src_kps"]),
+            target_points=_points(content["trg_kps"]),
+            where=path,
+            source_bbox=_box(content["src_bndbox"]),
+            target_bbox=_box(content["trg_bndbox"]),
+            grades=(grades[0], grades[1], grades[2], grades[3]),
+        )
+    except KeyError as error:
+        raise InputError(f"has no key {error}", where=path, fix="Is it a pair annotation?") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"is not a pair annotation ({error})", where=path) from error
+
+
+def _points(value: Any) -> list[list[float]]:
+    return [[float(x), float(y)] for x, y in value]
+
+
+def _box(value: Any) -> list[float] | None:
+    if value is None:
+        return None
+    x_min, y_min, x_max, y_max = value
+    return [float(x_min), float(y_min), float(x_max), float(y_max)]
