@@ -15,7 +15,7 @@ PACKAGES = ("sc-imagenet", "torch", "torchvision", "timm", "datasets", "accelera
 
 def environment(device: torch.device, processes: int) -> dict[str, Any]:
     """Versions of what decides the numbers, the git revision of this code, the device and its threads."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = version(package)

@@ -31,7 +31,7 @@ def direction_of(matcher: Matcher, wanted: str) -> Direction:
 
 
 @torch.inference_mode()
-def predict(matcher: torch.nn.Module, batch: dict[str, Tensor], direction: Direction) -> Tensor:
+def predict(matcher: Matcher, batch: dict[str, Tensor], direction: Direction) -> Tensor:
     """Predicted points (B, K, 2), in pixels of the S x S frame of the image they lie in.
 
     "forward" carries ``source_points`` to the target, "backward" ``target_points`` to the source. A model

@@ -14,7 +14,6 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from baselines.checkpoints import load_checkpoint
 from safetensors.torch import load_file
-from sc_imagenet.loading import manifest_sha256
 
 from baselines import registry
 from baselines.matcher import Matcher
@@ -23,17 +22,18 @@ from benchmark.data import Pairs
 from benchmark.environment import environment
 from benchmark.evaluation import direction_of, evaluate
 from benchmark.memory import peak_memory
-from benchmark.predictions import PredictionInfo, read_info, read_predictions
+from benchmark.predictions import PredictionInfo, read_predictions
 from benchmark.progress import say
 from benchmark.result import EvaluatedData, Result, write_result
-from benchmark.results import score_run
+from benchmark.results import prediction_files, score_run
 from benchmark.run_config import RunConfig, Stage
 from benchmark.run_folder import RunFolder
-from benchmark.score_table import print_scores
+from benchmark.score_table import print_tables, scored
 from benchmark.training import Training
 from benchmark.validation import Validation
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, sha256_of, write_json
+from sc_imagenet.loading import manifest_sha256
 from sc_imagenet.pairs import PairDataset
 
 
@@ -202,7 +202,7 @@ class Run:
     def _evaluate(self, matcher: Matcher, pairs: Pairs) -> None:
         path = self.folder.predictions(pairs.dataset, pairs.split)
         manifest = manifest_sha256(pairs.dataset, pairs.split, root=pairs.root)
-        if path.exists() and read_info(path).manifest_sha256 == manifest:
+        if path.exists() and read_predictions(path).info.manifest_sha256 == manifest:
             self._say(f"{path}: predicted already")
             return
         rows = self._open(pairs)
@@ -238,9 +238,7 @@ class Run:
             seed=config.seed,
             direction=direction_of(matcher, config.direction),
             size=matcher.size,
-            data=tuple(
-                EvaluatedData(p.info.dataset, p.info.split, p.info.manifest_sha256, len(p)) for p in evaluated
-            ),
+            data=tuple(EvaluatedData(p.info.dataset, p.info.split, p.info.manifest_sha256, len(p)) for p in evaluated),
             metrics=metrics,
             per_category=per_category,
             seconds=trained.get("seconds", 0.0),
@@ -293,6 +291,8 @@ def execute(options: Options, as_json: bool = False) -> Result:
         if as_json:
             print(json.dumps(asdict(result), indent=2))
         elif result.data:
-            print_scores(run.folder.path)
+            print_tables(
+                [scored(file, "strict", (), None, 1000) for file in prediction_files(run.folder.path)], False, False
+            )
         say(f"{run.folder.path}: done")
     return result

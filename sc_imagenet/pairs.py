@@ -70,7 +70,7 @@ class PairDataset(torch.utils.data.Dataset):
         box = row[f"{name}_bbox"]
         bbox = np.full(4, np.nan, np.float32) if box is None else np.asarray(box, dtype=np.float32)
         image, (width, height) = self._image(row[name])
-        origin, scale = np.zeros(2, np.float32), np.float32([self.size / width, self.size / height])
+        origin, scale = np.zeros(2, np.float32), np.array([self.size / width, self.size / height], np.float32)
         crop = None
         if self.augment is not None:
             keep = bbox if box is not None else np.concatenate([points.min(0), points.max(0)])
@@ -79,8 +79,8 @@ class PairDataset(torch.utils.data.Dataset):
             if crop is not None:
                 left, top, right, bottom = crop
                 tensor = tensor[:, top:bottom, left:right]
-                origin = np.float32([left, top])
-                scale = np.float32([self.size / (right - left), self.size / (bottom - top)])
+                origin = np.array([left, top], np.float32)
+                scale = np.array([self.size / (right - left), self.size / (bottom - top)], np.float32)
             tensor = F.resize(tensor, [self.size, self.size], antialias=False)
         else:
             tensor = self._normalise(image)
