@@ -78,9 +78,10 @@ class Training:
         self.accelerator, self.validate, self.seed, self.workers = accelerator, validate, seed, workers
         self.batches = Batches(len(pairs), recipe.batch, seed, accelerator.num_processes)
         self.steps = max_steps or recipe.epochs * len(self.batches)
-        matcher.requires_grad_(True)
-        if matcher.backbone is not None:
-            matcher.backbone.requires_grad_(recipe.backbone_lr > 0)
+        self._frozen_here: list[torch.nn.Parameter] = []
+        if matcher.backbone is not None and recipe.backbone_lr == 0:
+            self._frozen_here = [p for p in matcher.backbone.parameters() if p.requires_grad]
+            matcher.backbone.requires_grad_(False)
         optimiser = OPTIMISERS[recipe.optimiser](parameter_groups(matcher, recipe), recipe=recipe)
         self.model, self.optimiser = accelerator.prepare(matcher, optimiser)
         self.position = Position()
@@ -211,6 +212,8 @@ class Training:
             self.folder.resume.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         self.matcher.load_state_dict(load_file(self.folder.best))
+        for parameter in self._frozen_here:  # a later stage may train them
+            parameter.requires_grad_(True)
 
 
 def parameter_groups(matcher: Matcher, recipe: Recipe) -> list[dict[str, Any]]:

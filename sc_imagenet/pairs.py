@@ -41,8 +41,9 @@ class PairDataset(torch.utils.data.Dataset):
         points: int | None = None,
         seed: int = 0,
     ) -> None:
-        undecoded = {name: datasets.Image(decode=False) for name in ("source", "target")}
-        self.rows = rows.cast(datasets.Features({**rows.features, **undecoded}))
+        for name in ("source", "target"):
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+        self.rows = rows
         self.size = size
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
