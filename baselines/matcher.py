@@ -32,7 +32,11 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     direction: Direction = "forward"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    backbone: nn.Module | None = None
+    backbone: nn.Module | None  # no value here: a class attribute would hide the child's module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = None
 
     def forward(self, source: Tensor, target: Tensor) -> Any:
         """The model's native output for normalised images (B, 3, S, S): a flow, a correlation, ..."""

@@ -1,0 +1,154 @@
+"""Frozen or trained image networks that models read features from: any of timm's, at chosen layers.
+
+What a layer's number means depends on the network:
+
+    ResNets        hyperpixel ids (Min et al., ICCV 2019): 0 is the output of the stem's max-pooling, k is the
+                   k-th residual block, taken BEFORE the block's last ReLU
+    EfficientNets  0 is the stem, k the k-th stage of blocks
+    all others     the entries of timm's ``feature_info``: stages of a CNN, blocks of a ViT
+
+Layers that nobody reads are not computed. A ResNet keeps their weights, so that published checkpoints load
+strictly; their ``requires_grad`` is False. Of other networks they are taken out.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+
+from baselines.pretrained import LITE0, LITE0_MEAN, LITE0_STD, create_network
+from sc_imagenet.errors import InputError
+
+PROBE = 64  # side of the image that channels and strides are measured with
+
+
+class Backbone(nn.Module):
+    """A network read at ``layers``; ``forward`` gives one map (B, C, h, w) for each, in that order."""
+
+    def __init__(self, name: str, net: nn.Module, layers: Sequence[int]) -> None:
+        super().__init__()
+        self.name = name
+        self.net = net
+        self.layers = tuple(layers)
+        self.channels: tuple[int, ...] = ()  # of each layer
+        self.strides: tuple[int, ...] = ()  # pixels between cells, of each layer
+        if name.split(".")[0] == LITE0:
+            self.mean, self.std = (LITE0_MEAN,) * 3, (LITE0_STD,) * 3
+        else:
+            self.mean = tuple(float(value) for value in net.pretrained_cfg["mean"])
+            self.std = tuple(float(value) for value in net.pretrained_cfg["std"])
+
+    @torch.no_grad()
+    def _measure(self) -> None:
+        """Set ``channels`` and ``strides`` from what the network gives for a small black image."""
+        training = self.training
+        maps = self.eval()(torch.zeros(1, 3, PROBE, PROBE))
+        self.train(training)
+        self.channels = tuple(features.shape[1] for features in maps)
+        self.strides = tuple(PROBE // features.shape[-1] for features in maps)
+
+
+class HyperpixelResNet(Backbone):
+    """A ResNet read before the last ReLU of its residual blocks (spec: hyperpixel features)."""
+
+    def __init__(self, name: str, net: ResNet, layers: Sequence[int] | None) -> None:
+        stages = (net.layer1, net.layer2, net.layer3, net.layer4)
+        count = sum(len(stage) for stage in stages)
+        if layers is None:
+            layers = [count - len(net.layer4), count]
+        super().__init__(name, net, _checked(layers, count + 1, name))
+        blocks = [block for stage in stages for block in stage]
+        self._blocks = blocks[: max(self.layers)]
+        # The last activation is taken out of the block and applied here, after the features were read.
+        self._activations = []
+        for number, block in enumerate(self._blocks, 1):
+            last = "act3" if hasattr(block, "act3") else "act2"
+            activation = getattr(block, last)
+            setattr(block, last, nn.Identity())
+            if hasattr(activation, "inplace"):
+                activation.inplace = number not in self.layers
+            self._activations.append(activation)
+        for part in (*blocks[max(self.layers) :], net.fc):
+            part.requires_grad_(False)
+        self._measure()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, S, S) -> features of each layer."""
+        net = self.net
+        x = net.maxpool(net.act1(net.bn1(net.conv1(images))))
+        maps = [x] if 0 in self.layers else []
+        for number, (block, activation) in enumerate(zip(self._blocks, self._activations), 1):
+            x = block(x)
+            if number in self.layers:
+                maps.append(x)
+                if number == self.layers[-1]:
+                    break
+            x = activation(x)
+        return maps
+
+
+class StagedBackbone(Backbone):
+    """Any other timm network, read at its stages or blocks."""
+
+    def __init__(self, name: str, net: nn.Module, layers: Sequence[int] | None) -> None:
+        if not hasattr(net, "forward_intermediates"):
+            raise InputError(f"backbone {name!r} gives no intermediate features in this timm", fix="Take another.")
+        options: dict[str, bool] = {}
+        if "extra_blocks" in inspect.signature(net.forward_intermediates).parameters:
+            options["extra_blocks"] = True
+        count = len(net.blocks) + 1 if options else len(net.feature_info)
+        super().__init__(name, net, _checked(range(count) if layers is None else layers, count, name))
+        self._options = options
+        if options:
+            self._measure()
+        else:
+            self.channels = tuple(int(net.feature_info[index]["num_chs"]) for index in self.layers)
+            self.strides = tuple(int(net.feature_info[index]["reduction"]) for index in self.layers)
+        if layers is None:  # what nearest neighbours can tell parts apart by: the coarse layers, or the last
+            pyramid = len(set(self.strides)) > 1
+            kept = [n for n, stride in enumerate(self.strides) if pyramid and stride >= 16] or [count - 1]
+            self.layers, self.channels, self.strides = (
+                tuple(values[n] for n in kept) for values in (self.layers, self.channels, self.strides)
+            )
+        net.prune_intermediate_layers(list(self.layers), prune_norm=True, prune_head=True, **options)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, S, S) -> features of each layer."""
+        return self.net.forward_intermediates(
+            images, indices=list(self.layers), stop_early=True, intermediates_only=True, **self._options
+        )
+
+
+def build_backbone(
+    name: str, layers: Sequence[int] | None = None, size: int = 224, pretrained: bool | str = True
+) -> Backbone:
+    """A backbone by timm's name.
+
+    Args:
+        name: such as ``resnet101.tv_in1k``, ``tf_efficientnet_lite0`` or ``vit_base_patch14_dinov2``.
+        layers: numbers as the head of this file says, negative ones from the end; None takes the coarse ones:
+            the ends of a ResNet's last two stages, stride 16 and more of other CNNs, the last block of a ViT.
+        size: input side.
+        pretrained: see ``create_network``.
+
+    >>> small = build_backbone("resnet10t", [0, 3], pretrained=False)
+    >>> small.layers, small.channels, small.strides
+    ((0, 3), (64, 256), (4, 16))
+
+    Raises:
+        InputError: unknown name, no such layer, or weights that cannot be had.
+    """
+    net = create_network(name, pretrained, size)
+    kind = HyperpixelResNet if isinstance(net, ResNet) else StagedBackbone
+    return kind(name, net, layers)
+
+
+def _checked(layers: Sequence[int], count: int, name: str) -> list[int]:
+    """Layers as ascending numbers from 0."""
+    if not layers or any(not isinstance(layer, int) or not -count <= layer < count for layer in layers):
+        raise InputError(f"layers {list(layers)} of backbone {name!r}", fix=f"Valid: 0 to {count - 1}")
+    return sorted({layer % count for layer in layers})

