@@ -83,7 +83,8 @@ def find_results(runs: Path | str) -> tuple[list[Result], list[str]]:
             for data in result.data:
                 canonical(data.name)
         except InputError as error:
-            problems.append(str(error))
+            line = str(error)
+            problems.append(line if str(folder) in line else f"{folder}: {line}")
         else:
             results.append(result)
     return results, problems
