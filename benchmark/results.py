@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmark import pck, protocols
 from benchmark.predictions import Predictions, read_predictions
 from benchmark.result import RESULT_FILE, Metrics, PerCategory, Result, data_key, read_result
+from sc_imagenet.catalog import canonical
 from sc_imagenet.errors import InputError
 
 PREDICTIONS = "predictions"  # folder of a run that holds its Parquet files
@@ -78,7 +79,12 @@ def find_results(runs: Path | str) -> tuple[list[Result], list[str]]:
             problems.append(f"{folder}: has no {RESULT_FILE}: still running, or interrupted; run it again")
             continue
         try:
-            results.append(read_result(folder))
+            result = read_result(folder)
+            for data in result.data:
+                canonical(data.name)
         except InputError as error:
-            problems.append(str(error))
+            line = str(error)
+            problems.append(line if str(folder) in line else f"{folder}: {line}")
+        else:
+            results.append(result)
     return results, problems

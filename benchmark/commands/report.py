@@ -1,0 +1,49 @@
+"""``scbench report``: the paper's tables beside what was measured, and all runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to ``scbench``."""
+    app.command("report")(report)
+
+
+def report(
+    runs: Path = typer.Option(Path("runs"), help="Folder of runs."),
+    out: Path = typer.Option(Path("report"), help="Folder to write to."),
+    formats: list[str] = typer.Option(
+        ["html", "md", "csv"], "--format", help="html, md or csv; repeated or comma-separated."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables; write no files."),
+) -> None:
+    """Tables 2 and 3 of the paper beside measured values, and all runs; one HTML file, Markdown and CSV.
+
+    Example: scbench report --runs runs --out report
+    """
+    import json
+    from dataclasses import asdict
+
+    from benchmark.report.build import build
+    from benchmark.report.terminal import print_report
+    from benchmark.report.write import write_report
+    from benchmark.results import find_results
+    from sc_imagenet.errors import InputError
+
+    if not runs.is_dir():
+        raise InputError(
+            "no such folder of runs", where=runs, fix="Make one with 'scbench quickstart' or 'scbench run'."
+        )
+    results, problems = find_results(runs)
+    content = build(results, problems)
+    if as_json:
+        print(json.dumps(asdict(content), indent=2, ensure_ascii=False))
+        return
+    names = [name.strip().lower() for given in formats for name in given.split(",") if name.strip()]
+    files = write_report(content, results, out, names)
+    print_report(content)
+    for file in files:
+        print(f"wrote {file}")

@@ -1,0 +1,1 @@
+"""The figures that the paper prints in its tables, one CSV file a table."""

@@ -1,0 +1,83 @@
+"""The report in the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.report import text
+from benchmark.report.build import Board, Cell, Measured, Report, TableView
+from sc_imagenet.catalog import info
+
+_WIDE = 10  # columns: beyond, a cell holds the measured value alone, below the paper's
+
+
+def print_report(report: Report) -> None:
+    """Print the tables that have measured cells, the boards of all runs, and what is wrong with some."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    for table in report.tables:
+        if table.filled:
+            _print_table(console, table)
+    for board in report.boards:
+        _print_board(console, board)
+    console.print(f"\n{text.summary(report)}")
+    for problem in report.problems:
+        console.print(f"[yellow]left out:[/] {escape(problem)}")
+
+
+def _print_table(console: Console, view: TableView) -> None:
+    columns = view.paper.columns
+    table = Table(
+        title=f"Table {view.paper.number}: {view.paper.title}",
+        caption="paper, then measured (difference)",
+    )
+    table.add_column("method")
+    short = len(columns) > _WIDE
+    for column in columns:
+        head = text.column_title(column)
+        data = "all" if column.category is None else ""
+        table.add_column(
+            (head[:5] if column.category else data) if short else f"{info(column.dataset).title}\n{head}"
+        )
+    for row in view.rows:
+        if any(cell.measured for cell in row.cells):
+            name = f"{row.row.method} {text.pretrained(row.row)}".strip()
+            table.add_row(escape(name), *(_cell(cell, short) for cell in row.cells))
+    console.print(table)
+
+
+def _cell(cell: Cell, short: bool) -> str:
+    printed = "" if cell.paper is None else f"{cell.paper:.1f}"
+    if cell.measured is None:
+        return f"[dim]{printed}[/]"
+    gap = "\n" if short else " "
+    delta = "" if short or cell.difference is None else f" ({text.difference(cell)})"
+    return f"[dim]{printed}[/]{gap}[bold]{cell.measured.value:.1f}[/]{delta}"
+
+
+def _print_board(console: Console, board: Board) -> None:
+    table = Table(
+        "model", "backbone", "training", "recipe", title=text.board_title(board), caption=text.protocol(board)
+    )
+    for metric in board.metrics:
+        table.add_column(f"PCK@{metric.alpha:.2f}", justify="right")
+    for name in ("direction", "seed", "time", "run"):
+        table.add_column(name)
+    for entry in board.entries:
+        result = entry.result
+        table.add_row(
+            *(escape(t) for t in (result.model, result.backbone, text.training(result), text.recipe(result))),
+            *(_score(score) for score in entry.scores),
+            text.arrow(result),
+            str(result.seed),
+            text.duration(result.seconds),
+            escape(result.run),
+        )
+    console.print(table)
+
+
+def _score(score: Measured | None) -> str:
+    return f"{score.value:.1f} [dim]{text.interval(score)}[/]" if score else ""

@@ -1,0 +1,81 @@
+"""Synthetic run folders, written by the functions that real runs use."""
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmark import protocols
+from benchmark.predictions import PredictionInfo, write_predictions
+from benchmark.report.paper_tables import table_3
+from benchmark.result import EvaluatedData, Result, write_result
+from benchmark.results import score_run
+
+SPAIR = [column.category for column in table_3().columns if column.category]
+
+
+def make_run(
+    runs: Path,
+    run: str,
+    *,
+    data=(("toy", "test", 60),),
+    noise: float = 15.0,
+    categories=("cube", "chair"),
+    model: str = "cats",
+    title: str = "CATs",
+    draws: int = 50,
+    **fields,
+) -> Result:
+    """A finished run whose predictions miss by ``noise`` pixels on 200 x 150 images."""
+    folder = runs / model / run
+    known = protocols.published(model)
+    direction = known.direction if known else "forward"
+    random = np.random.default_rng(len(run))
+    entries = []
+    for dataset, split, pairs in data:
+        names = SPAIR if dataset == "spair-71k" else categories
+        rows = []
+        for i in range(pairs):
+            points = random.random((5, 2)) * (200, 150)
+            missed = points + random.normal(0, noise, points.shape)
+            rows.append(
+                {
+                    "pair_id": f"p{i}",
+                    "category": names[i % len(names)],
+                    "source_size": (200, 150),
+                    "target_size": (200, 150),
+                    "source_bbox": (0, 0, 150, 150),
+                    "target_bbox": (0, 0, 150, 150),
+                    "source_points": points,
+                    "target_points": points,
+                    "predicted_points": missed,
+                    "direction": direction,
+                }
+            )
+        info = PredictionInfo(dataset, split, model, 256, run, "m" * 64, direction)
+        write_predictions(folder / "predictions" / f"{dataset}-{split}.parquet", rows, info)
+        entries.append(EvaluatedData(dataset, split, "m" * 64, pairs))
+    metrics, per_category = score_run(folder, draws=draws)
+    values = {
+        "supervision": "keypoints",
+        "backbone": "resnet101",
+        "pretrain": None,
+        "finetune": "toy",
+        "preset": "paper",
+        "recipe": {"lr": 3e-5},
+        "seed": 0,
+        "seconds": 372.0,
+        **fields,
+    }
+    result = Result(
+        run=run,
+        model=model,
+        title=title,
+        direction=direction,
+        size=256,
+        data=tuple(entries),
+        metrics=metrics,
+        per_category=per_category,
+        **values,
+    )
+    write_result(folder, result)
+    return result
