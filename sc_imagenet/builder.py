@@ -140,7 +140,8 @@ def dataset_module(name: str, data_dir: Any = None, data_files: Any = None) -> D
     """
     if data_dir is not None or data_files is not None:
         raise InputError(
-            f"data_dir and data_files are not read by {name}", fix="Give the data set's folder as root=FOLDER."
+            f"data_dir and data_files are not read by {name}",
+            fix="Give the data set's folder as root=FOLDER.",
         )
     entry = info(name)
     configs = [

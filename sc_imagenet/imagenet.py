@@ -85,7 +85,9 @@ def extract(data_set: str, wanted: set[str]) -> None:
     except Exception as error:  # the Hub's many ways to say no: offline, gated, unknown
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"cannot be read ({line})", where=data_set, fix="Log in to the Hub, or give imagenet_dir a folder."
+            f"cannot be read ({line})",
+            where=data_set,
+            fix="Log in to the Hub, or give imagenet_dir a folder.",
         ) from error
     raise InputError(f"lacks {len(left):,} of the images, {min(left)} first", where=data_set)
 

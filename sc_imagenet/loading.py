@@ -43,7 +43,9 @@ def load_dataset(
     from datasets import load_dataset as load
 
     name, config, split = _resolve(name, config, split)
-    ours = {key: options[key] for key in ("imagenet_dir", "voc_dir", "outside") if options.get(key) is not None}
+    ours = {
+        key: options[key] for key in ("imagenet_dir", "voc_dir", "outside") if options.get(key) is not None
+    }
     for key in ours:
         options[key] = str(options[key])
     wanted = None

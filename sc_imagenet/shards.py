@@ -192,7 +192,9 @@ def scan(folder: Path, dataset: str, config: str, split: str, points_outside: in
         schema = features_of(config, categories).arrow_schema
         lacking = [name for name in schema.names if name not in parquet.schema_arrow.names]
         if lacking or names != categories:
-            what = f"lacks the columns {', '.join(lacking)}" if lacking else "has other classes than the first"
+            what = (
+                f"lacks the columns {', '.join(lacking)}" if lacking else "has other classes than the first"
+            )
             raise InputError(what, where=path, fix="Shards of one split share one schema (schema.py).")
         for table in read_batches(parquet, schema, path):
             found = table[identifier].to_pylist()
