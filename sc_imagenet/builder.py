@@ -1,7 +1,7 @@
-"""The one ``datasets`` builder of every data set: it reads the Parquet that ``convert`` makes or a root ships.
+"""The one ``datasets`` builder of every data set; it reads the Parquet that ``convert`` makes or a root has.
 
-Imported through ``sc_imagenet.hook`` or ``sc_imagenet.load_dataset``. Building a config converts its annotations
-if that was not done before, since the cache of ``datasets`` is keyed by their content.
+Reached through ``sc_imagenet.hook`` or ``sc_imagenet.load_dataset``. Building a config converts its
+annotations if that was not done before, since the cache of ``datasets`` is keyed by their content.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -110,7 +111,7 @@ class Pairs(datasets.ArrowBasedBuilder):
     def _generate_tables(self, files: list[str], image_root: str | None) -> Iterator[tuple[Any, pa.Table]]:
         schema = self.info.features.arrow_schema
         for number, file in enumerate(files):
-            for part, table in enumerate(read_batches(open_parquet(file), schema, file)):
+            for part, table in enumerate(read_batches(open_parquet(Path(file)), schema, Path(file))):
                 yield (number, part), _with_absolute_paths(table, image_root)
 
 

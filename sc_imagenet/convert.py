@@ -120,7 +120,8 @@ def _options(options: dict[str, Any]) -> Options:
 
 
 def _how(name: str) -> str:
-    return f"'scbench data download {canonical(name)}' gets it, or says how; 'scbench data info' tells the layout."
+    name = canonical(name)
+    return f"'scbench data download {name}' gets it, or says how; 'scbench data info {name}' tells more."
 
 
 def _key(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path
@@ -102,7 +103,7 @@ def image_name(path: str) -> str | None:
     return f"{match[1]}/{match[1]}_{match[2]}.JPEG" if match else None
 
 
-def _open(data_set: str):  # type: ignore[no-untyped-def]
+def _open(data_set: str) -> Any:
     import datasets
 
     folder = Path(data_set).expanduser()

@@ -1,7 +1,7 @@
-"""Pairs as Parquet: the form that releases are converted into, that generated sets are written in, that all is read from.
+"""Pairs as Parquet: what releases are converted into, generated sets are written in, and all is read from.
 
-    <folder>/<config>/<split>-00000-of-00008.parquet    columns of ``schema``; class names in the schema itself
-    <folder>/<config>/<split>.json                      the record, written last
+    <folder>/<config>/<split>-00000-of-00008.parquet   columns of ``schema``; class names in the schema itself
+    <folder>/<config>/<split>.json                     the record, written last
 
 A folder of shards without a record (made by another program) is read through once to make one.
 """

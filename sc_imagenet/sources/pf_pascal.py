@@ -124,8 +124,8 @@ class PfPascal(Source):
         source, target = read_mat(source_file, "kps"), read_mat(target_file, "kps")
         if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2:
             raise InputError(
-                f"pair {entry.pair_id}: 'kps' is {source.shape} here and {target.shape} in {target_file.name}; "
-                "both must be (K, 2) with the same K",
+                f"pair {entry.pair_id}: 'kps' is {source.shape} here and {target.shape} in "
+                f"{target_file.name}; both must be (K, 2) with the same K",
                 where=source_file,
             )
         both = ~(np.isnan(source).any(1) | np.isnan(target).any(1))
