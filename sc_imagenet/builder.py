@@ -21,11 +21,15 @@ from datasets.load import BuilderConfigsParameters, DatasetModule
 from sc_imagenet.catalog import info
 from sc_imagenet.convert import available_splits, convert_source
 from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.shards import Record, features_of, open_parquet, read_batches
+from sc_imagenet.shards import SHARD_ROWS, Record, features_of, open_parquet, read_batches
 from sc_imagenet.sources import Options, open_source
 
 logger = logging.getLogger(__name__)
 VERSION = "1.0.0"  # of the rows the builder makes, not of the data
+
+# `datasets` replaces open, os.path and a dozen readers in a builder's module so that they take URLs, importing
+# scipy and pandas for it (0.4 s). Here only local files are read; this says that it was done.
+_patched_for_streaming = True
 
 
 @dataclass
@@ -84,6 +88,9 @@ class Pairs(datasets.ArrowBasedBuilder):
     """Builder of pairs and of image listings."""
 
     BUILDER_CONFIG_CLASS = PairsConfig
+    # The batches of the prepared file are walked through when it is opened: few large ones open fast, and
+    # touch few pages of it.
+    DEFAULT_WRITER_BATCH_SIZE = SHARD_ROWS
     config: PairsConfig
 
     def _info(self) -> datasets.DatasetInfo:

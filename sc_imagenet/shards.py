@@ -252,7 +252,7 @@ def read_batches(parquet: pq.ParquetFile, schema: pa.Schema, path: Path) -> Iter
         InputError: the file breaks off or is damaged inside.
     """
     try:
-        for batch in parquet.iter_batches(2_048, columns=schema.names):
+        for batch in parquet.iter_batches(SHARD_ROWS, columns=schema.names):
             yield pa.table(batch).select(schema.names).cast(schema)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"is damaged ({error})", where=path, fix="Get or make the file again.") from error
