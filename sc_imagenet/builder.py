@@ -1,7 +1,7 @@
-"""The one ``datasets`` builder of every data set: it reads the Parquet that ``convert`` makes or a root ships.
+"""The one ``datasets`` builder of every data set; it reads the Parquet that ``convert`` makes or a root has.
 
-Imported through ``sc_imagenet.hook`` or ``sc_imagenet.load_dataset``. Building a config converts its annotations
-if that was not done before, since the cache of ``datasets`` is keyed by their content.
+Reached through ``sc_imagenet.hook`` or ``sc_imagenet.load_dataset``. Building a config converts its
+annotations if that was not done before, since the cache of ``datasets`` is keyed by their content.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -20,11 +21,15 @@ from datasets.load import BuilderConfigsParameters, DatasetModule
 from sc_imagenet.catalog import info
 from sc_imagenet.convert import available_splits, convert_source
 from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.shards import Record, features_of, open_parquet, read_batches
+from sc_imagenet.shards import SHARD_ROWS, Record, features_of, open_parquet, read_batches
 from sc_imagenet.sources import Options, open_source
 
 logger = logging.getLogger(__name__)
 VERSION = "1.0.0"  # of the rows the builder makes, not of the data
+
+# `datasets` replaces open, os.path and a dozen readers in a builder's module so that they take URLs, importing
+# scipy and pandas for it (0.4 s). Here only local files are read; this says that it was done.
+_patched_for_streaming = True
 
 
 @dataclass
@@ -83,6 +88,9 @@ class Pairs(datasets.ArrowBasedBuilder):
     """Builder of pairs and of image listings."""
 
     BUILDER_CONFIG_CLASS = PairsConfig
+    # The batches of the prepared file are walked through when it is opened: few large ones open fast, and
+    # touch few pages of it.
+    DEFAULT_WRITER_BATCH_SIZE = SHARD_ROWS
     config: PairsConfig
 
     def _info(self) -> datasets.DatasetInfo:
@@ -110,7 +118,7 @@ class Pairs(datasets.ArrowBasedBuilder):
     def _generate_tables(self, files: list[str], image_root: str | None) -> Iterator[tuple[Any, pa.Table]]:
         schema = self.info.features.arrow_schema
         for number, file in enumerate(files):
-            for part, table in enumerate(read_batches(open_parquet(file), schema, file)):
+            for part, table in enumerate(read_batches(open_parquet(Path(file)), schema, Path(file))):
                 yield (number, part), _with_absolute_paths(table, image_root)
 
 
@@ -140,7 +148,8 @@ def dataset_module(name: str, data_dir: Any = None, data_files: Any = None) -> D
     """
     if data_dir is not None or data_files is not None:
         raise InputError(
-            f"data_dir and data_files are not read by {name}", fix="Give the data set's folder as root=FOLDER."
+            f"data_dir and data_files are not read by {name}",
+            fix="Give the data set's folder as root=FOLDER.",
         )
     entry = info(name)
     configs = [

@@ -36,7 +36,9 @@ def check_pair(
         right, bottom = size if size is not None else (math.inf, math.inf)
         for index, (x, y) in enumerate(points):
             if not (math.isfinite(x) and math.isfinite(y)):
-                raise InputError(f"{pair}: {side} point {index} is ({x}, {y}), not a number", where=found.where)
+                raise InputError(
+                    f"{pair}: {side} point {index} is ({x}, {y}), not a number", where=found.where
+                )
             if -TOLERANCE <= x <= right and -TOLERANCE <= y <= bottom:
                 continue
             count += 1

@@ -43,6 +43,10 @@ def _size(path: Path) -> tuple[int, int] | str:
         return "is not there"
     except OSError as error:  # Pillow's UnidentifiedImageError is one
         empty = path.is_file() and path.stat().st_size == 0
-        return "is empty (0 bytes)" if empty else f"is not an image that can be read ({error.strerror or 'unknown format'})"
+        return (
+            "is empty (0 bytes)"
+            if empty
+            else f"is not an image that can be read ({error.strerror or 'unknown format'})"
+        )
     except Exception as error:  # a decoder given malformed bytes may raise anything at all
         return f"is damaged ({error or type(error).__name__})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path
@@ -85,7 +86,9 @@ def extract(data_set: str, wanted: set[str]) -> None:
     except Exception as error:  # the Hub's many ways to say no: offline, gated, unknown
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"cannot be read ({line})", where=data_set, fix="Log in to the Hub, or give imagenet_dir a folder."
+            f"cannot be read ({line})",
+            where=data_set,
+            fix="Log in to the Hub, or give imagenet_dir a folder.",
         ) from error
     raise InputError(f"lacks {len(left):,} of the images, {min(left)} first", where=data_set)
 
@@ -100,7 +103,7 @@ def image_name(path: str) -> str | None:
     return f"{match[1]}/{match[1]}_{match[2]}.JPEG" if match else None
 
 
-def _open(data_set: str):  # type: ignore[no-untyped-def]
+def _open(data_set: str) -> Any:
     import datasets
 
     folder = Path(data_set).expanduser()

@@ -9,6 +9,7 @@ from typing import Any
 from sc_imagenet import convert as conversion
 from sc_imagenet.catalog import canonical, info
 from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.sources import Options
 
 
 def load_dataset(
@@ -43,7 +44,7 @@ def load_dataset(
     from datasets import load_dataset as load
 
     name, config, split = _resolve(name, config, split)
-    ours = {key: options[key] for key in ("imagenet_dir", "voc_dir", "outside") if options.get(key) is not None}
+    ours = {key: options[key] for key in Options.__dataclass_fields__ if options.get(key) is not None}
     for key in ours:
         options[key] = str(options[key])
     wanted = None

@@ -1,7 +1,7 @@
-"""Pairs as Parquet: the form that releases are converted into, that generated sets are written in, that all is read from.
+"""Pairs as Parquet: what releases are converted into, generated sets are written in, and all is read from.
 
-    <folder>/<config>/<split>-00000-of-00008.parquet    columns of ``schema``; class names in the schema itself
-    <folder>/<config>/<split>.json                      the record, written last
+    <folder>/<config>/<split>-00000-of-00008.parquet   columns of ``schema``; class names in the schema itself
+    <folder>/<config>/<split>.json                     the record, written last
 
 A folder of shards without a record (made by another program) is read through once to make one.
 """
@@ -192,7 +192,9 @@ def scan(folder: Path, dataset: str, config: str, split: str, points_outside: in
         schema = features_of(config, categories).arrow_schema
         lacking = [name for name in schema.names if name not in parquet.schema_arrow.names]
         if lacking or names != categories:
-            what = f"lacks the columns {', '.join(lacking)}" if lacking else "has other classes than the first"
+            what = (
+                f"lacks the columns {', '.join(lacking)}" if lacking else "has other classes than the first"
+            )
             raise InputError(what, where=path, fix="Shards of one split share one schema (schema.py).")
         for table in read_batches(parquet, schema, path):
             found = table[identifier].to_pylist()
@@ -250,7 +252,7 @@ def read_batches(parquet: pq.ParquetFile, schema: pa.Schema, path: Path) -> Iter
         InputError: the file breaks off or is damaged inside.
     """
     try:
-        for batch in parquet.iter_batches(2_048, columns=schema.names):
+        for batch in parquet.iter_batches(SHARD_ROWS, columns=schema.names):
             yield pa.table(batch).select(schema.names).cast(schema)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"is damaged ({error})", where=path, fix="Get or make the file again.") from error

@@ -1,4 +1,4 @@
-"""Readers of the data sets, one file each; a new data set is a file here, a line below and a catalogue entry."""
+"""Readers of the data sets, one file each; a new one is a file here, a line below and a catalogue entry."""
 
 from __future__ import annotations
 

@@ -4,12 +4,12 @@
     {trn,val}/<category>_<...>.json  or one entry a file
     JPEGImages/<category>/           SPair-71k's images: here, or in a spair-71k folder beside this one
 
-An entry has src_imname, trg_imname, num_kps, source_kps, target_kps, img_size_kps: points (x, y) in a square of
-side S = img_size_kps in which the image lies centred with its proportions kept; so x = (x' - offset) / scale
-with scale = S / longer side and offset = (S - shorter side * scale) / 2, whole pixels. The points are corners
-of a grid of patches over that square, so those of patches at the rim of the object may lie in the padding,
-outside the image: they are counted and kept. ``flip`` marks a mirrored target only; such entries have no place
-in a schema that mirrors both images and are refused.
+An entry has src_imname, trg_imname, num_kps, source_kps, target_kps, img_size_kps: points (x, y) in a square
+of side S = img_size_kps in which the image lies centred with its proportions kept; so x = (x' - offset) /
+scale with scale = S / longer side and offset = (S - shorter side * scale) / 2, whole pixels. The points are
+corners of a grid of patches over that square, so those of patches at the rim of the object may lie in the
+padding, outside the image: they are counted and kept. ``flip`` marks a mirrored target only; such entries
+have no place in a schema that mirrors both images and are refused.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class DiySc(Source):
         return first_existing(self.root / "JPEGImages", *beside)
 
     def entries(self, split: str) -> list[Entry]:
-        entries = []
+        entries: list[Entry] = []
         for path in self._files(split):
             category = path.stem.split("_")[0]
             if category not in CATEGORIES:

@@ -118,12 +118,14 @@ class PfPascal(Source):
                 )
             source, target = np.stack([x_a, y_a], 1) * source_scale, np.stack([x_b, y_b], 1) * target_scale
             return Annotation(source.tolist(), target.tolist(), f"{where} line {line}")
-        source_file, target_file = (self._mat(entry.category, image) for image in (entry.source, entry.target))
+        source_file, target_file = (
+            self._mat(entry.category, image) for image in (entry.source, entry.target)
+        )
         source, target = read_mat(source_file, "kps"), read_mat(target_file, "kps")
         if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2:
             raise InputError(
-                f"pair {entry.pair_id}: 'kps' is {source.shape} here and {target.shape} in {target_file.name}; "
-                "both must be (K, 2) with the same K",
+                f"pair {entry.pair_id}: 'kps' is {source.shape} here and {target.shape} in "
+                f"{target_file.name}; both must be (K, 2) with the same K",
                 where=source_file,
             )
         both = ~(np.isnan(source).any(1) | np.isnan(target).any(1))

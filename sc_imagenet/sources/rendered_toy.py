@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sc_imagenet.sources.source import Annotation, Entry, Size, Source
-from sc_imagenet.sources.tables import read_lines
+from sc_imagenet.sources.tables import GRADES, read_lines
 
 ROWS = "pairs.jsonl"
 
@@ -52,16 +52,14 @@ class RenderedToy(Source):
 
     def annotation(self, entry: Entry, source_size: Size | None, target_size: Size | None) -> Annotation:
         row = entry.annotation
+        viewpoint, scale, truncation, occlusion = (int(row.get(grade, -1)) for grade in GRADES)
         return Annotation(
             row["source_points"],
             row["target_points"],
             entry.source,
             row.get("source_bbox"),
             row.get("target_bbox"),
-            tuple(
-                row.get(key, -1)
-                for key in ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
-            ),  # type: ignore[arg-type]
+            (viewpoint, scale, truncation, occlusion),
         )
 
     def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:

@@ -1,4 +1,4 @@
-"""Reading the list and annotation files that several data sets share: text lists, CSV, .mat, SPair-style JSON."""
+"""Reading the files that several data sets share: text lists, CSV, .mat, SPair-style JSON."""
 
 from __future__ import annotations
 
