@@ -1,0 +1,116 @@
+"""Opening an image file of any kind as plain RGB, or saying in one line why it cannot be."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sc_imagenet.errors import InputError
+
+MAX_PIXELS = 178_956_970  # more is refused before it is decoded; Pillow's own limit for a decompression bomb
+
+# Only formats whose decoders run no other program (EPS would start Ghostscript).
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+
+ORIENTATION = 0x0112  # EXIF tag
+SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+
+
+def open_image(source: str | Path | bytes, *, upright: bool = False, name: object = None) -> Image.Image:
+    """Open an image and decode it whole, as RGB with 8 bits a channel.
+
+    Greyscale, palette, CMYK and 16-bit files are converted; what is transparent is laid over white; of an
+    animation the first frame is taken. 16-bit values are divided by 257; 32-bit ones have no agreed range
+    and are stretched from their least to their greatest.
+
+    Args:
+        source: a file, or the bytes of one.
+        upright: turn the image as its EXIF orientation says. False for data sets, whose annotations are in
+            pixels as stored; True for a person's own photographs.
+        name: what to call the image in an error, where ``source`` is bytes.
+
+    Raises:
+        InputError: missing, empty, truncated, not an image, or of more than ``MAX_PIXELS`` pixels.
+    """
+    where = name if name is not None else ("image" if isinstance(source, bytes) else source)
+    file = io.BytesIO(source) if isinstance(source, bytes) else _readable(Path(source))
+    try:
+        with Image.open(file, formats=_known_formats()) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            image.load()
+            turned = _upright(image) if upright else image
+            return _rgb(turned)
+    except Image.UnidentifiedImageError as error:
+        raise InputError(
+            "is not an image that can be read",
+            where=where,
+            fix=f"Give one of: {', '.join(_known_formats())}.",
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"has too many pixels to be decoded safely (the most is {MAX_PIXELS:,})",
+            where=where,
+            fix="Make it smaller first.",
+        ) from error
+    except InputError:
+        raise
+    except Exception as error:  # a decoder given malformed bytes may raise anything at all
+        raise InputError(
+            f"is damaged and cannot be decoded ({error or type(error).__name__})",
+            where=where,
+            fix="Get the file again.",
+        ) from error
+
+
+def _readable(path: Path) -> io.BytesIO | Path:
+    try:
+        if not path.exists():
+            raise InputError("no such image", where=path)
+        if not path.is_file():
+            raise InputError("is not a file, an image was expected", where=path)
+        if path.stat().st_size == 0:
+            raise InputError("is empty (0 bytes), an image was expected", where=path, fix="Get it again.")
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot be read ({reason})", where=repr(str(path))) from error
+    return path
+
+
+def _known_formats() -> tuple[str, ...]:
+    """Those of ``FORMATS`` the installed Pillow was built with; asked for another, it raises KeyError."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
+    except Exception:  # damaged EXIF says nothing about the pixels, which are whole
+        return image
+    return (ImageOps.exif_transpose(image) or image) if turned else image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
+        levels = np.asarray(image, dtype=np.float64) / 257
+        return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        values = np.asarray(image, dtype=np.float64)
+        low, high = float(values.min()), float(values.max())
+        if not np.isfinite([low, high]).all():
+            raise ValueError("it holds values that are not finite")
+        stretched = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
+        return Image.fromarray(np.rint(stretched).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        over = image.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        return Image.alpha_composite(white, over).convert("RGB")
+    # A copy even of RGB: the caller's image must not hold the file open.
+    return image.convert("RGB") if image.mode != "RGB" else image.copy()
