@@ -73,7 +73,8 @@ def extract(
     Args:
         archive: the file.
         folder: made where it is missing; entries it has already are never overwritten.
-        holds: pattern of an entry that the archive must have at its top, such as ``"SPair-71k"``.
+        holds: a folder or file that must be in the archive, such as ``"JPEGImages"``, at its top or in one
+            folder below; what lies beside it is what is put into ``folder``, without that folder's name.
         limits: the default allows every data set of the catalogue.
 
     Raises:
@@ -284,15 +285,20 @@ def _decompressed(inside: _Inside) -> Iterator[_Bounded]:
 
 
 def _move_in(archive: Path, unpacked: Path, folder: Path, holds: str | None) -> list[Path]:
+    places = [unpacked, *sorted(child for child in unpacked.iterdir() if child.is_dir())]
+    if holds:
+        found = next((place for place in places if os.path.lexists(place / holds)), None)
+        if found is None:
+            names = ", ".join(repr(entry.name) for entry in sorted(unpacked.iterdir())[:5]) or "nothing"
+            raise InputError(
+                f"does not hold '{holds}' but {names}",
+                where=archive,
+                fix="It is another archive than the one expected.",
+            )
+        unpacked = found
     entries = sorted(unpacked.iterdir())
     if not entries:
         raise InputError("is an empty archive", where=archive, fix="Download it again.")
-    if holds and not any(fnmatch.fnmatchcase(entry.name, holds) for entry in entries):
-        raise InputError(
-            f"does not hold '{holds}' but {', '.join(repr(entry.name) for entry in entries[:5])}",
-            where=archive,
-            fix="It is another archive than the one expected.",
-        )
     taken = [entry.name for entry in entries if os.path.lexists(folder / entry.name)]
     if taken:
         raise InputError(
@@ -300,6 +306,6 @@ def _move_in(archive: Path, unpacked: Path, folder: Path, holds: str | None) -> 
             where=archive,
             fix=f"Move {folder / taken[0]} away first.",
         )
-    for entry in entries:
+    for entry in sorted(entries, key=lambda entry: entry.name == holds):  # what tells that all is there: last
         entry.rename(folder / entry.name)
     return [folder / entry.name for entry in entries]

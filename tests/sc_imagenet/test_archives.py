@@ -62,9 +62,17 @@ def test_good_archive_is_unpacked_without_desktop_junk(tmp_path, out, name):
     files = {**FILES, "__MACOSX/set/._a.txt": b"x", "set/.DS_Store": b"x"}
     archive = (make_zip if name.endswith("zip") else make_tar)(tmp_path / name, files)
     assert kind_of(archive) == ("zip" if name.endswith("zip") else "tar")
-    assert extract(archive, out, holds="set") == [out / "set"]
+    assert extract(archive, out) == [out / "set"]
     found = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
     assert found == FILES
+
+
+@pytest.mark.parametrize("top", ["SPair-71k/", ""])
+def test_folder_around_what_is_expected_is_left_out(tmp_path, out, top):
+    archive = make_zip(tmp_path / "s.zip", {f"{top}Layout/l.txt": b"l", f"{top}README": b"r"})
+    assert extract(archive, out, holds="Layout") == [out / "Layout", out / "README"]
+    assert (out / "Layout" / "l.txt").read_bytes() == b"l"
+    assert [p.name for p in sorted(out.iterdir())] == ["Layout", "README"]
 
 
 def test_links_that_stay_inside_are_kept(tmp_path, out):

@@ -237,13 +237,13 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 def test_data_set_of_an_archive_and_a_list_is_fetched_once(shelf, tmp_path):
-    shelf.files |= {"/set.zip": zipped({"Set-1/a.png": b"a"}), "/pairs.csv": b"a,b\n"}
+    shelf.files |= {"/set.zip": zipped({"Set-1/images/a.png": b"a"}), "/pairs.csv": b"a,b\n"}
     made = entry(
-        Mirror(f"{shelf.url}/set.zip", archive="zip", holds="Set*"), Mirror(f"{shelf.url}/pairs.csv")
+        Mirror(f"{shelf.url}/set.zip", archive="zip", holds="images"), Mirror(f"{shelf.url}/pairs.csv")
     )
     parts = fetch_all(made, tmp_path)
     assert [(p.file, p.state) for p in parts] == [("set.zip", "downloaded"), ("pairs.csv", "downloaded")]
-    assert left(tmp_path) == ["Set-1", "pairs.csv", "pairs.csv.sha256.json", "set.zip.sha256.json"]
+    assert left(tmp_path) == ["images", "pairs.csv", "pairs.csv.sha256.json", "set.zip.sha256.json"]
     shelf.asked.clear()
     assert [p.state for p in fetch_all(made, tmp_path)] == ["kept", "kept"]
     assert shelf.asked == []
