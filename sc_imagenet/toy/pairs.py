@@ -1,0 +1,153 @@
+"""The toy set itself: which images there are, which of them make pairs, and the rows of the schema."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.files import atomic_path, read_json, write_json
+from sc_imagenet.toy.camera import angle_between
+from sc_imagenet.toy.categories import KINDS
+from sc_imagenet.toy.render import Rendered, render_object
+
+TOY_VERSION = "1"  # to be raised whenever a picture, a point or a pair changes: caches are keyed by it
+CATEGORIES: tuple[str, ...] = tuple(KINDS)
+SIDES = (160, 256)  # pixels, both included
+FEWEST_POINTS = 4  # of a pair
+VIEWPOINTS = (20.0, 50.0)  # degrees between two views: grade 0 below the first, 2 from the second on
+SCALES = (1.25, 1.75)  # ratio of the boxes' longer sides: grades as for viewpoints
+QUALITY = 92  # of the JPEG files
+
+
+@dataclass(frozen=True)
+class Split:
+    """Counts of a split, for each category."""
+
+    index: int  # part of every seed, so that no two splits share an instance
+    images: int
+    pairs: int
+
+
+SPLITS: Mapping[str, Split] = {
+    "train": Split(0, images=40, pairs=200),
+    "validation": Split(1, images=10, pairs=14),
+    "test": Split(2, images=16, pairs=30),
+}
+
+
+def render_pairs(folder: Path, split: str) -> Iterator[dict[str, Any]]:
+    """Render a split under ``folder`` and yield its pairs as rows of ``schema.pair_features``.
+
+    Images are ``<folder>/<split>/<category>/<number>.jpg``; beside each category's images
+    ``<category>.json`` keeps what is known of them. A category that is complete is not rendered again.
+    ``source`` and ``target`` are paths relative to ``folder``; sizes, points and boxes are plain lists,
+    ``category`` is the name; the columns of generated pairs are None.
+
+    Raises:
+        InputError: no such split, or ``folder`` cannot be written.
+    """
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    for category in CATEGORIES:
+        images = _images(Path(folder), split, category)
+        for i, j in _choose(images, split, category):
+            yield _row(images[i], images[j], f"{split}-{category}-{i}-{j}", category)
+
+
+def _images(folder: Path, split: str, category: str) -> list[dict[str, Any]]:
+    """What is known of a category's images, all of them on disk."""
+    known = Path(folder) / split / f"{category}.json"
+    images = _read_known(known)
+    if images is not None and all((folder / image["path"]).is_file() for image in images):
+        return images
+    images = [_image(folder, split, category, number) for number in range(SPLITS[split].images)]
+    write_json(known, {"version": TOY_VERSION, "images": images})
+    return images
+
+
+def _read_known(path: Path) -> list[dict[str, Any]] | None:
+    if not path.exists():
+        return None
+    try:
+        content = read_json(path)
+    except InputError:  # cut short by something else than us: render again
+        return None
+    return content["images"] if content.get("version") == TOY_VERSION else None
+
+
+def _image(folder: Path, split: str, category: str, number: int) -> dict[str, Any]:
+    """Render one image to its file; what is known of it."""
+    seed = (SPLITS[split].index, CATEGORIES.index(category), number)
+    width, height = np.random.default_rng(seed).integers(SIDES[0], SIDES[1], 2, endpoint=True).tolist()
+    seen = render_object(category, seed, (width, height))
+    path = f"{split}/{category}/{number:03d}.jpg"
+    with atomic_path(folder / path) as temporary:
+        Image.fromarray(seen.image).save(temporary, "JPEG", quality=QUALITY, subsampling=0)
+    return {"path": path, "size": [width, height], **_known(seen)}
+
+
+def _known(seen: Rendered) -> dict[str, Any]:
+    return {
+        "points": seen.points.round(3).tolist(),
+        "visible": seen.visible.tolist(),
+        "bbox": seen.bbox.tolist(),
+        "towards": seen.towards.tolist(),
+        "truncated": seen.truncated,
+        "occluded": seen.occluded,
+    }
+
+
+def _choose(images: list[dict[str, Any]], split: str, category: str) -> list[tuple[int, int]]:
+    """Ordered pairs of images with enough points visible in both, drawn at random, each at most once."""
+    usable = [
+        (i, j)
+        for i, j in itertools.permutations(range(len(images)), 2)
+        if np.sum(np.array(images[i]["visible"]) & images[j]["visible"]) >= FEWEST_POINTS
+    ]
+    rng = np.random.default_rng((SPLITS[split].index, CATEGORIES.index(category)))
+    chosen = rng.permutation(len(usable))[: SPLITS[split].pairs]
+    return [usable[place] for place in sorted(chosen)]
+
+
+def _row(source: dict[str, Any], target: dict[str, Any], pair_id: str, category: str) -> dict[str, Any]:
+    both = np.array(source["visible"]) & target["visible"]
+    angle = angle_between(np.array(source["towards"]), np.array(target["towards"]))
+    sides = [max(box[2] - box[0], box[3] - box[1]) for box in (source["bbox"], target["bbox"])]
+    return {
+        "pair_id": pair_id,
+        "dataset": "toy",
+        "category": category,
+        "source": source["path"],
+        "target": target["path"],
+        "source_size": source["size"],
+        "target_size": target["size"],
+        "source_points": np.array(source["points"])[both].tolist(),
+        "target_points": np.array(target["points"])[both].tolist(),
+        "source_bbox": source["bbox"],
+        "target_bbox": target["bbox"],
+        "mirrored": False,
+        "viewpoint_variation": _grade(angle, VIEWPOINTS),
+        "scale_variation": _grade(max(sides) / min(sides), SCALES),
+        "truncation": _which(source["truncated"], target["truncated"]),
+        "occlusion": _which(source["occluded"], target["occluded"]),
+        "confidence": None,
+        "loop_offset": None,
+        "pair_score": None,
+    }
+
+
+def _grade(value: float, limits: tuple[float, float]) -> int:
+    """0 below the first limit, 1 between them, 2 from the second on."""
+    return int(value >= limits[0]) + int(value >= limits[1])
+
+
+def _which(source: bool, target: bool) -> int:
+    """As SPair-71k counts: 0 neither, 1 the source, 2 the target, 3 both."""
+    return int(source) + 2 * int(target)
