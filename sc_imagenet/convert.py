@@ -116,7 +116,7 @@ def _options(options: dict[str, Any]) -> Options:
     unknown = sorted(set(options) - set(Options.__dataclass_fields__))
     if unknown:
         raise unknown_name("option", unknown[0], ["root", *Options.__dataclass_fields__])
-    return Options(**options)
+    return Options(**{name: None if value is None else str(value) for name, value in options.items()})  # type: ignore[arg-type]
 
 
 def _how(name: str) -> str:

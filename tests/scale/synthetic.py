@@ -135,7 +135,10 @@ def run_step(root: Path, step: str) -> dict[str, float]:
         next(iter(stream))
         first = time.perf_counter() - start
         start, rows = time.perf_counter(), sum(1 for _ in stream.take(20_000))
-        return {"stream_first_row_seconds": first, "stream_rows_per_second": rows / (time.perf_counter() - start)}
+        return {
+            "stream_first_row_seconds": first,
+            "stream_rows_per_second": rows / (time.perf_counter() - start),
+        }
     data = sc_imagenet.load_dataset("sc_imagenet", split="train", root=root)
     seconds = time.perf_counter() - start
     if step in ("open", "open_again"):
