@@ -153,8 +153,7 @@ def dataset_module(name: str, data_dir: Any = None, data_files: Any = None) -> D
         )
     entry = info(name)
     configs = [
-        PairsConfig(name=config, version=datasets.Version(VERSION), data_set=entry.name)
-        for config in entry.configs
+        PairsConfig(name=config, version=datasets.Version(VERSION), data_set=entry.name) for config in entry.configs
     ]
     return DatasetModule(
         module_path=__name__,

@@ -103,16 +103,12 @@ class PfWillow(Source):
         ]
 
     def _images(self, category: str) -> list[str]:
-        return sorted(
-            f"{category}/{path.with_suffix('.png').name}" for path in (self.folder / category).glob("*.mat")
-        )
+        return sorted(f"{category}/{path.with_suffix('.png').name}" for path in (self.folder / category).glob("*.mat"))
 
     def _photographs_to_train(self, pairs: list[Entry]) -> set[str]:
         classes: dict[str, set[str]] = {}
         for pair in pairs:
-            classes.setdefault(pair.category, set()).update(
-                Path(each).name for each in (pair.source, pair.target)
-            )
+            classes.setdefault(pair.category, set()).update(Path(each).name for each in (pair.source, pair.target))
         chosen = share_out(list(classes.values()), TRAIN_IMAGES)
         if chosen is None:
             raise InputError(

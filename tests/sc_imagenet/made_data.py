@@ -79,9 +79,7 @@ def imagenet(root: Path) -> Path:
     return root
 
 
-def pascal_list(
-    path: Path, rows: list[list[Any]], header: str = "source_image,target_image,class,flip"
-) -> None:
+def pascal_list(path: Path, rows: list[list[Any]], header: str = "source_image,target_image,class,flip") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
@@ -94,9 +92,7 @@ def pascal_package(root: Path, size: tuple[int, int] = (300, 200)) -> Path:
     top = "PF-PASCAL/JPEGImages/"
     train = [[f"{top}a.jpg", f"{top}c.jpg", 1, 0], [f"{top}a.jpg", f"{top}c.jpg", 1, 1]]
     pascal_list(root / "trn_pairs.csv", [*train, train[0]])
-    pascal_list(
-        root / "val_pairs.csv", [[f"{top}a.jpg", f"{top}b.jpg", 1]], "source_image,target_image,class"
-    )
+    pascal_list(root / "val_pairs.csv", [[f"{top}a.jpg", f"{top}b.jpg", 1]], "source_image,target_image,class")
     test = [[f"{top}a.jpg", f"{top}b.jpg", 1], [f"{top}c.jpg", f"{top}a.jpg", 1]]
     pascal_list(root / "test_pairs.csv", test, "source_image,target_image,class")
     for name in "abc":

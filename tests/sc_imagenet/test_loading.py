@@ -21,9 +21,7 @@ def run(code: str, folder: Path, **environment: str) -> str:
     empty = folder / "empty"
     empty.mkdir(exist_ok=True)
     settings = {
-        **{
-            name: value for name, value in os.environ.items() if name not in ("SC_DATA_ROOT", "IMAGENET_ROOT")
-        },
+        **{name: value for name, value in os.environ.items() if name not in ("SC_DATA_ROOT", "IMAGENET_ROOT")},
         "PYTHONPATH": str(REPOSITORY),
         "SC_CACHE": str(folder / "cache"),
         "HF_HOME": str(folder / "hf"),

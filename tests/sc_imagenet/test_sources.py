@@ -40,8 +40,7 @@ def test_pf_willow_split_by_image_shares_no_image() -> None:
     classes = len(set(train["category"]))
     assert (len(train), len(test)) == (30 * classes, 12 * classes)
     names = [
-        {Path(row["path"]).name for side in ("source", "target") for row in paths(data, side)}
-        for data in (train, test)
+        {Path(row["path"]).name for side in ("source", "target") for row in paths(data, side)} for data in (train, test)
     ]
     assert not names[0] & names[1]
 

@@ -70,9 +70,7 @@ def write_parquet(root: Path, pairs: int) -> None:
         numbers = range(index * step, min(pairs, (index + 1) * step))
         rows = len(numbers)
         wnids = [WNIDS[number % len(WNIDS)] for number in numbers]
-        images = [
-            {"bytes": None, "path": f"{wnid}/{wnid}_{number}.JPEG"} for wnid, number in zip(wnids, numbers)
-        ]
+        images = [{"bytes": None, "path": f"{wnid}/{wnid}_{number}.JPEG"} for wnid, number in zip(wnids, numbers)]
         columns = {
             "pair_id": [f"{number:06d}-{number}-{number}:{wnid}" for number, wnid in zip(numbers, wnids)],
             "dataset": ["sc-imagenet"] * rows,
