@@ -27,8 +27,8 @@ from sc_imagenet.sources import Options, open_source
 logger = logging.getLogger(__name__)
 VERSION = "1.0.0"  # of the rows the builder makes, not of the data
 
-# `datasets` replaces open, os.path and a dozen readers in a builder's module so that they take URLs, importing
-# scipy and pandas for it (0.4 s). Here only local files are read; this says that it was done.
+# `datasets` replaces open, os.path and a dozen readers in a builder's module so that they take URLs, and
+# imports scipy and pandas for it (0.4 s). Here only local files are read; this says that it was done.
 _patched_for_streaming = True
 
 
@@ -153,8 +153,7 @@ def dataset_module(name: str, data_dir: Any = None, data_files: Any = None) -> D
         )
     entry = info(name)
     configs = [
-        PairsConfig(name=config, version=datasets.Version(VERSION), data_set=entry.name)
-        for config in entry.configs
+        PairsConfig(name=config, version=datasets.Version(VERSION), data_set=entry.name) for config in entry.configs
     ]
     return DatasetModule(
         module_path=__name__,

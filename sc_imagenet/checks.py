@@ -36,9 +36,7 @@ def check_pair(
         right, bottom = size if size is not None else (math.inf, math.inf)
         for index, (x, y) in enumerate(points):
             if not (math.isfinite(x) and math.isfinite(y)):
-                raise InputError(
-                    f"{pair}: {side} point {index} is ({x}, {y}), not a number", where=found.where
-                )
+                raise InputError(f"{pair}: {side} point {index} is ({x}, {y}), not a number", where=found.where)
             if -TOLERANCE <= x <= right and -TOLERANCE <= y <= bottom:
                 continue
             count += 1
@@ -60,9 +58,7 @@ def known_size(entry: Entry, image: str, root: object, sizes: dict[str, Size | s
     """
     size = sizes[image]
     if isinstance(size, str):
-        raise InputError(
-            f"{size}, named by pair {entry.pair_id}", where=f"{root}/{image}", fix="Get the image again."
-        )
+        raise InputError(f"{size}, named by pair {entry.pair_id}", where=f"{root}/{image}", fix="Get the image again.")
     return size
 
 

@@ -86,9 +86,7 @@ def convert_source(
         return _cached(_key(pairs.content_sha256), source.name, config, split, force, _images(source, pairs))
     reason = source.missing(split)
     if reason is not None:
-        raise InputError(
-            f"'{split}' of {info(source.name).title} cannot be read: {reason}", fix=_how(source.name)
-        )
+        raise InputError(f"'{split}' of {info(source.name).title} cannot be read: {reason}", fix=_how(source.name))
     key = lookup_key(source, split)
     return _cached(key, source.name, config, split, force, _pairs(source, split, num_proc, progress))
 
@@ -116,7 +114,7 @@ def _options(options: dict[str, Any]) -> Options:
     unknown = sorted(set(options) - set(Options.__dataclass_fields__))
     if unknown:
         raise unknown_name("option", unknown[0], ["root", *Options.__dataclass_fields__])
-    return Options(**options)
+    return Options(**{name: None if value is None else str(value) for name, value in options.items()})  # type: ignore[arg-type]
 
 
 def _how(name: str) -> str:
@@ -134,9 +132,7 @@ def _shipped_record(source: Source, config: str, split: str, force: bool) -> Rec
     record = shards.read_record(folder, split)
     if record is not None and not force:
         return record
-    stats = [
-        [p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(folder.glob(f"{split}-*.parquet"))
-    ]
+    stats = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(folder.glob(f"{split}-*.parquet"))]
     key = _key(json.dumps([str(folder.resolve()), stats]))
     home = cache_folder() / "records" / f"{source.name}-{split}-{key}.json"
     known = shards.load_record(home, folder) if home.exists() and not force else None
@@ -309,6 +305,4 @@ def _image_columns(pairs: Record) -> Iterator[tuple[str, int, Any]]:
             category = table["category"].to_pylist()
             for side in ("source", "target"):
                 images, sizes = table[side].to_pylist(), table[f"{side}_size"].to_pylist()
-                yield from (
-                    (image["path"], number, size) for image, number, size in zip(images, category, sizes)
-                )
+                yield from ((image["path"], number, size) for image, number, size in zip(images, category, sizes))

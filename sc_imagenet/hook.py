@@ -9,13 +9,14 @@ directory and lists every file below ``data_dir`` at each call.)
 from __future__ import annotations
 
 import functools
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import sys
-from collections.abc import Sequence
-from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False  # as typing's, whose import would take a third of this package's
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
 
 _LOAD, _INSPECT, _FACTORY = "datasets.load", "datasets.inspect", "dataset_module_factory"
 _MARK = "_sc_imagenet"
@@ -53,26 +54,28 @@ def _wrap(load: ModuleType) -> None:
         setattr(inspect, _FACTORY, dataset_module_factory)
 
 
-class _AfterImport(importlib.abc.MetaPathFinder):
+class _AfterImport:
     """Lets the import of ``datasets.load`` run as ever and wraps the module when it has run."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    ) -> ModuleSpec | None:
         if fullname != _LOAD:
             return None
-        sys.meta_path.remove(self)  # its work is done once; also keeps find_spec from coming back here
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _WrappingLoader(spec.loader)
-        return spec
+        sys.meta_path.remove(self)  # its work is done once
+        for finder in sys.meta_path:
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                spec.loader = _WrappingLoader(spec.loader)  # type: ignore[assignment]
+                return spec
+        return None
 
 
-class _WrappingLoader(importlib.abc.Loader):
+class _WrappingLoader:
     def __init__(self, loader: Any) -> None:
         self._loader = loader
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:

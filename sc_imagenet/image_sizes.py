@@ -12,9 +12,7 @@ CHUNK = 512
 _root: Path
 
 
-def image_sizes(
-    root: Path, names: Sequence[str], processes: int | None = None
-) -> dict[str, tuple[int, int] | str]:
+def image_sizes(root: Path, names: Sequence[str], processes: int | None = None) -> dict[str, tuple[int, int] | str]:
     """(width, height) of every image below ``root``, or in words why it has none."""
     chunks = [list(names[start : start + CHUNK]) for start in range(0, len(names), CHUNK)]
     count = processes_for(len(names), processes)

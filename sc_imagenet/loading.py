@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +56,16 @@ def load_dataset(
         for each in wanted:
             _convert(name, config, each, root, num_proc, ours)
         options["splits"] = ",".join(wanted)
-    return load(
-        info(name).python_name,
-        config,
-        split=split,
-        root=None if root is None else str(root),
-        streaming=streaming,
-        num_proc=None if streaming else num_proc,
-        **options,
-    )
+    with _progress_only_on_a_terminal():
+        return load(
+            info(name).python_name,
+            config,
+            split=split,
+            root=None if root is None else str(root),
+            streaming=streaming,
+            num_proc=None if streaming else num_proc,
+            **options,
+        )
 
 
 def manifest_sha256(
@@ -79,6 +83,20 @@ def manifest_sha256(
     if split is None:
         raise InputError(f"which split of {name}?", fix=f"One of: {', '.join(info(name).splits)}.")
     return _convert(name, config, split, root, None, options).manifest_sha256
+
+
+@contextmanager
+def _progress_only_on_a_terminal() -> Iterator[None]:
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    quiet = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if quiet:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if quiet:
+            enable_progress_bars()
 
 
 def _resolve(name: str, config: str | None, split: str | None) -> tuple[str, str, str | None]:

@@ -192,9 +192,7 @@ def scan(folder: Path, dataset: str, config: str, split: str, points_outside: in
         schema = features_of(config, categories).arrow_schema
         lacking = [name for name in schema.names if name not in parquet.schema_arrow.names]
         if lacking or names != categories:
-            what = (
-                f"lacks the columns {', '.join(lacking)}" if lacking else "has other classes than the first"
-            )
+            what = f"lacks the columns {', '.join(lacking)}" if lacking else "has other classes than the first"
             raise InputError(what, where=path, fix="Shards of one split share one schema (schema.py).")
         for table in read_batches(parquet, schema, path):
             found = table[identifier].to_pylist()
@@ -281,8 +279,7 @@ def _check_points(table: pa.Table, path: Path) -> int:
     if len(wrong):
         pair, counts = table["pair_id"][int(wrong[0])], [int(length[wrong[0]]) for length in lengths]
         raise InputError(
-            f"pair {pair} has {counts[0]} source points and {counts[1]} target points; "
-            "there must be some, and as many",
+            f"pair {pair} has {counts[0]} source points and {counts[1]} target points; there must be some, and as many",
             where=path,
         )
     for points in (source, target):

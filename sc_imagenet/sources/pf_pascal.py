@@ -73,9 +73,7 @@ class PfPascal(Source):
         if folder is None and self.options.voc_dir is not None:
             if base.is_dir() and base.name == "JPEGImages":
                 return base
-            raise InputError(
-                "holds no JPEGImages", where=base, fix="Give voc_dir the VOC folder that has JPEGImages."
-            )
+            raise InputError("holds no JPEGImages", where=base, fix="Give voc_dir the VOC folder that has JPEGImages.")
         return folder
 
     def entries(self, split: str) -> list[Entry]:
@@ -118,9 +116,7 @@ class PfPascal(Source):
                 )
             source, target = np.stack([x_a, y_a], 1) * source_scale, np.stack([x_b, y_b], 1) * target_scale
             return Annotation(source.tolist(), target.tolist(), f"{where} line {line}")
-        source_file, target_file = (
-            self._mat(entry.category, image) for image in (entry.source, entry.target)
-        )
+        source_file, target_file = (self._mat(entry.category, image) for image in (entry.source, entry.target))
         source, target = read_mat(source_file, "kps"), read_mat(target_file, "kps")
         if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2:
             raise InputError(

@@ -8,9 +8,11 @@ The authors' folder, with all ordered pairs of different images within a class, 
 and the copy of later codes, whose ``test_pairs.csv`` is preferred when there: columns 0 and 1 are image paths
 ``<top>/<class>/<file>``, 2 to 21 the source's ten x and ten y, 22 to 41 the target's.
 
-Splits: ``test`` is all pairs, as published. ``images_train`` and ``images_test`` split each class by image:
-its images sorted by file name, the first six train, the rest (four) test; all ordered pairs of each part
-(30 and 12 a class), so that no test image was seen in training. Pair ids are the same in all splits.
+Splits: ``test`` is all pairs, as published. ``images_train`` and ``images_test`` split each class by image,
+six to train and four to test, and have all ordered pairs of each part (30 and 12 a class). Photographs go to
+training in the order of their file names, but one photograph goes one way in all classes: half of the cars
+(G) are cars (M) too, and likewise the motorbikes and bottles, so that the first six of each class would test
+on a photograph trained on. Pair ids are the same in all splits.
 """
 
 from __future__ import annotations
@@ -57,10 +59,12 @@ class PfWillow(Source):
         pairs = self._listed() if self.csv.exists() else self._all_ordered()
         if split == "test":
             return pairs
-        train = self._first_images(pairs)
+        train = self._photographs_to_train(pairs)
         wanted = split == "images_train"
         return [
-            pair for pair in pairs if (pair.source in train) == wanted and (pair.target in train) == wanted
+            pair
+            for pair in pairs
+            if (Path(pair.source).name in train) == wanted and (Path(pair.target).name in train) == wanted
         ]
 
     def annotation(self, entry: Entry, source_size: Size | None, target_size: Size | None) -> Annotation:
@@ -99,18 +103,19 @@ class PfWillow(Source):
         ]
 
     def _images(self, category: str) -> list[str]:
-        return sorted(
-            f"{category}/{path.with_suffix('.png').name}" for path in (self.folder / category).glob("*.mat")
-        )
+        return sorted(f"{category}/{path.with_suffix('.png').name}" for path in (self.folder / category).glob("*.mat"))
 
-    @staticmethod
-    def _first_images(pairs: list[Entry]) -> set[str]:
-        train: set[str] = set()
-        for category in CATEGORIES:
-            of_class = {pair.source for pair in pairs if pair.category == category}
-            of_class |= {pair.target for pair in pairs if pair.category == category}
-            train.update(sorted(of_class)[:TRAIN_IMAGES])
-        return train
+    def _photographs_to_train(self, pairs: list[Entry]) -> set[str]:
+        classes: dict[str, set[str]] = {}
+        for pair in pairs:
+            classes.setdefault(pair.category, set()).update(Path(each).name for each in (pair.source, pair.target))
+        chosen = share_out(list(classes.values()), TRAIN_IMAGES)
+        if chosen is None:
+            raise InputError(
+                f"no split gives every class {TRAIN_IMAGES} images to train and shares no photograph",
+                where=self.folder,
+            )
+        return chosen
 
     def _mat(self, image: str) -> Path:
         return (self.folder / image).with_suffix(".mat")
@@ -120,6 +125,37 @@ class PfWillow(Source):
         if points.ndim != 2 or points.shape[0] != 2:
             raise InputError(f"'pts_coord' is {points.shape}, not (2, {POINTS})", where=self._mat(image))
         return points
+
+
+def share_out(classes: list[set[str]], quota: int) -> set[str] | None:
+    """The photographs for training: ``quota`` of every class, the first by name if the classes allow it.
+
+    A photograph may be in several classes and is then chosen for all of them. None if no choice does this.
+
+    >>> sorted(share_out([{"a", "b", "c"}, {"b", "c", "d"}], 2))
+    ['a', 'b', 'd']
+    """
+    photographs = sorted(set().union(*classes))
+    members = [[name in names for names in classes] for name in photographs]
+    quotas = tuple(min(quota, len(names)) for names in classes)
+    ahead = [[sum(column) for column in zip(*members[index:])] for index in range(len(photographs))]
+    dead_ends: set[tuple[int, tuple[int, ...]]] = set()
+
+    def choose(index: int, left: tuple[int, ...]) -> list[str] | None:
+        if index == len(photographs):
+            return [] if not any(left) else None
+        if (index, left) in dead_ends or any(need > have for need, have in zip(left, ahead[index])):
+            return None
+        taken = tuple(count - member for count, member in zip(left, members[index]))
+        if min(taken) >= 0 and (rest := choose(index + 1, taken)) is not None:
+            return [photographs[index], *rest]
+        if (rest := choose(index + 1, left)) is not None:
+            return rest
+        dead_ends.add((index, left))
+        return None
+
+    chosen = choose(0, quotas)
+    return None if chosen is None else set(chosen)
 
 
 def _pair_id(source: str, target: str, category: str) -> str:

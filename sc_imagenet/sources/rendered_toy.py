@@ -43,8 +43,8 @@ class RenderedToy(Source):
                 Entry(
                     row["pair_id"],
                     names[category] if isinstance(category, int) else category,
-                    f"{split}/{row['source']}",
-                    f"{split}/{row['target']}",
+                    f"{split}/{_path(row['source'])}",
+                    f"{split}/{_path(row['target'])}",
                     row,
                 )
             )
@@ -86,6 +86,11 @@ class RenderedToy(Source):
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return folder
+
+
+def _path(image: Any) -> str:
+    """The path of an image of a row, given as text or in the schema's {"path": ..., "bytes": None}."""
+    return str(image["path"] if isinstance(image, dict) else image)
 
 
 def _plain(value: Any) -> Any:

@@ -46,9 +46,7 @@ class Spair71k(Source):
             pair_id, source, target, category = split_pair_id(line, where, number)
             if category not in CATEGORIES:
                 raise InputError(f"line {number}: unknown category {category!r}", where=where)
-            entries.append(
-                Entry(pair_id, category, f"{category}/{source}.jpg", f"{category}/{target}.jpg", split)
-            )
+            entries.append(Entry(pair_id, category, f"{category}/{source}.jpg", f"{category}/{target}.jpg", split))
         return entries
 
     def annotation(self, entry: Entry, source_size: Size | None, target_size: Size | None) -> Annotation:

@@ -70,9 +70,7 @@ def write_parquet(root: Path, pairs: int) -> None:
         numbers = range(index * step, min(pairs, (index + 1) * step))
         rows = len(numbers)
         wnids = [WNIDS[number % len(WNIDS)] for number in numbers]
-        images = [
-            {"bytes": None, "path": f"{wnid}/{wnid}_{number}.JPEG"} for wnid, number in zip(wnids, numbers)
-        ]
+        images = [{"bytes": None, "path": f"{wnid}/{wnid}_{number}.JPEG"} for wnid, number in zip(wnids, numbers)]
         columns = {
             "pair_id": [f"{number:06d}-{number}-{number}:{wnid}" for number, wnid in zip(numbers, wnids)],
             "dataset": ["sc-imagenet"] * rows,
@@ -135,7 +133,10 @@ def run_step(root: Path, step: str) -> dict[str, float]:
         next(iter(stream))
         first = time.perf_counter() - start
         start, rows = time.perf_counter(), sum(1 for _ in stream.take(20_000))
-        return {"stream_first_row_seconds": first, "stream_rows_per_second": rows / (time.perf_counter() - start)}
+        return {
+            "stream_first_row_seconds": first,
+            "stream_rows_per_second": rows / (time.perf_counter() - start),
+        }
     data = sc_imagenet.load_dataset("sc_imagenet", split="train", root=root)
     seconds = time.perf_counter() - start
     if step in ("open", "open_again"):
