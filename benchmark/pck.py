@@ -172,9 +172,7 @@ def bootstrap_weights(pairs: int, draws: int, seed: int = 0) -> Iterator[np.ndar
         yield np.bincount(drawn.ravel(), minlength=rows * pairs).reshape(rows, pairs).astype(float)
 
 
-def score(
-    predictions: Predictions, metrics: Sequence[Metric], draws: int = 1000, seed: int = 0
-) -> dict[str, Score]:
+def score(predictions: Predictions, metrics: Sequence[Metric], draws: int = 1000, seed: int = 0) -> dict[str, Score]:
     """PCK under each metric, in percent, with 95 % bootstrap intervals over pairs, by the metric's name.
 
     All metrics share the draws. Pairs without points count in none of the averages.
@@ -190,9 +188,7 @@ def score(
     values = averages(np.ones((1, len(predictions))))[0]
     drawn = np.concatenate([averages(w) for w in bootstrap_weights(len(predictions), max(draws, 1), seed)])
     low, high = np.nanpercentile(drawn, (2.5, 97.5), axis=0)
-    return {
-        str(metric): Score(*(float(x) for x in scores)) for metric, *scores in zip(metrics, values, low, high)
-    }
+    return {str(metric): Score(*(float(x) for x in scores)) for metric, *scores in zip(metrics, values, low, high)}
 
 
 def per_category(predictions: Predictions, metric: Metric) -> dict[str, float]:
@@ -230,10 +226,7 @@ class _Averages:
         weights = weights[:, self.order]
         m = len(self.metrics)
         sums = np.stack(
-            [
-                weights[:, start:end] @ self.columns[start:end]
-                for start, end in zip((0, *self.ends[:-1]), self.ends)
-            ],
+            [weights[:, start:end] @ self.columns[start:end] for start, end in zip((0, *self.ends[:-1]), self.ends)],
             axis=1,
         )  # (R, categories, 2M + 2)
         ratios, found, pairs, points = np.split(sums, (m, 2 * m, 2 * m + 1), axis=2)
@@ -244,9 +237,7 @@ class _Averages:
             }
             by_category = np.where(pairs > 0, ratios / pairs, 0).sum(axis=1)
             by_average["category"] = by_category / (pairs > 0).sum(axis=1)
-        return 100 * np.stack(
-            [by_average[metric.average][:, i] for i, metric in enumerate(self.metrics)], axis=1
-        )
+        return 100 * np.stack([by_average[metric.average][:, i] for i, metric in enumerate(self.metrics)], axis=1)
 
 
 def _scale(predictions: Predictions, frame: int | None) -> np.ndarray:

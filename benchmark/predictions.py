@@ -95,9 +95,7 @@ class Predictions:
         wanted = set(pair_ids)
         known = set(self.pair_ids.tolist())
         if missing := sorted(wanted - known):
-            raise InputError(
-                f"{len(missing)} of the {len(wanted)} pairs asked for are not here: {missing[0]!r}"
-            )
+            raise InputError(f"{len(missing)} of the {len(wanted)} pairs asked for are not here: {missing[0]!r}")
         if not wanted:
             raise InputError("the subset names no pair")
         rows = np.flatnonzero([pair in wanted for pair in self.pair_ids.tolist()])
@@ -107,9 +105,7 @@ class Predictions:
         return replace(self, **chosen, offsets=np.concatenate([[0], np.cumsum(self.counts[rows])]))
 
 
-def write_predictions(
-    path: Path | str, rows: Sequence[Mapping[str, Any]] | pa.Table, info: PredictionInfo
-) -> None:
+def write_predictions(path: Path | str, rows: Sequence[Mapping[str, Any]] | pa.Table, info: PredictionInfo) -> None:
     """Write predictions, atomically; ``rows`` have the columns of ``PREDICTION_SCHEMA``.
 
     Points may be nested lists, arrays or CPU tensors (K, 2).
@@ -198,9 +194,7 @@ def _columnar(table: pa.Table, info: PredictionInfo, path: Path | str) -> Predic
             raise InputError(f"pair {str(pair_ids[np.argmax(bad)])!r} {what}", where=path, fix=_AGAIN)
 
     if not table.schema.equals(PREDICTION_SCHEMA):
-        found, wanted = (
-            {column.name: column.type for column in s} for s in (table.schema, PREDICTION_SCHEMA)
-        )
+        found, wanted = ({column.name: column.type for column in s} for s in (table.schema, PREDICTION_SCHEMA))
         wrong = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
         names = ", ".join(wrong) or "their order"
         raise InputError(f"its columns are not those of predictions: {names}", where=path, fix=_AGAIN)

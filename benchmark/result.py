@@ -55,13 +55,11 @@ class Result:
     data: tuple[EvaluatedData, ...]
     metrics: Metrics
     per_category: PerCategory
-    seconds: float
+    seconds: float  # of training, all stages
     checkpoint: str | None = None  # file name of weights that were loaded instead of trained
     weights_sha256: str | None = None
     peak_memory: int | None = None  # bytes
-    changes: tuple[str, ...] = field(
-        default=()
-    )  # what departs from the preset: "--limit 100", "recipe.lr=0.1"
+    changes: tuple[str, ...] = field(default=())  # what departs from the preset: "--limit 100", "recipe.lr=0.1"
 
     @property
     def trained(self) -> bool:

@@ -71,9 +71,7 @@ def find_results(runs: Path | str) -> tuple[list[Result], list[str]]:
     """
     results: list[Result] = []
     problems: list[str] = []
-    folders = {
-        file.parent for name in (RESULT_FILE, "config.json") for file in Path(runs).glob(f"*/*/{name}")
-    }
+    folders = {file.parent for name in (RESULT_FILE, "config.json") for file in Path(runs).glob(f"*/*/{name}")}
     for folder in sorted(folders):
         if not (folder / RESULT_FILE).is_file():
             problems.append(f"{folder}: has no {RESULT_FILE}: still running, or interrupted; run it again")

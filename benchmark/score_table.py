@@ -55,9 +55,7 @@ def pair_list(file: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def scored(
-    file: Path, protocol: str, metrics: Sequence[Metric], pairs: Sequence[str] | None, draws: int
-) -> Scored:
+def scored(file: Path, protocol: str, metrics: Sequence[Metric], pairs: Sequence[str] | None, draws: int) -> Scored:
     """Score a file by ``metrics``, or by the bundle ``protocol`` when there are none.
 
     Raises:
@@ -122,8 +120,8 @@ def _notes(info: PredictionInfo, labels: dict[str, str], is_subset: bool) -> tup
         notes.append("strict: it is meant forward, these predictions are backward.")
     if info.dataset == "pf-pascal" and info.split == "test" and not is_subset:
         notes.append(
-            "PF-PASCAL: 95 of the 299 test pairs are also training pairs; a list of the others can be scored "
-            "alone with --subset."
+            "PF-PASCAL: 95 of the 299 test pairs are also training pairs; the split pf-pascal:test_clean is "
+            "without them."
         )
     return tuple(notes)
 
@@ -188,9 +186,7 @@ def _plain(entry: Scored, per_category: bool) -> dict[str, object]:
         "pairs_in_file": entry.of,
         "points": entry.points,
         "draws": entry.draws,
-        "metrics": {
-            str(metric): {**asdict(score), "legacy": metric.legacy} for metric, score in entry.scores.items()
-        },
+        "metrics": {str(metric): {**asdict(score), "legacy": metric.legacy} for metric, score in entry.scores.items()},
         "notes": entry.notes,
     }
     if per_category:

@@ -19,9 +19,7 @@ def score(
         [], help="Score by these instead, as pck@0.1/bbox/image; repeated or comma-separated."
     ),
     per_category: bool = typer.Option(False, "--per-category", help="Also each category's values."),
-    subset: Path | None = typer.Option(
-        None, help="Score only the pairs whose ids this file lists, one a line."
-    ),
+    subset: Path | None = typer.Option(None, help="Score only the pairs whose ids this file lists, one a line."),
     draws: int = typer.Option(1000, min=1, help="Bootstrap draws behind the 95 % intervals."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
 ) -> None:

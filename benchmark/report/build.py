@@ -105,6 +105,7 @@ class Report:
 
     tables: tuple[TableView, ...]
     boards: tuple[Board, ...]
+    unscored: tuple[Result, ...]  # trained, but evaluated on nothing
     runs: int
     problems: tuple[str, ...]
     notes: tuple[str, ...] = paper_tables.NOTES
@@ -114,7 +115,8 @@ def build(results: Sequence[Result], problems: Sequence[str] = ()) -> Report:
     """Put the runs beside the paper's tables and against each other."""
     models = {found.name.replace("_", "-") for found in pkgutil.iter_modules(baselines.__path__)}
     tables = tuple(_table(t, results, models) for t in (paper_tables.table_2(), paper_tables.table_3()))
-    return Report(tables, _boards(results), len(results), tuple(problems))
+    unscored = tuple(result for result in results if not result.data)
+    return Report(tables, _boards(results), unscored, len(results), tuple(problems))
 
 
 def _table(table: PaperTable, results: Sequence[Result], models: set[str]) -> TableView:

@@ -13,9 +13,7 @@ from sc_imagenet.catalog import info
 
 def to_html(report: Report) -> str:
     """The whole report; every text from data is escaped."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = (files("benchmark.report") / "page.html").read_text(encoding="utf-8")
     return environment.from_string(page).render(
         report=report, text=text, groups=_groups, title_of=lambda name: info(name).title

@@ -23,6 +23,8 @@ def to_markdown(report: Report) -> str:
         lines += _board(board)
         if board.categories:
             lines += ["", f"By category, {board.metrics[1]}:", "", *_categories(board)]
+    if report.unscored:
+        lines += ["", "### Not evaluated", "", *(f"- {_escape(text.one_line(r))}" for r in report.unscored)]
     lines += ["", "## Notes", "", *(f"- {note}" for note in report.notes)]
     if report.problems:
         lines += ["", "## Left out", "", *(f"- {_escape(problem)}" for problem in report.problems)]
@@ -54,7 +56,7 @@ def _cell(cell: Cell) -> str:
 def _board(board: Board) -> list[str]:
     heads = ["model", "backbone", "training", "recipe"]
     heads += [f"PCK@{metric.alpha:.2f}" for metric in board.metrics]
-    heads += ["direction", "seed", "time", "run"]
+    heads += ["direction", "seed", "trained for", "run"]
     rows = (
         [
             entry.result.model,

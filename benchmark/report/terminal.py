@@ -23,6 +23,8 @@ def print_report(report: Report) -> None:
             _print_table(console, table)
     for board in report.boards:
         _print_board(console, board)
+    for result in report.unscored:
+        console.print(f"not evaluated: {escape(text.one_line(result))}")
     console.print(f"\n{text.summary(report)}")
     for problem in report.problems:
         console.print(f"[yellow]left out:[/] {escape(problem)}")
@@ -39,9 +41,7 @@ def _print_table(console: Console, view: TableView) -> None:
     for column in columns:
         head = text.column_title(column)
         data = "all" if column.category is None else ""
-        table.add_column(
-            (head[:5] if column.category else data) if short else f"{info(column.dataset).title}\n{head}"
-        )
+        table.add_column((head[:5] if column.category else data) if short else f"{info(column.dataset).title}\n{head}")
     for row in view.rows:
         if any(cell.measured for cell in row.cells):
             name = f"{row.row.method} {text.pretrained(row.row)}".strip()
@@ -64,7 +64,7 @@ def _print_board(console: Console, board: Board) -> None:
     )
     for metric in board.metrics:
         table.add_column(f"PCK@{metric.alpha:.2f}", justify="right")
-    for name in ("direction", "seed", "time", "run"):
+    for name in ("direction", "seed", "trained for", "run"):
         table.add_column(name)
     for entry in board.entries:
         result = entry.result

@@ -55,6 +55,11 @@ def recipe(result: Result) -> str:
     return ", ".join([result.preset, *result.changes])
 
 
+def one_line(result: Result) -> str:
+    """A run without its scores."""
+    return f"{result.model}, {training(result)}, recipe {recipe(result)}, seed {result.seed}, run {result.run}"
+
+
 def arrow(result: Result) -> str:
     """The direction of the predictions."""
     source, target = ("source", "target") if result.direction == "forward" else ("target", "source")
@@ -62,11 +67,13 @@ def arrow(result: Result) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two largest units.
+    """Seconds in the two largest units, a dash for none.
 
-    >>> duration(42), duration(3725), duration(200_000)
-    ('42 s', '1 h 2 min', '55 h 33 min')
+    >>> duration(0), duration(42), duration(3725), duration(200_000)
+    ('-', '42 s', '1 h 2 min', '55 h 33 min')
     """
+    if not seconds:
+        return "-"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -76,8 +83,8 @@ def duration(seconds: float) -> str:
 
 
 def board_title(board: Board) -> str:
-    """``Toy validation, 200 pairs``."""
-    return f"{board.title} {board.split}, {board.pairs:,} pairs"
+    """``Toy, test split, 200 pairs``."""
+    return f"{board.title}, {board.split} split, {board.pairs:,} pairs"
 
 
 def protocol(board: Board) -> str:

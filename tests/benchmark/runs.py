@@ -54,7 +54,7 @@ def make_run(
         info = PredictionInfo(dataset, split, model, 256, run, "m" * 64, direction)
         write_predictions(folder / "predictions" / f"{dataset}-{split}.parquet", rows, info)
         entries.append(EvaluatedData(dataset, split, "m" * 64, pairs))
-    metrics, per_category = score_run(folder, draws=draws)
+    metrics, per_category = score_run(folder, draws=draws) if data else ({}, {})
     values = {
         "supervision": "keypoints",
         "backbone": "resnet101",

@@ -14,9 +14,7 @@ FORWARD = PredictionInfo("spair-71k", "test", "cats", 256, "r1", "m1", "forward"
 BACKWARD = PredictionInfo("spair-71k", "test", "cats", 256, "r1", "m1", "backward")
 
 
-def row(
-    pair_id, true, predicted, *, size=(200, 100), bbox=(0, 0, 50, 40), category="cat", direction="forward"
-):
+def row(pair_id, true, predicted, *, size=(200, 100), bbox=(0, 0, 50, 40), category="cat", direction="forward"):
     """A pair whose other image is a thousand times as large, so that using it by mistake shows."""
     here, there = ("target", "source") if direction == "forward" else ("source", "target")
     return {
@@ -155,9 +153,7 @@ def random_predictions(stored, direction, pairs=60):
         box = np.concatenate([true.min(axis=0) - 3, true.max(axis=0) + 5])
         predicted = true + random.normal(0, 20, true.shape)
         category = f"c{i % 7}"
-        rows.append(
-            row(f"p{i}", true, predicted, size=size, bbox=box, category=category, direction=direction)
-        )
+        rows.append(row(f"p{i}", true, predicted, size=size, bbox=box, category=category, direction=direction))
     return stored(*rows, info=FORWARD if direction == "forward" else BACKWARD)
 
 
@@ -228,9 +224,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another(stored):
     predictions = random_predictions(stored, "forward")
     metric = Metric(0.1, "img")
     first = pck.score(predictions, [metric], 200, seed=1)
-    assert (
-        pck.score(predictions, [metric, Metric(0.05, "bbox")], 200, seed=1)[str(metric)] == first[str(metric)]
-    )
+    assert pck.score(predictions, [metric, Metric(0.05, "bbox")], 200, seed=1)[str(metric)] == first[str(metric)]
     assert pck.score(predictions, [metric], 200, seed=2)[str(metric)] != first[str(metric)]
 
 

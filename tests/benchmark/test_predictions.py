@@ -55,9 +55,7 @@ def test_forward_predictions_are_compared_with_the_target(tmp_path):
 
 
 def test_backward_predictions_are_compared_with_the_source(tmp_path):
-    write_predictions(
-        tmp_path / "p.parquet", [row(direction="backward")], replace(INFO, direction="backward")
-    )
+    write_predictions(tmp_path / "p.parquet", [row(direction="backward")], replace(INFO, direction="backward"))
     found = read_predictions(tmp_path / "p.parquet")
     assert found.true.tolist() == [[1, 2], [3, 4]]
     assert found.sizes.tolist() == [[100, 50]]
@@ -68,9 +66,7 @@ def test_backward_predictions_are_compared_with_the_source(tmp_path):
 def test_arrays_tensors_and_tables_are_taken_too(tmp_path):
     kinds = {
         "arrays": [row(predicted_points=np.float32([[5.25, 6], [7, 9]]))],
-        "tensors": [
-            row(predicted_points=torch.tensor([[5.25, 6], [7, 9]]), source_size=torch.tensor([100, 50]))
-        ],
+        "tensors": [row(predicted_points=torch.tensor([[5.25, 6], [7, 9]]), source_size=torch.tensor([100, 50]))],
         "arrays of points": [row(predicted_points=[np.float32([5.25, 6]), np.float32([7, 9])])],
         "table": pa.Table.from_pylist([row()], schema=PREDICTION_SCHEMA),
     }

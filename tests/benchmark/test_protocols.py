@@ -1,0 +1,55 @@
+"""Bundles of metrics are those of the published codes."""
+
+import pytest
+
+from benchmark import protocols
+from benchmark.pck import AVERAGES
+from sc_imagenet.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "middle"),
+    [
+        ("pf-pascal", "cats", "pck@0.1/img@256/image"),
+        ("pf_pascal", "vat", "pck@0.1/img@512/image"),
+        ("pf-pascal", "ncnet", "pck@0.1/img@224/image"),
+        ("pf-pascal", "hpf", "pck@0.1/img/image"),
+        ("spair-71k", "scorrsan", "pck@0.1/bbox@256/image"),
+        ("spair-71k", "dhpf", "pck@0.1/bbox@240/image"),
+        ("pf-willow", "semimatch", "pck@0.1/bbox-padded@256/image"),
+        ("pf-willow", "transformatcher", "pck@0.1/bbox-padded2@240/image"),
+        ("pf-willow", "nearest", "pck@0.1/bbox-padded@320/image"),
+        ("toy", "nearest", "pck@0.1/bbox-kp@320/image"),
+    ],
+)
+def test_paper(dataset, model, middle):
+    low, found, high = protocols.paper(dataset, model, 320)
+    assert str(found) == middle
+    assert (low.alpha, high.alpha) == (0.05, 0.15)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "threshold"),
+    [("pf-pascal", "img"), ("pf-willow", "bbox-kp"), ("spair-71k", "bbox"), ("toy", "bbox-kp")],
+)
+def test_strict_is_in_original_pixels_and_never_legacy(dataset, threshold):
+    for metric in protocols.strict(dataset):
+        assert (metric.threshold, metric.frame, metric.average, metric.legacy) == (threshold, None, "image", False)
+
+
+@pytest.mark.parametrize("dataset", ["pf-pascal", "pf-willow", "spair-71k", "toy", "sc-imagenet", "diy-sc"])
+def test_all_holds_the_others_and_each_metric_once(dataset):
+    everything = protocols.all(dataset, "cats", 256)
+    assert {*protocols.strict(dataset), *protocols.paper(dataset, "cats")} <= set(everything)
+    assert len(everything) == len(set(everything))
+    assert {metric.average for metric in everything} == set(AVERAGES)
+    assert {metric.frame for metric in everything} == {None, 256}
+    assert any(metric.legacy for metric in everything) == (dataset == "pf-willow")
+    assert all(m.threshold != "bbox" for m in protocols.all(dataset, "cats", 256, boxes=False))
+
+
+def test_unknown_names_are_refused_with_the_valid_ones():
+    with pytest.raises(InputError, match="Did you mean 'strict'"):
+        protocols.bundle("strickt", "toy", "cats")
+    with pytest.raises(InputError, match="unknown data set"):
+        protocols.bundle("strict", "pf-pascel", "cats")
