@@ -64,9 +64,7 @@ def print_list(rows: list[dict[str, Any]], as_json: bool) -> None:
         pairs = "\n".join(f"{split} {_number(row['pairs'].get(split))}" for split in row["splits"])
         here = row["place"] or "[dim]no[/dim]"
         name = f"[bold]{row['name']}[/bold]\n[dim]{row['title']}[/dim]"
-        table.add_row(
-            name, pairs, _number(row["images"]), _number(row["classes"]), row["points"], row["licence"], here
-        )
+        table.add_row(name, pairs, _number(row["images"]), _number(row["classes"]), row["points"], row["licence"], here)
     _console().print(table)
 
 
