@@ -38,3 +38,18 @@ def bars(in_bytes: bool = False) -> Iterator[Update]:
             progress.update(tasks[what], completed=done, total=total)
 
         yield update
+
+
+@contextmanager
+def library_bars() -> Iterator[None]:
+    """Within it ``datasets`` draws its own bars on a terminal only; by itself it draws them into files too."""
+    import datasets
+
+    silence = not sys.stderr.isatty() and not datasets.are_progress_bars_disabled()
+    if silence:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if silence:
+            datasets.enable_progress_bars()

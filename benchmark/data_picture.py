@@ -7,6 +7,7 @@ import random
 import datasets
 from PIL import Image
 
+from benchmark.bars import library_bars
 from benchmark.data_splits import readable_splits
 from sc_imagenet import load_dataset
 from sc_imagenet.catalog import info
@@ -27,7 +28,8 @@ def picture_of_pairs(
         InputError: unknown name, split or class, the data are not here, or an image cannot be read.
     """
     name, splits = readable_splits(name, root)
-    rows = load_dataset(name, split=splits[0], root=root)
+    with library_bars():
+        rows = load_dataset(name, split=splits[0], root=root)
     names = rows.features["category"].names
     chosen = list(range(len(rows)))
     if category is not None:

@@ -20,6 +20,7 @@ from benchmark.evaluation import predict
 from sc_imagenet.errors import InputError
 
 SEARCHED = 16  # side of the grid among whose points the most consistent are looked for
+RIM = 0.12  # share of the image at each edge left out of that search: what is photographed is rarely there
 KEPT = 12  # of those
 APART = 0.12  # least distance of two of them, in diagonals of the image
 
@@ -91,9 +92,11 @@ def match(
         InputError: a point outside ``source``.
     """
     if points is None:
-        points = grid_points(source.size, grid or SEARCHED)
-        found = _both_ways(matcher, source, target, points)
-        return found if grid else _most_consistent(found, source.size)
+        if grid:
+            return _both_ways(matcher, source, target, grid_points(source.size, grid))
+        size = np.array(source.size, dtype=np.float64)
+        middle = RIM * size + (1 - 2 * RIM) * grid_points(source.size, SEARCHED)
+        return _most_consistent(_both_ways(matcher, source, target, middle), source.size)
     for index, (x, y) in enumerate(points.tolist(), start=1):
         if not (0 <= x <= source.width and 0 <= y <= source.height):
             raise InputError(
