@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from timm.models.resnet import ResNet
@@ -29,7 +30,11 @@ PROBE = 64  # side of the image that channels and strides are measured with
 class Backbone(nn.Module):
     """A network read at ``layers``; ``forward`` gives one map (B, C, h, w) for each, in that order."""
 
-    def __init__(self, name: str, net: nn.Module, layers: Sequence[int]) -> None:
+    net: Any
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __init__(self, name: str, net: Any, layers: Sequence[int]) -> None:
         super().__init__()
         self.name = name
         self.net = net
@@ -39,8 +44,7 @@ class Backbone(nn.Module):
         if name.split(".")[0] == LITE0:
             self.mean, self.std = (LITE0_MEAN,) * 3, (LITE0_STD,) * 3
         else:
-            self.mean = tuple(float(value) for value in net.pretrained_cfg["mean"])
-            self.std = tuple(float(value) for value in net.pretrained_cfg["std"])
+            self.mean, self.std = net.pretrained_cfg["mean"], net.pretrained_cfg["std"]
 
     @torch.no_grad()
     def _measure(self) -> None:
@@ -53,15 +57,13 @@ class Backbone(nn.Module):
 
 
 class HyperpixelResNet(Backbone):
-    """A ResNet read before the last ReLU of its residual blocks (spec: hyperpixel features)."""
+    """A ResNet read before the last ReLU of its residual blocks."""
 
-    def __init__(self, name: str, net: ResNet, layers: Sequence[int] | None) -> None:
-        stages = (net.layer1, net.layer2, net.layer3, net.layer4)
-        count = sum(len(stage) for stage in stages)
+    def __init__(self, name: str, net: Any, layers: Sequence[int] | None) -> None:
+        blocks = [*net.layer1, *net.layer2, *net.layer3, *net.layer4]
         if layers is None:
-            layers = [count - len(net.layer4), count]
-        super().__init__(name, net, _checked(layers, count + 1, name))
-        blocks = [block for stage in stages for block in stage]
+            layers = [len(blocks) - len(net.layer4), len(blocks)]
+        super().__init__(name, net, _checked(layers, len(blocks) + 1, name))
         self._blocks = blocks[: max(self.layers)]
         # The last activation is taken out of the block and applied here, after the features were read.
         self._activations = []
@@ -94,7 +96,7 @@ class HyperpixelResNet(Backbone):
 class StagedBackbone(Backbone):
     """Any other timm network, read at its stages or blocks."""
 
-    def __init__(self, name: str, net: nn.Module, layers: Sequence[int] | None) -> None:
+    def __init__(self, name: str, net: Any, layers: Sequence[int] | None) -> None:
         if not hasattr(net, "forward_intermediates"):
             raise InputError(f"backbone {name!r} gives no intermediate features in this timm", fix="Take another.")
         options: dict[str, bool] = {}

@@ -136,18 +136,16 @@ class CATs(Matcher):
         A cell whose true flow is exactly (0, 0) does not count, as published. Unlike the published code, which
         gives NaN, a batch without any such cell has the loss 0.
         """
-        stride = self.size / self.feature_size
-        true, _ = sparse_flow(
-            batch["source_points"],
-            batch["target_points"],
-            batch["valid"],
-            self.feature_size,
-            stride,
-            REACH * stride,
-        )
+        true = self.true_flow(batch)
         counted = (true != 0).any(1)
         error = torch.linalg.vector_norm(true - output, dim=1)
         return (error * counted).sum() / counted.sum().clamp(min=1)
+
+    def true_flow(self, batch: Batch) -> Tensor:
+        """The flow (B, 2, h, w) that keypoints give; 0 in cells that none covers."""
+        stride = self.size / self.feature_size
+        points = batch["source_points"], batch["target_points"]
+        return sparse_flow(*points, batch["valid"], self.feature_size, stride, REACH * stride)[0]
 
     def transfer(self, output: Tensor, points: Tensor) -> Tensor:
         """Points (B, K, 2) of the target -> points of the source; whole pixels are carried, as published."""
@@ -157,9 +155,7 @@ class CATs(Matcher):
 class Aggregator(nn.Module):
     """Refines correlations twice with the same blocks: rows seen from the target, then from the source."""
 
-    def __init__(
-        self, grid: int, levels: int, projection: int, heads: int, depth: int, mlp_ratio: float
-    ) -> None:
+    def __init__(self, grid: int, levels: int, projection: int, heads: int, depth: int, mlp_ratio: float) -> None:
         super().__init__()
         cells = grid * grid
         width = cells + projection

@@ -25,7 +25,8 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     mean, std   normalisation of the RGB input in [0, 1]
     backbone    the part trained at the recipe's ``backbone_lr``, or frozen; None if there is none
 
-    Constructor arguments are plain JSON values, so that ``save_pretrained`` can keep them.
+    Constructor arguments are plain JSON values, so that ``save_pretrained`` can keep them. ``from_pretrained``
+    is strict, and fetches no weights for the backbone: those saved with the model are complete.
     """
 
     size: int
@@ -37,6 +38,9 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     def __init__(self) -> None:
         super().__init__()
         self.backbone = None
+        saved = self._hub_mixin_config
+        if isinstance(saved, dict) and "pretrained" in saved:
+            saved["pretrained"] = False  # what is saved holds the backbone's weights
 
     def forward(self, source: Tensor, target: Tensor) -> Any:
         """The model's native output for normalised images (B, 3, S, S): a flow, a correlation, ..."""
@@ -54,3 +58,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     def transfer(self, output: Any, points: Tensor) -> Tensor:
         """Carry ``points`` (B, K, 2), pixels of the S x S frame, to the other image; same shape and frame."""
         raise NotImplementedError(f"{type(self).__name__} must define transfer")
+
+    @classmethod
+    def _from_pretrained(cls, **options: Any) -> Matcher:
+        return super()._from_pretrained(**{"strict": True, **options})

@@ -6,11 +6,11 @@ import importlib.util
 import re
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import timm
-from torch import nn
 
-from baselines.checkpoints.reading import State, read_state
+from baselines.weight_files import State, read_state
 from sc_imagenet.errors import InputError
 
 LITE0 = "tf_efficientnet_lite0"
@@ -27,7 +27,7 @@ def weights_at_hand(name: str) -> bool:
     return name.split(".")[0] == LITE0 and importlib.util.find_spec(LITE0_PACKAGE) is not None
 
 
-def create_network(name: str, pretrained: bool | str, size: int) -> nn.Module:
+def create_network(name: str, pretrained: bool | str, size: int) -> Any:
     """A timm network for images of side ``size``.
 
     Args:
@@ -39,7 +39,7 @@ def create_network(name: str, pretrained: bool | str, size: int) -> nn.Module:
     Raises:
         InputError: unknown name, weights that cannot be had or do not fit.
     """
-    options: dict[str, object] = {}
+    options: dict[str, Any] = {}
     if ":" not in name:
         if not timm.is_model(name.split(".")[0]):
             close = get_close_matches(name, timm.list_models(), n=3)
@@ -76,8 +76,8 @@ def _own_state(name: str, pretrained: bool | str) -> State | None:
         state = read_state(pretrained)
     elif pretrained and weights_at_hand(name):
         package = importlib.util.find_spec(LITE0_PACKAGE)
-        assert package is not None and package.origin is not None
-        state = read_state(next((Path(package.origin).parent / "models").glob("*.pth")))
+        assert package is not None
+        state = read_state(next((Path(str(package.origin)).parent / "models").glob("*.pth")))
     else:
         return None
     if "_conv_stem.weight" in state:

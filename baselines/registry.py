@@ -77,6 +77,18 @@ def cards() -> list[ModelCard]:
     return [_CARDS[name] for name in sorted(_CARDS)]
 
 
+def name_of(matcher: Matcher) -> str:
+    """The name a model is registered under.
+
+    Raises:
+        InputError: it is not registered.
+    """
+    for entry in _CARDS.values():
+        if type(matcher) is entry.model:
+            return entry.name
+    raise InputError(f"{type(matcher).__name__} is not a registered model")
+
+
 def create(name: str, **arguments: Any) -> Matcher:
     """Build a model.
 

@@ -52,9 +52,7 @@ def windowed_soft_argmax(scores: Tensor, radius: float, temperature: float) -> T
         return centre
     xs = torch.arange(width, device=scores.device, dtype=scores.dtype)
     ys = torch.arange(height, device=scores.device, dtype=scores.dtype)
-    far = ((xs - centre[..., :1]).abs() > radius)[..., None, :] | (
-        (ys - centre[..., 1:]).abs() > radius
-    )[..., :, None]
+    far = ((xs - centre[..., :1]).abs() > radius)[..., None, :] | ((ys - centre[..., 1:]).abs() > radius)[..., :, None]
     weights = (scores / temperature).masked_fill(far, -torch.inf).flatten(-2).softmax(-1)
     weights = weights.view_as(scores)
     x = (weights.sum(-2) * xs).sum(-1)

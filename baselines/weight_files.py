@@ -71,9 +71,7 @@ def _read_safetensors(path: Path) -> State:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(
-            f"is not a whole safetensors file ({error})", where=path, fix="Get the file again."
-        ) from error
+        raise InputError(f"is not a whole safetensors file ({error})", where=path, fix="Get the file again.") from error
 
 
 def _read_pickle(path: Path) -> Any:
@@ -93,10 +91,9 @@ def _read_pickle(path: Path) -> Any:
             fix="Give the file that holds the weights, such as model_best.pth.",
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise InputError(
-            f"is truncated or not a file of weights ({str(error).splitlines()[0][:100] if str(error) else type(error).__name__})",
-            where=path,
-            fix="Get the file again.",
+            f"is truncated or not a file of weights ({why})", where=path, fix="Get the file again."
         ) from error
 
 

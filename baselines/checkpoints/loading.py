@@ -1,0 +1,128 @@
+"""Loading weights strictly: every weight of the model is found in the file and nothing is left over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from baselines import registry
+from baselines.checkpoints import cats
+from baselines.checkpoints.published import Published
+from baselines.matcher import Matcher
+from baselines.weight_files import State, read_state, shortened
+from sc_imagenet.errors import InputError
+from sc_imagenet.files import read_json, sha256_of
+
+PUBLISHED: dict[str, Published] = {"cats": cats.PUBLISHED}
+
+
+def load_checkpoint(model_name: str, path: Path | str) -> tuple[Matcher, str]:
+    """Build the model that a checkpoint was made with and load it.
+
+    Args:
+        model_name: as in the registry.
+        path: the authors' file; a folder written by ``save_pretrained``; or a ``.safetensors`` file, its
+            ``config.json`` beside it or in the run's folder above it.
+
+    Returns:
+        The model in evaluation mode, and the SHA-256 of the file of weights.
+
+    Raises:
+        InputError: missing, truncated or of another model; the message says what does not fit.
+    """
+    name = registry.card(model_name).name
+    path = Path(path)
+    file = _weights_of(path)
+    state = _ours(name, read_state(file))
+    arguments = _saved_arguments(name, file)
+    if arguments is None:
+        if name not in PUBLISHED:
+            raise InputError("has no config.json beside it that says how the model is built", where=path)
+        try:
+            arguments = PUBLISHED[name].arguments(state)
+        except InputError as error:
+            raise InputError(str(error), where=path) from error
+    matcher = registry.create(name, **{**arguments, "pretrained": False})
+    _load(matcher, name, state, path)
+    return matcher.eval(), sha256_of(file)
+
+
+def load_weights(matcher: Matcher, path: Path | str) -> str:
+    """Load a checkpoint into a model that is built already; returns the SHA-256 of the file of weights.
+
+    The model is unchanged if anything does not fit.
+
+    Raises:
+        InputError: as ``load_checkpoint``.
+    """
+    name = registry.name_of(matcher)
+    file = _weights_of(Path(path))
+    _load(matcher, name, _ours(name, read_state(file)), path)
+    return sha256_of(file)
+
+
+def _weights_of(path: Path) -> Path:
+    """The file of weights that ``path`` is or holds."""
+    if not path.is_dir():
+        return path
+    if not (path / "model.safetensors").is_file():
+        raise InputError("is a folder without model.safetensors", where=path)
+    return path / "model.safetensors"
+
+
+def _saved_arguments(name: str, file: Path) -> dict[str, Any] | None:
+    """Constructor arguments kept by ``save_pretrained`` beside the weights, or by a run above them."""
+    beside, above = file.parent / "config.json", file.parent.parent / "config.json"
+    if file.suffix != ".safetensors":
+        return None
+    if beside.is_file():
+        found = read_json(beside)
+        if not isinstance(found, dict):
+            raise InputError("does not hold the arguments of a model", where=beside)
+        return found
+    if file.parent.name == "checkpoints" and above.is_file():
+        run = read_json(above)
+        if isinstance(run, dict) and isinstance(run.get("arguments"), dict):
+            if run.get("model") != name:
+                raise InputError(f"holds weights of {run.get('model')}, not of {name}", where=file)
+            return run["arguments"]
+    return None
+
+
+def _ours(name: str, state: State) -> State:
+    """The state under our keys, whoever wrote it."""
+    published = PUBLISHED.get(name)
+    if published is None or not any(key.startswith(published.marker) for key in state):
+        return state
+    return {published.rename(key): value for key, value in state.items()}
+
+
+def _load(matcher: Matcher, name: str, state: Mapping[str, Tensor], path: Path | str) -> None:
+    own = matcher.state_dict()
+    optional = PUBLISHED[name].optional if name in PUBLISHED else ()
+    absent = [key for key in own if key not in state]
+    missing = [key for key in absent if not key.startswith(optional) and not key.endswith(optional)]
+    extra = [key for key in state if key not in own]
+    unlike = [
+        f"{key} is {'x'.join(map(str, state[key].shape))}, not {'x'.join(map(str, own[key].shape))}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if missing or extra or unlike:
+        problems = [
+            f"{len(missing)} of {len(own)} weights missing ({shortened(missing)})" if missing else "",
+            f"{len(extra)} unknown ({shortened(extra)})" if extra else "",
+            f"{len(unlike)} of another shape ({shortened(unlike, 2)})" if unlike else "",
+        ]
+        raise InputError(
+            f"does not fit {name} with backbone {_backbone_of(matcher)}: " + "; ".join(filter(None, problems)),
+            where=path,
+        )
+    matcher.load_state_dict({**{key: own[key] for key in absent}, **state})
+
+
+def _backbone_of(matcher: Matcher) -> str:
+    return str(getattr(matcher.backbone, "name", "none"))

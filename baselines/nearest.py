@@ -1,0 +1,112 @@
+"""Nearest neighbours of frozen features: no training, any backbone.
+
+Features of several layers are made comparable, resized to one grid and concatenated; a source point is looked for
+among all target cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from baselines.backbones import Backbone, build_backbone
+from baselines.matcher import Matcher
+from baselines.registry import register
+from sc_imagenet.geometry.grids import read_at
+from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
+
+
+class Features(NamedTuple):
+    """Comparable features of a pair, each (B, C, h, w)."""
+
+    source: Tensor
+    target: Tensor
+
+
+@register(
+    "nearest",
+    title="Nearest neighbour",
+    paper="zero-training baseline",
+    licence="that of the backbone",
+    supervision="none",
+    backbone="tf_efficientnet_lite0",
+)
+class Nearest(Matcher):
+    """Nearest neighbours among the features of any timm backbone.
+
+    Args:
+        backbone: timm's name.
+        layers: layers to read (see ``baselines/backbones.py``); None: the coarse ones, stride 16 and more.
+        size: side S of the input.
+        grid: cells along each side of the common grid; None: that of the finest layer read.
+        standardise: give each channel of each layer mean 0 and variance 1 over the image before the L2 norm.
+            Channels that are high everywhere say nothing about where a part lies.
+        upsample: the target's similarities are up-sampled so many times (bicubic) before the best is taken.
+        window: half side, in cells, of the soft-argmax around the best; 0 takes the best itself.
+        temperature: of that soft-argmax, on mean cosine similarities.
+        pretrained: the backbone's weights: True, False, or a file (see ``baselines/pretrained.py``).
+    """
+
+    direction = "forward"
+    backbone: Backbone
+
+    def __init__(
+        self,
+        backbone: str = "tf_efficientnet_lite0",
+        layers: Sequence[int] | None = None,
+        size: int = 320,
+        grid: int | None = None,
+        standardise: bool = True,
+        upsample: int = 4,
+        window: float = 3.5,
+        temperature: float = 0.025,
+        pretrained: bool | str = True,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.grid = grid
+        self.standardise = standardise
+        self.upsample = upsample
+        self.window = window
+        self.temperature = temperature
+        self.backbone = build_backbone(backbone, layers, size, pretrained).requires_grad_(False)
+        self.mean, self.std = self.backbone.mean, self.backbone.std
+
+    def forward(self, source: Tensor, target: Tensor) -> Features:
+        """Images (B, 3, S, S) -> features (B, C, h, w) of both, ready for inner products."""
+        both = self.describe(torch.cat((source, target)))
+        return Features(*both.chunk(2))
+
+    def describe(self, images: Tensor) -> Tensor:
+        """Images -> features (B, C, h, w) whose inner products are the mean of the layers' cosines."""
+        maps = self.backbone(images)
+        grid = self.grid or max(features.shape[-1] for features in maps)
+        resized = [self._to_grid(features, grid) for features in maps]
+        if self.standardise:
+            resized = [F.instance_norm(features) for features in resized]
+        return torch.cat([F.normalize(features, dim=1) for features in resized], 1) / len(maps) ** 0.5
+
+    @staticmethod
+    def _to_grid(features: Tensor, grid: int) -> Tensor:
+        if features.shape[-1] == grid:
+            return features
+        # Antialias where a map is made smaller: all that a cell covers counts.
+        return F.interpolate(features, (grid, grid), mode="bilinear", antialias=features.shape[-1] > grid)
+
+    def transfer(self, output: Features, points: Tensor) -> Tensor:
+        """Points (B, K, 2) of the source -> the most similar places of the target.
+
+        Only the asked rows of the correlation are computed. A point between cells reads its row bilinearly.
+        """
+        if points.shape[1] == 0:
+            return points
+        asked = read_at(output.source, points, self.size)
+        rows = (asked @ output.target.flatten(2)).unflatten(2, output.target.shape[-2:])
+        if self.upsample > 1:
+            rows = F.interpolate(rows, scale_factor=self.upsample, mode="bicubic")
+        cells = windowed_soft_argmax(rows, self.window * self.upsample, self.temperature)
+        return (cells + 0.5) * (self.size / rows.shape[-1])

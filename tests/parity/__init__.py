@@ -1,0 +1,1 @@
+"""Our models beside the published ones: the same weights, the same pair, every intermediate array."""

@@ -1,0 +1,138 @@
+"""CATs beside its published code."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.backbones import build_backbone
+from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs
+from baselines.checkpoints.cats import rename
+from tests.parity.filling import gradient_norms, published_state
+from tests.parity.references import Arrays, Comparison, Tolerance, published_shapes
+
+LAYERS = {"cats_spair": SPAIR_LAYERS, "cats_pfpascal": PF_PASCAL_LAYERS}
+TRACKED = "layer3.22.bn3.running_mean"  # of the 30th block
+INPUTS = ("src_img", "trg_img", "src_kps", "trg_kps", "n_pts", "grad_names")
+
+TOLERANCES = {
+    "flow_eval": Tolerance(5e-4, "no"),
+    "flow_train": Tolerance(5e-3, "no"),
+    "est_src_kps": Tolerance(1e-2, "no"),
+    "gt_flow": Tolerance(1e-5, "no"),
+    "loss_eval": Tolerance(1e-4, "each"),
+    "loss_train": Tolerance(1e-3, "each"),
+    "grad_norms": Tolerance(1e-3, "each"),
+}
+OTHERWISE = Tolerance(1e-4)  # features, correlations, projections, blocks, running means
+
+
+def thin(name: str, array: np.ndarray) -> np.ndarray:
+    """The part of an array that the repository keeps; inputs are kept whole (images: one pixel a block)."""
+    if name.endswith("_img"):
+        return array[..., ::4, ::4]
+    if name.endswith("_every64ch"):
+        return array[:, ::4, ::4]
+    if name.startswith(("corr_mnn", "refined_corr", "src_proj", "trg_proj")):
+        return array[::16]
+    if name.startswith("blocks_pass"):
+        return array[::4]
+    return array
+
+
+def images(reference: Arrays) -> tuple[Tensor, Tensor]:
+    """The pair (1, 3, 256, 256); extracts hold one pixel of each 4 x 4 block, which is of one colour."""
+    pair = []
+    for name in ("src_img", "trg_img"):
+        image = reference[name].astype(np.float32)
+        blocks = 256 // image.shape[-1]
+        pair.append(torch.from_numpy(image.repeat(blocks, -1).repeat(blocks, -2)))
+    return pair[0], pair[1]
+
+
+def batch_of(reference: Arrays) -> dict[str, Tensor]:
+    """The reference's keypoints as a batch."""
+    source, target = (torch.from_numpy(reference[name].T.copy())[None] for name in ("src_kps", "trg_kps"))
+    valid = torch.arange(source.shape[1])[None] < int(reference["n_pts"])
+    return {"source_points": source, "target_points": target, "valid": valid}
+
+
+def filled(name: str) -> CATs:
+    """CATs with the reference's weights, loaded by published key."""
+    model = CATs(layers=LAYERS[name], pretrained=False)
+    state = published_state(published_shapes(name))
+    model.load_state_dict({rename(key): value for key, value in state.items()})
+    return model
+
+
+def our_arrays(name: str, reference: Arrays) -> dict[str, np.ndarray]:
+    """What our CATs computes, under the names of the reference file."""
+    model, batch, (source, target) = filled(name).eval(), batch_of(reference), images(reference)
+    out: dict[str, Tensor] = {}
+    with torch.no_grad():
+        maps = model.features(source, target)
+        for role, layers in zip(("src", "trg"), maps):
+            for level, features in enumerate(layers):
+                out[f"{role}_feat{level}_every64ch"] = features[0, ::64]
+                out[f"{role}_feat{level}_stats"] = torch.stack(
+                    (features.mean(), features.std(unbiased=False), features.abs().max())
+                )
+        filtered = model.correlate(*maps)
+        out["corr_mnn_first"], out["corr_mnn_last"] = filtered[0, 0], filtered[0, -1]
+        out["src_proj_last"], out["trg_proj_first"] = model.project(maps[0])[0, -1], model.project(maps[1])[0, 0]
+        passes: list[tuple[Tensor, Tensor]] = []
+        hook = model.decoder.blocks.register_forward_hook(lambda _, x, y: passes.append((x[0], y)))
+        refined = model.refine(*maps)
+        hook.remove()
+        for number, tensors in enumerate(passes):
+            for side, tokens in zip(("in", "out"), tensors):
+                out[f"blocks_pass{number}_{side}_lvl0_rows16"] = tokens[0, 0, ::16]
+        flow = model.flow(refined)
+        out["refined_corr"], out["flow_eval"], out["loss_eval"] = refined[0], flow[0], model.loss(flow, batch)
+        points = batch["target_points"][:, : int(reference["n_pts"])]
+        out["est_src_kps"] = model.transfer(flow, points)[0].T
+    out["gt_flow"] = model.true_flow(batch)[0]
+    trained = model.train()(source, target)
+    loss = model.loss(trained, batch)
+    loss.backward()
+    norms = {_published(key): value for key, value in gradient_norms(model).items()}
+    out["grad_norms"] = torch.tensor([norms[key] for key in reference["grad_names"].tolist()], dtype=torch.float64)
+    out["flow_train"], out["loss_train"] = trained[0], loss
+    out["rm_after_train_layer3.22.bn3"] = tracked_mean(name, model, source, target)
+    return {key: value.detach().numpy() for key, value in out.items()}
+
+
+def tracked_mean(name: str, trained: CATs, source: Tensor, target: Tensor) -> Tensor:
+    """The running mean of the 30th block after one training step.
+
+    The published code runs the whole ResNet; ours stops after the last block that is read, the 28th for
+    PF-PASCAL: there the same backbone is run as far as the 30th.
+    """
+    if max(LAYERS[name]) >= 30:
+        return trained.backbone.net.state_dict()[TRACKED]
+    longer = build_backbone("resnet101", [30], pretrained=False).train()
+    longer.load_state_dict(filled(name).backbone.state_dict())
+    with torch.no_grad():
+        longer(source)
+        longer(target)
+    return longer.net.state_dict()[TRACKED]
+
+
+def compare(name: str, reference: Arrays) -> list[Comparison]:
+    """Every array of the reference beside ours; an array that we do not have deviates infinitely."""
+    ours = our_arrays(name, reference)
+    comparisons = []
+    for key, theirs in reference.items():
+        if key in INPUTS:
+            continue
+        tolerance = TOLERANCES.get(key, OTHERWISE)
+        mine = ours.get(key, np.empty(0))
+        if mine.shape != theirs.shape:
+            mine = thin(key, mine)
+        comparisons.append(Comparison(key, tolerance.deviation(mine, theirs), tolerance))
+    return comparisons
+
+
+def _published(key: str) -> str:
+    return key.replace("backbone.net.", "feature_extraction.backbone.", 1) if key.startswith("backbone.") else key
