@@ -101,9 +101,7 @@ def extract(
                 fix="Nothing was left behind; put it right and run again.",
             ) from error
         reason = str(error) or type(error).__name__
-        raise InputError(
-            f"is truncated or damaged ({reason})", where=archive, fix="Download it again."
-        ) from error
+        raise InputError(f"is truncated or damaged ({reason})", where=archive, fix="Download it again.") from error
 
 
 class _Inside:

@@ -125,9 +125,7 @@ def _checked(mirror: Mirror, partial: Path, record: Path) -> str:
 
 def _go_on(mirror: Mirror, partial: Path, report: Report) -> None:
     """Append what is missing to ``partial``, or write it from the start."""
-    request = urllib.request.Request(
-        mirror.url, headers={"User-Agent": "sc-imagenet", "Accept-Encoding": "identity"}
-    )
+    request = urllib.request.Request(mirror.url, headers={"User-Agent": "sc-imagenet", "Accept-Encoding": "identity"})
     have, same = _resumable(mirror, partial)
     if have:
         request.add_header("Range", f"bytes={have}-")

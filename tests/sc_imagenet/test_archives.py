@@ -85,9 +85,7 @@ def test_links_that_stay_inside_are_kept(tmp_path, out):
     assert (out / "set/hard").read_bytes() == b"alpha"
 
 
-@pytest.mark.parametrize(
-    "name", ["../evil", "set/../../evil", "/tmp/evil", "..\\evil", "C:/evil", "C:\\evil"]
-)
+@pytest.mark.parametrize("name", ["../evil", "set/../../evil", "/tmp/evil", "..\\evil", "C:/evil", "C:\\evil"])
 @pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
 def test_names_that_lead_out_are_refused(tmp_path, out, name, suffix):
     make = make_zip if suffix == ".zip" else make_tar
@@ -198,9 +196,7 @@ def test_what_is_no_archive_is_refused(tmp_path, out, content):
 
 
 def test_another_archive_than_expected_is_refused(tmp_path, out):
-    refused(
-        make_zip(tmp_path / "s.zip", FILES), out, "does not hold 'SPair-71k' but 'set'", holds="SPair-71k"
-    )
+    refused(make_zip(tmp_path / "s.zip", FILES), out, "does not hold 'SPair-71k' but 'set'", holds="SPair-71k")
 
 
 def test_what_is_there_is_never_overwritten(tmp_path, out):

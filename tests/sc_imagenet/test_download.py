@@ -238,9 +238,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 def test_data_set_of_an_archive_and_a_list_is_fetched_once(shelf, tmp_path):
     shelf.files |= {"/set.zip": zipped({"Set-1/images/a.png": b"a"}), "/pairs.csv": b"a,b\n"}
-    made = entry(
-        Mirror(f"{shelf.url}/set.zip", archive="zip", holds="images"), Mirror(f"{shelf.url}/pairs.csv")
-    )
+    made = entry(Mirror(f"{shelf.url}/set.zip", archive="zip", holds="images"), Mirror(f"{shelf.url}/pairs.csv"))
     parts = fetch_all(made, tmp_path)
     assert [(p.file, p.state) for p in parts] == [("set.zip", "downloaded"), ("pairs.csv", "downloaded")]
     assert left(tmp_path) == ["images", "pairs.csv", "pairs.csv.sha256.json", "set.zip.sha256.json"]
@@ -256,9 +254,7 @@ def test_own_copy_is_never_overwritten(shelf, tmp_path):
 
 
 def test_data_set_without_mirrors_names_its_steps(tmp_path):
-    with pytest.raises(
-        InputError, match=r"cannot be downloaded by a program .*scbench data info sc-imagenet"
-    ):
+    with pytest.raises(InputError, match=r"cannot be downloaded by a program .*scbench data info sc-imagenet"):
         download("sc_imagenet", tmp_path)
 
 

@@ -1,0 +1,61 @@
+"""A picture of some pairs of a data set with their annotated points."""
+
+from __future__ import annotations
+
+import random
+
+import datasets
+from PIL import Image
+
+from benchmark.bars import library_bars
+from benchmark.data_splits import readable_splits
+from sc_imagenet import load_dataset
+from sc_imagenet.catalog import info
+from sc_imagenet.drawing import contact_sheet, draw_pair
+from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.images import open_image
+
+COLUMN = 1200  # pixels
+ONE_COLUMN = 3  # so many pairs still go below each other
+
+
+def picture_of_pairs(
+    name: str, pairs: int, seed: int = 0, category: str | None = None, root: str | None = None
+) -> tuple[Image.Image, int]:
+    """Draw ``pairs`` pairs, drawn by ``seed``, of ``NAME`` or ``NAME:SPLIT``; also how many there were.
+
+    Raises:
+        InputError: unknown name, split or class, the data are not here, or an image cannot be read.
+    """
+    name, splits = readable_splits(name, root)
+    with library_bars():
+        rows = load_dataset(name, split=splits[0], root=root)
+    names = rows.features["category"].names
+    chosen = list(range(len(rows)))
+    if category is not None:
+        if category not in names:
+            raise unknown_name(f"class of {name}", category, names)
+        wanted = names.index(category)
+        chosen = [index for index, label in enumerate(rows["category"]) if label == wanted]
+        if not chosen:
+            raise InputError(f"no pair of class {category!r} is in {name}:{splits[0]} here")
+    picked = sorted(random.Random(seed).sample(chosen, min(pairs, len(chosen))))
+    for side in ("source", "target"):
+        rows = rows.cast_column(side, datasets.Image(decode=False))
+    drawn = []
+    for row in (rows[index] for index in picked):
+        source, target = (_opened(row[side], row["pair_id"]) for side in ("source", "target"))
+        mirrored = ", mirrored before use" if row["mirrored"] else ""
+        title = f"{info(name).title} {splits[0]}, {names[row['category']]}{mirrored}: {row['pair_id']}"
+        drawn.append(draw_pair(source, target, row["source_points"], row["target_points"], title=title))
+    columns = 1 if len(drawn) <= ONE_COLUMN else 2
+    return contact_sheet(drawn, columns, COLUMN * columns), len(drawn)
+
+
+def _opened(stored: dict, pair_id: str) -> Image.Image:
+    if stored["bytes"] is not None:
+        return open_image(stored["bytes"], name=stored["path"] or pair_id)
+    try:
+        return open_image(stored["path"])
+    except InputError as error:
+        raise InputError(f"{error} It is named by pair {pair_id}") from error
