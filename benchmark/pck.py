@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,7 +33,7 @@ AVERAGES = {
     "category": "mean over categories of their pairs' mean",
 }
 _NAME = re.compile(r"pck@(?P<alpha>[0-9.]+)/(?P<threshold>[a-z0-9-]+)(@(?P<frame>\d+))?/(?P<average>[a-z]+)")
-_CHUNK = 100  # bootstrap draws held at once
+_CHUNK = 250  # bootstrap draws held at once
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def hits(predictions: Predictions, metrics: Sequence[Metric]) -> np.ndarray:
 
 
 def bootstrap_weights(pairs: int, draws: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """How often each pair is drawn, (at most 100, pairs) at a time, ``draws`` rows in all.
+    """How often each pair is drawn, (at most 250, pairs) at a time, ``draws`` rows in all.
 
     A draw takes as many pairs as there are, with replacement. The same arguments give the same weights, so
     two models scored on the same pairs can be compared draw by draw.
@@ -213,22 +213,24 @@ class _Averages:
     """The metrics' averages, in percent, for weights over pairs: one matrix product a category."""
 
     def __init__(self, predictions: Predictions, metrics: Sequence[Metric]) -> None:
-        found = hits(predictions, metrics)
+        rules = list(dict.fromkeys(replace(metric, average="image") for metric in metrics))
+        found = hits(predictions, rules)  # metrics that differ in the average alone share a column
         counts = predictions.counts[:, None]
         _, category = np.unique(predictions.categories, return_inverse=True)
         self.order = np.argsort(category, kind="stable")  # pairs of a category next to each other
         self.ends = np.cumsum(np.bincount(category))
         self.columns = np.hstack([found / np.maximum(counts, 1), found, counts > 0, counts])[self.order]
-        self.metrics = metrics
+        self.rules = len(rules)
+        self.metrics = [(metric.average, rules.index(replace(metric, average="image"))) for metric in metrics]
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         """Values (R, M) for weights (R, N)."""
         weights = weights[:, self.order]
-        m = len(self.metrics)
+        m = self.rules
         sums = np.stack(
             [weights[:, start:end] @ self.columns[start:end] for start, end in zip((0, *self.ends[:-1]), self.ends)],
             axis=1,
-        )  # (R, categories, 2M + 2)
+        )  # (R, categories, 2m + 2)
         ratios, found, pairs, points = np.split(sums, (m, 2 * m, 2 * m + 1), axis=2)
         with np.errstate(invalid="ignore", divide="ignore"):  # a draw may miss a category, or every point
             by_average = {
@@ -237,7 +239,7 @@ class _Averages:
             }
             by_category = np.where(pairs > 0, ratios / pairs, 0).sum(axis=1)
             by_average["category"] = by_category / (pairs > 0).sum(axis=1)
-        return 100 * np.stack([by_average[metric.average][:, i] for i, metric in enumerate(self.metrics)], axis=1)
+        return 100 * np.stack([by_average[average][:, rule] for average, rule in self.metrics], axis=1)
 
 
 def _scale(predictions: Predictions, frame: int | None) -> np.ndarray:

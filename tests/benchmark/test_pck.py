@@ -205,7 +205,7 @@ def test_scores_and_intervals_equal_a_plain_loop(stored, direction):
         for frame in (None, 240)
         for average in pck.AVERAGES
     ]
-    draws = 120  # more than one chunk
+    draws = 270  # more than one chunk
     scores = pck.score(predictions, metrics, draws=draws, seed=3)
     weights = np.concatenate(list(pck.bootstrap_weights(len(predictions), draws, seed=3)))
     assert weights.shape == (draws, len(predictions))
