@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 import sys
 
+import click
 import typer
 
 import benchmark.commands
@@ -34,13 +35,18 @@ def main() -> None:
     """Run ``scbench`` and exit."""
     _collect()
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        _fail(error.format_message())
     except InputError as error:
         _fail(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}. What was finished before is kept; run again to go on.")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):
         print("interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
         sys.exit(130)
 

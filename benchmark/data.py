@@ -8,6 +8,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 
+from benchmark.progress import library_bars
 from sc_imagenet import load_dataset
 from sc_imagenet.catalog import canonical, info
 from sc_imagenet.errors import InputError, unknown_name
@@ -62,7 +63,8 @@ class Pairs:
         Raises:
             InputError: the data is not here, or cannot be read.
         """
-        rows = load_dataset(self.dataset, split=self.split, root=self.root)
+        with library_bars():
+            rows = load_dataset(self.dataset, split=self.split, root=self.root)
         if limit is not None and limit < len(rows):
             rows = rows.select(np.linspace(0, len(rows) - 1, limit).round().astype(int))
         if len(rows) == 0:

@@ -7,7 +7,7 @@ import random
 import datasets
 from PIL import Image
 
-from benchmark.bars import library_bars
+from benchmark.progress import library_bars
 from benchmark.data_splits import readable_splits
 from sc_imagenet import load_dataset
 from sc_imagenet.catalog import info

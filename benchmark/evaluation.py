@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from baselines.matcher import Direction, Matcher
 from benchmark.predictions import PREDICTION_SCHEMA, PredictionInfo, write_predictions
-from benchmark.progress import progress
+from benchmark.progress import bars
 from sc_imagenet.pairs import PairDataset, collate_pairs
 
 CHUNK = 128  # pairs; what an interruption can cost
@@ -97,21 +97,18 @@ def evaluate(
     starts = range(0, len(rows), CHUNK)
     chunks = {start: parts / f"{start:08d}.parquet" for start in starts}
     mine = list(starts)[accelerator.process_index :: accelerator.num_processes]
-    done = sum(chunks[start].exists() for start in mine)
     matcher.to(accelerator.device)
-    quiet = not accelerator.is_main_process
-    with progress(f"{info.dataset}:{info.split}", sum(min(CHUNK, len(rows) - s) for s in mine), 0, quiet) as bar:
+    done, total = 0, sum(min(CHUNK, len(rows) - start) for start in mine)
+    with bars(quiet=not accelerator.is_main_process) as update:
         for start in mine:
             numbers = range(start, min(start + CHUNK, len(rows)))
-            if chunks[start].exists():
-                for _ in numbers:
-                    bar.advance()
-                continue
-            predicted = []
-            for row in predict_rows(matcher, pairs, numbers, direction, accelerator.device, workers):
-                predicted.append(row)
-                bar.advance(f"{done} chunks resumed" if done else None)
-            write_predictions(chunks[start], predicted, info)
+            if not chunks[start].exists():
+                predicted = []
+                for row in predict_rows(matcher, pairs, numbers, direction, accelerator.device, workers):
+                    predicted.append(row)
+                    update(f"{info.dataset}:{info.split}", done + len(predicted), total)
+                write_predictions(chunks[start], predicted, info)
+            done += len(numbers)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_predictions(path, pa.concat_tables([pq.read_table(chunks[start]) for start in starts]), info)

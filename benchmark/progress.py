@@ -1,54 +1,77 @@
-"""Progress on a terminal, one line at a time elsewhere; always on standard error."""
+"""Progress on standard error: bars with the time left on a terminal, nothing but ``say``'s lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
-@contextmanager
-def progress(description: str, total: int, done: int = 0, quiet: bool = False) -> Iterator[ProgressLine]:
-    """A bar with time left while standard error is a terminal, else nothing; never on ``quiet`` processes."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console, disable=quiet or not sys.stderr.isatty()) as bars:
-        yield ProgressLine(bars, description, total, done)
+class Update(Protocol):
+    """Shows how far one thing is."""
 
-
-class ProgressLine:
-    """One bar of a ``Progress``."""
-
-    def __init__(self, bars: Progress, description: str, total: int, done: int) -> None:
-        self._bars = bars
-        self._task = bars.add_task(description, total=total, completed=done, note="")
-
-    def advance(self, note: str | None = None) -> None:
-        """One step done; ``note`` is shown behind the bar."""
-        if note is None:
-            self._bars.advance(self._task)
-        else:
-            self._bars.update(self._task, advance=1, note=note)
+    def __call__(self, what: str, done: int, total: int | None, note: str = "") -> None:
+        """``done`` of ``total`` (None: not known); ``note`` is shown behind the bar."""
 
 
 def say(line: str) -> None:
     """One line for the person who waits."""
     console.print(line)
+
+
+@contextmanager
+def bars(in_bytes: bool = False, quiet: bool = False) -> Iterator[Update]:
+    """Yield a function that shows how far each thing is, one bar a thing, with the time left."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda what, done, total, note="": None
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    amount = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *amount,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def update(what: str, done: int, total: int | None, note: str = "") -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total, completed=done, note=note)
+            progress.update(tasks[what], completed=done, total=total, note=note)
+
+        yield update
+
+
+@contextmanager
+def library_bars() -> Iterator[None]:
+    """Within it ``datasets`` draws its own bars on a terminal only; by itself it draws them into files too."""
+    import datasets
+
+    silence = not sys.stderr.isatty() and not datasets.are_progress_bars_disabled()
+    if silence:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if silence:
+            datasets.enable_progress_bars()

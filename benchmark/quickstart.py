@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.progress import say
+from benchmark.report.write import write_reports
 from benchmark.result import Result
 from benchmark.running import Options, execute
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import datasets
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from baselines.checkpoints import load_checkpoint
 from safetensors.torch import load_file
 
 from baselines import registry
+from baselines.checkpoints import load_checkpoint
 from baselines.matcher import Matcher
 from baselines.recipe import find_recipe, override
 from benchmark.data import Pairs

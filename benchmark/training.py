@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe
 from benchmark.memory import peak_memory
-from benchmark.progress import progress
+from benchmark.progress import bars
 from benchmark.run_folder import RunFolder, RunLog
 from benchmark.sampling import Batches, ProcessBatches
 from sc_imagenet.errors import InputError
@@ -105,7 +105,7 @@ class Training:
         quiet = not self.accelerator.is_main_process
         with (
             stop_signals() as stopped,
-            progress("training", self.steps, self.position.step, quiet) as bar,
+            bars(quiet=quiet) as update,
         ):
             for batch in loader:
                 loss = self._step(batch)
@@ -125,7 +125,8 @@ class Training:
                     value = self._validate()
                     if log:
                         log.write(step=step, epoch=step / len(self.batches), validation_pck=value)
-                bar.advance(f"loss {loss:.3f}  best PCK@0.1 {max(self.position.best_value, 0):.1f}")
+                note = f"loss {loss:.3f}  best PCK@0.1 {max(self.position.best_value, 0):.1f}"
+                update("training", step, self.steps, note)
                 if stopped():
                     self._save()
                     raise KeyboardInterrupt

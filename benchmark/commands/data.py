@@ -44,7 +44,7 @@ def download(name: str = NAME, data_root: str | None = DATA_ROOT, as_json: bool 
     """
     import json
 
-    from benchmark.bars import bars
+    from benchmark.progress import bars
     from sc_imagenet.catalog import info as entry_of
     from sc_imagenet.download import download as download_files
 
@@ -73,7 +73,7 @@ def convert(
     """Convert a data set's annotations to Parquet in the cache; loading does so by itself."""
     import json
 
-    from benchmark.bars import bars
+    from benchmark.progress import bars
     from benchmark.data_splits import readable_splits
     from sc_imagenet.convert import convert as convert_split
 
@@ -108,7 +108,7 @@ def verify(
 
     Ends with exit code 2 where something is missing or corrupt; a part of a data set is no damage.
     """
-    from benchmark.bars import bars
+    from benchmark.progress import bars
     from benchmark.data_tables import print_verified
     from sc_imagenet.errors import InputError
     from sc_imagenet.verify import verify as look_through

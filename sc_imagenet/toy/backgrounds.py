@@ -26,9 +26,7 @@ def noise(rng: np.random.Generator, width: int, height: int, coarse: int) -> np.
     total = np.zeros((coarse, coarse), np.float32)
     for octave in range(3):
         cells = coarse * 2**octave
-        total = _resized(total, cells, cells) + 0.5**octave * rng.uniform(size=(cells, cells)).astype(
-            np.float32
-        )
+        total = _resized(total, cells, cells) + 0.5**octave * rng.uniform(size=(cells, cells)).astype(np.float32)
     return np.clip(_resized(total, width, height) / 1.75, 0, 1)
 
 

@@ -50,9 +50,7 @@ def look(azimuth: float, elevation: float, roll: float) -> np.ndarray:
     return turn @ np.stack([right, down, forward])
 
 
-def frame(
-    vertices: np.ndarray, rotation: np.ndarray, distance: float, side: float, middle: np.ndarray
-) -> Camera:
+def frame(vertices: np.ndarray, rotation: np.ndarray, distance: float, side: float, middle: np.ndarray) -> Camera:
     """The camera whose picture of ``vertices`` has a box of longer side ``side`` centred on ``middle``, pixels."""
     plain = Camera(rotation, distance, 1.0, np.zeros(2))
     pixels, _ = plain.project(vertices)

@@ -60,9 +60,7 @@ def rotation(axis: str, degrees: float) -> np.ndarray:
     return matrix
 
 
-def box(
-    size: Vector, centre: Vector = (0, 0, 0), paint: int = 0, top: Vector = (1, 1), shift: float = 0.0
-) -> Mesh:
+def box(size: Vector, centre: Vector = (0, 0, 0), paint: int = 0, top: Vector = (1, 1), shift: float = 0.0) -> Mesh:
     """A box; ``top`` scales the upper face in x and y, ``shift`` moves it along x (cabins, hulls, seats).
 
     Vertices are not shared between sides, so that the edges shade sharply.
@@ -84,9 +82,7 @@ def ellipsoid(radii: Vector, centre: Vector = (0, 0, 0), paint: int = 0, segment
     ring = np.stack([np.cos(around), np.sin(around), np.ones(segments)], -1)
     scale = np.stack([np.sin(polar), np.sin(polar), np.cos(polar)], -1)
     points = (scale[:, None] * ring[None]).reshape(-1, 3)
-    return mesh(
-        points * np.asarray(radii, float) + np.asarray(centre, float), _grid(len(polar), segments), paint
-    )
+    return mesh(points * np.asarray(radii, float) + np.asarray(centre, float), _grid(len(polar), segments), paint)
 
 
 def tube(path: Vector | Sequence[Vector], radii: Vector | float, paint: int = 0, segments: int = 9) -> Mesh:
@@ -101,9 +97,7 @@ def tube(path: Vector | Sequence[Vector], radii: Vector | float, paint: int = 0,
     u /= np.sqrt((u**2).sum(1))[:, None]
     v = _cross(along, u)
     cosine, sine = _circle(segments)
-    rings = points[:, None] + radius[:, None, None] * (
-        cosine[:, None] * u[:, None] + sine[:, None] * v[:, None]
-    )
+    rings = points[:, None] + radius[:, None, None] * (cosine[:, None] * u[:, None] + sine[:, None] * v[:, None])
     walls, fan = _grid(len(points), segments), _fan(segments)
     first, last = len(points) * segments, (len(points) + 1) * segments + 1
     vertices = np.concatenate([rings.reshape(-1, 3), points[:1], rings[0], points[-1:], rings[-1]])
@@ -139,18 +133,14 @@ def wheel(radius: float, tyre: float, centre: Vector, paint: int = 0, spokes: in
     directions = np.linspace(0, 2 * np.pi, spokes, endpoint=False)
     ends = np.stack([np.cos(directions), 0 * directions, np.sin(directions)], -1) * (radius - tyre)
     bars = [tube([(0, 0, 0), end], 0.022 * radius / 0.35, hub, 4) for end in ends]
-    return merged([ring, *bars, tube([(0, -2 * tyre, 0), (0, 2 * tyre, 0)], 1.4 * tyre, hub)]).moved(
-        offset=centre
-    )
+    return merged([ring, *bars, tube([(0, -2 * tyre, 0), (0, 2 * tyre, 0)], 1.4 * tyre, hub)]).moved(offset=centre)
 
 
 def _ring(path: np.ndarray, thickness: float, paint: int, segments: int = 6) -> Mesh:
     """A torus around a closed circular path (N, 3) in the x-z plane whose last point is its first."""
     outward = path / np.linalg.norm(path, axis=1, keepdims=True)
     angle = np.linspace(0, 2 * np.pi, segments, endpoint=False)
-    offset = np.cos(angle)[None, :, None] * outward[:, None] + np.sin(angle)[None, :, None] * np.array(
-        [0, 1, 0]
-    )
+    offset = np.cos(angle)[None, :, None] * outward[:, None] + np.sin(angle)[None, :, None] * np.array([0, 1, 0])
     return mesh((path[:, None] + thickness * offset).reshape(-1, 3), _grid(len(path), segments), paint)
 
 

@@ -56,9 +56,7 @@ def rasterise(pixels: np.ndarray, depth: np.ndarray, faces: np.ndarray, width: i
     weights[place] = np.clip(linear * inverse[face] / best[place, None], 0, 1)
     with np.errstate(divide="ignore"):
         depths = 1.0 / best
-    return Buffers(
-        seen.reshape(height, width), depths.reshape(height, width), weights.reshape(height, width, 3)
-    )
+    return Buffers(seen.reshape(height, width), depths.reshape(height, width), weights.reshape(height, width, 3))
 
 
 def _edges(corners: np.ndarray) -> np.ndarray:

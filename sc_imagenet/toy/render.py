@@ -124,9 +124,7 @@ def _normals(mesh: Mesh) -> np.ndarray:
     normal = np.cross(b - a, c - a)
     total = np.zeros_like(mesh.vertices)
     for axis in range(3):
-        total[:, axis] = np.bincount(
-            mesh.faces.ravel(), np.repeat(normal[:, axis], 3), minlength=len(mesh.vertices)
-        )
+        total[:, axis] = np.bincount(mesh.faces.ravel(), np.repeat(normal[:, axis], 3), minlength=len(mesh.vertices))
     return total
 
 

@@ -81,9 +81,7 @@ def bird(rng: np.random.Generator) -> Assembly:
     fan, long, tilt = rng.uniform(0.1, 0.28), rng.uniform(0.35, 0.65), rng.uniform(-0.15, 0.2)
     rump = np.array([-0.85 * length, 0, 0.1 * fat])
     corners = {"left": rump + (-long, fan, tilt), "right": rump + (-long, -fan, tilt)}
-    made.add(
-        plate([rump + (0, 0.07, 0), corners["left"], corners["right"], rump - (0, 0.07, 0)], (0, 0, 0.04), 4)
-    )
+    made.add(plate([rump + (0, 0.07, 0), corners["left"], corners["right"], rump - (0, 0.07, 0)], (0, 0, 0.04), 4))
     for hand, corner in corners.items():
         made.mark(f"{hand} tail corner", corner, 0.04)
     leg = rng.uniform(0.25, 0.5)
@@ -115,9 +113,7 @@ def robot(rng: np.random.Generator) -> Assembly:
         tube([(0, 0, tall), (0, 0, tall + rod)], 0.025, paint=2, segments=5),
         ellipsoid([0.06] * 3, (0, 0, tall + rod), paint=4, segments=8),
     ]
-    made.add(
-        tube([(0, 0, high - 0.02), neck + (0, 0, 0.02)], 0.09, 2), *(part.moved(nod, neck) for part in head)
-    )
+    made.add(tube([(0, 0, high - 0.02), neck + (0, 0, 0.02)], 0.09, 2), *(part.moved(nod, neck) for part in head))
     made.mark("mouth", neck + nod @ (side / 2 + 0.02, 0, 0.25 * tall), 0.04)
     made.mark("antenna", neck + nod @ (0, 0, tall + rod), 0.1)
     arm, leg, limb = rng.uniform(0.28, 0.42), rng.uniform(0.5, 0.8), rng.uniform(0.06, 0.1)

@@ -44,9 +44,7 @@ def lamp(rng: np.random.Generator) -> Assembly:
     """A desk lamp: a slab with a switch, two arms with joints, a conical shade that leans to +x."""
     made = Assembly()
     depth, width, thick = rng.uniform(0.5, 0.8), rng.uniform(0.45, 0.75), rng.uniform(0.07, 0.16)
-    made.add(
-        box((depth, width, thick), (0, 0, thick / 2), 0, top=(rng.uniform(0.75, 1), rng.uniform(0.75, 1)))
-    )
+    made.add(box((depth, width, thick), (0, 0, thick / 2), 0, top=(rng.uniform(0.75, 1), rng.uniform(0.75, 1))))
     for x, end in ((depth / 2, "front"), (-depth / 2, "rear")):
         for hand, y in _sides(width / 2):
             made.mark(f"base {end} {hand}", (x, y, 0))
@@ -83,9 +81,7 @@ def teapot(rng: np.random.Generator) -> Assembly:
     made.mark("base spout side", (base, 0, -0.05))
     made.mark("base handle side", (-base, 0, -0.05))
     lid = 0.5 * long
-    made.add(
-        tube([(0, 0, 1.8 * high), (0, 0, 2.02 * high), (0, 0, 2.1 * high)], [lid, lid, lid * 0.4], 1, 16)
-    )
+    made.add(tube([(0, 0, 1.8 * high), (0, 0, 2.02 * high), (0, 0, 2.1 * high)], [lid, lid, lid * 0.4], 1, 16))
     knob = np.array([0, 0, 2.1 * high + 0.08])
     made.add(ellipsoid((0.1, 0.1, rng.uniform(0.08, 0.16)), knob, paint=4, segments=10))
     made.mark("knob", knob, 0.16)
@@ -95,9 +91,7 @@ def teapot(rng: np.random.Generator) -> Assembly:
     root = np.array([0.86 * long, 0, 0.7 * high])
     bend = root + (0.62 * reach, 0, 0.3 * rise)
     tip = root + (reach, 0, rise)
-    made.add(
-        tube([root - (0.1, 0, 0.03), root, bend, tip], [1.8 * thick, 1.7 * thick, thick, 0.8 * thick], 3)
-    )
+    made.add(tube([root - (0.1, 0, 0.03), root, bend, tip], [1.8 * thick, 1.7 * thick, thick, 0.8 * thick], 3))
     made.mark("spout root", root + (0.08, 0, -0.02), 2.2 * thick)
     made.mark("spout tip", tip, 1.5 * thick)
     grip, spread = rng.uniform(0.3, 0.55), rng.uniform(0.35, 0.55) * high

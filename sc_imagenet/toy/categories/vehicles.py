@@ -63,9 +63,7 @@ def aeroplane(rng: np.random.Generator) -> Assembly:
         made.mark(f"{hand} engine", engine + (0.06, 0, 0), 1.2 * pod)
         start = np.array([-0.38 * length, 0, 0.4 * radius])
         end = start + (-0.6 * sweep - 0.05, y * tail, 0.0)
-        made.add(
-            plate([start, end, end - (tail_chord * 0.6, 0, 0), start - (tail_chord, 0, 0)], (0, 0, 0.04), 1)
-        )
+        made.add(plate([start, end, end - (tail_chord * 0.6, 0, 0), start - (tail_chord, 0, 0)], (0, 0, 0.04), 1))
         made.mark(f"{hand} tailplane tip", end - (tail_chord * 0.3, 0, 0), 0.05)
     fin, back = rng.uniform(0.35, 0.6), rng.uniform(0.1, 0.4)
     foot = np.array([-0.36 * length, 0, 0.4 * radius])
@@ -94,9 +92,7 @@ def bicycle(rng: np.random.Generator) -> Assembly:
     bar, drop = rng.uniform(0.25, 0.4), rng.uniform(-0.12, 0.15)
     turned = [tube([head - low, (0, 0, 0)], thick * 0.9, paint=1)]
     for y in (1, -1):
-        turned.append(
-            tube([(0, y * 0.08, 0), front - low + (0, y * 0.08, 0)], thick * 0.7, paint=1, segments=6)
-        )
+        turned.append(tube([(0, y * 0.08, 0), front - low + (0, y * 0.08, 0)], thick * 0.7, paint=1, segments=6))
     turned.append(wheel(radius, tyre, front - low, 2, spokes, hub=3))
     stem = head - low
     for hand, y in (("left", 1), ("right", -1)):
@@ -144,9 +140,7 @@ def boat(rng: np.random.Generator) -> Assembly:
         made.add(plate([edge[0], edge[1], edge[2], (-length / 2, 0, 0.02)], (0, 0, 0.01), paint=3))
         made.mark(f"stern {'left' if y > 0 else 'right'}", edge[2], 0.04)
     transom = [(-length / 2, s * beam * 0.38, 0.02) for s in (1, -1)]
-    made.add(
-        plate([*transom, *((-0.45 * length, s * beam * 0.2, -deep) for s in (-1, 1))], (0.01, 0, 0), paint=2)
-    )
+    made.add(plate([*transom, *((-0.45 * length, s * beam * 0.2, -deep) for s in (-1, 1))], (0.01, 0, 0), paint=2))
     made.mark("bow", bow, 0.05)
     made.mark("keel front", (0.42 * length, 0, -deep), 0.05)
     cabin, rise = rng.uniform(0.35, 0.55), rng.uniform(0.16, 0.28)
@@ -161,21 +155,13 @@ def boat(rng: np.random.Generator) -> Assembly:
     tack = mast + (0, 0, rng.uniform(0.34, 0.5))
     clew = tack + swing @ (-rng.uniform(0.7, 1.0), 0, 0)
     made.add(tube([tack, clew], 0.03, paint=2, segments=6))
-    made.add(
-        plate(
-            [tack + (0, 0, 0.03), mast + (0, 0, 0.95 * high), clew + (0, 0, 0.03)], swing @ (0, 0.015, 0), 4
-        )
-    )
+    made.add(plate([tack + (0, 0, 0.03), mast + (0, 0, 0.95 * high), clew + (0, 0, 0.03)], swing @ (0, 0.015, 0), 4))
     made.mark("boom foot", tack, 0.06)
     made.mark("boom end", clew, 0.05)
-    made.add(
-        plate([bow, mast + (0, 0, rng.uniform(0.65, 0.9) * high), mast + (0.1, 0, 0.2)], (0, 0.012, 0), 3)
-    )
+    made.add(plate([bow, mast + (0, 0, rng.uniform(0.65, 0.9) * high), mast + (0.1, 0, 0.2)], (0, 0.012, 0), 3))
     staff = np.array([-0.48 * length, 0, 0.02])
     made.add(tube([staff, staff + (-0.05, 0, 0.5)], 0.02, paint=2, segments=5))
     flag = staff + (-0.05, 0, 0.5)
-    made.add(
-        plate([flag, flag - (0.28, 0, 0.06), flag - (0.24, 0, 0.22), flag - (0, 0, 0.2)], (0, 0.012, 0), 1)
-    )
+    made.add(plate([flag, flag - (0.28, 0, 0.06), flag - (0.24, 0, 0.22), flag - (0, 0, 0.2)], (0, 0.012, 0), 1))
     made.mark("pennant", flag - (0.28, 0, 0.06), 0.04)
     return made
