@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
-from typing import Any
 
+from filelock import FileLock
+
+from sc_imagenet.files import atomic_path
 from sc_imagenet.sources.source import Annotation, Entry, Size, Source
 from sc_imagenet.sources.tables import GRADES, read_lines
 
-ROWS = "pairs.jsonl"
-
 
 class RenderedToy(Source):
-    """The toy set; its root is the cache folder, one folder a version and split."""
+    """The toy set; its root is the cache folder, with a folder for every version of the renderer."""
 
     name = "toy"
 
@@ -28,71 +25,41 @@ class RenderedToy(Source):
 
         return CATEGORIES
 
-    def image_root(self) -> Path | None:
+    def image_root(self) -> Path:
         from sc_imagenet.toy import TOY_VERSION
 
         return self.root / TOY_VERSION
 
     def entries(self, split: str) -> list[Entry]:
-        names = self.categories()
-        entries = []
-        for line in read_lines(self._rendered(split) / ROWS):
-            row = json.loads(line)
-            category = row["category"]
-            entries.append(
-                Entry(
-                    row["pair_id"],
-                    names[category] if isinstance(category, int) else category,
-                    f"{split}/{_path(row['source'])}",
-                    f"{split}/{_path(row['target'])}",
-                    row,
-                )
-            )
-        return entries
+        rows = map(json.loads, read_lines(self._rows(split)))
+        return [Entry(row["pair_id"], row["category"], row["source"], row["target"], row) for row in rows]
 
     def annotation(self, entry: Entry, source_size: Size | None, target_size: Size | None) -> Annotation:
         row = entry.annotation
-        viewpoint, scale, truncation, occlusion = (int(row.get(grade, -1)) for grade in GRADES)
+        viewpoint, scale, truncation, occlusion = (int(row[grade]) for grade in GRADES)
         return Annotation(
             row["source_points"],
             row["target_points"],
             entry.source,
-            row.get("source_bbox"),
-            row.get("target_bbox"),
+            row["source_bbox"],
+            row["target_bbox"],
             (viewpoint, scale, truncation, occlusion),
         )
 
     def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
-        return [self._rendered(split) / ROWS], []
+        return [self._rows(split)], []
 
-    def _rendered(self, split: str) -> Path:
-        """The folder of a split's images and rows, rendered now if it was not before; whole or not at all."""
-        from sc_imagenet.toy import TOY_VERSION, render_pairs
+    def _rows(self, split: str) -> Path:
+        """The file of a split's rows, rendered now if it was not before; an interrupted rendering goes on."""
+        from sc_imagenet.toy import render_pairs
 
-        folder = self.root / TOY_VERSION / split
-        if (folder / ROWS).exists():
-            return folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{split}.", suffix=".tmp", dir=folder.parent))
-        try:
-            with open(temporary / ROWS, "w", encoding="utf-8") as file:
-                for row in render_pairs(temporary, split):
-                    file.write(json.dumps(row, default=_plain) + "\n")
-            try:
-                os.rename(temporary, folder)
-            except OSError:  # another process was first; its rendering is the same
-                if not (folder / ROWS).exists():
-                    raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        return folder
-
-
-def _path(image: Any) -> str:
-    """The path of an image of a row, given as text or in the schema's {"path": ..., "bytes": None}."""
-    return str(image["path"] if isinstance(image, dict) else image)
-
-
-def _plain(value: Any) -> Any:
-    """Numpy values of a row as JSON has them."""
-    return value.tolist()
+        folder = self.image_root()
+        rows = folder / f"{split}.jsonl"
+        if rows.exists():
+            return rows
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{split}.lock"):
+            if not rows.exists():  # else another process rendered while this one waited
+                with atomic_path(rows) as temporary, open(temporary, "w", encoding="utf-8") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in render_pairs(folder, split))
+        return rows
