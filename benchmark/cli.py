@@ -9,7 +9,6 @@ import importlib
 import pkgutil
 import sys
 
-import click
 import typer
 
 import benchmark.commands
@@ -36,19 +35,21 @@ def main() -> None:
     _collect()
     try:
         sys.exit(app(standalone_mode=False))
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        sys.exit(2)
-    except click.ClickException as error:
-        _fail(error.format_message())
     except InputError as error:
         _fail(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}. What was finished before is kept; run again to go on.")
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        # Typer carries a Click of its own or uses the installed one: bad usage is known by its method.
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help was printed
+            sys.exit(2)
+        _fail(error.format_message())
 
 
 def _fail(line: str) -> None:
