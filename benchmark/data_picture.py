@@ -7,8 +7,8 @@ import random
 import datasets
 from PIL import Image
 
-from benchmark.progress import library_bars
 from benchmark.data_splits import readable_splits
+from benchmark.progress import library_bars
 from sc_imagenet import load_dataset
 from sc_imagenet.catalog import info
 from sc_imagenet.drawing import contact_sheet, draw_pair

@@ -73,8 +73,8 @@ def convert(
     """Convert a data set's annotations to Parquet in the cache; loading does so by itself."""
     import json
 
-    from benchmark.progress import bars
     from benchmark.data_splits import readable_splits
+    from benchmark.progress import bars
     from sc_imagenet.convert import convert as convert_split
 
     name, splits = readable_splits(name, data_root)
@@ -108,8 +108,8 @@ def verify(
 
     Ends with exit code 2 where something is missing or corrupt; a part of a data set is no damage.
     """
-    from benchmark.progress import bars
     from benchmark.data_tables import print_verified
+    from benchmark.progress import bars
     from sc_imagenet.errors import InputError
     from sc_imagenet.verify import verify as look_through
 
