@@ -72,6 +72,19 @@ def find_recipe(model: str, dataset: str, preset: str = "paper") -> Recipe:
     )
 
 
+def with_backbone(arguments: Mapping[str, Any], backbone: str | None) -> dict[str, Any]:
+    """A model's arguments with another backbone, if one is given.
+
+    ``layers`` are numbers of the backbone they were written for: another one is read at its own default layers.
+
+    >>> with_backbone({"backbone": "resnet101.tv_in1k", "layers": [0, 8], "size": 256}, "resnet18")
+    {'backbone': 'resnet18', 'size': 256}
+    """
+    if backbone is None or backbone == arguments.get("backbone"):
+        return dict(arguments)
+    return {**{key: value for key, value in arguments.items() if key != "layers"}, "backbone": backbone}
+
+
 def override(base: Recipe, settings: Mapping[str, str]) -> Recipe:
     """A recipe with fields replaced by text values, as given by ``--set recipe.lr=1e-4``.
 

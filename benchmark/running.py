@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from baselines import registry
 from baselines.checkpoints import load_checkpoint
 from baselines.matcher import Matcher
-from baselines.recipe import find_recipe, override
+from baselines.recipe import find_recipe, override, with_backbone
 from benchmark.data import Pairs
 from benchmark.environment import environment
 from benchmark.evaluation import direction_of, evaluate
@@ -88,11 +88,11 @@ class Run:
         data = self.trained_on or self.evaluated_on
         if not data:
             raise InputError("nothing to do", fix="Give --finetune, --pretrain or --eval with a data set.")
-        recipes = [override(find_recipe(name, pairs.dataset, options.preset), options.settings) for pairs in data]
+        found = [find_recipe(name, pairs.dataset, options.preset) for pairs in data]
+        built = [replace(recipe, model=with_backbone(recipe.model, options.backbone)) for recipe in found]
+        recipes = [override(recipe, options.settings) for recipe in built]
         # One model runs through all stages: the last stage's, which is the one that is scored.
         arguments = dict(recipes[len(self.trained_on) - 1].model if self.trained_on else recipes[0].model)
-        if options.backbone:
-            arguments["backbone"] = options.backbone
         stages = tuple(
             Stage(
                 pairs.dataset,

@@ -1,0 +1,66 @@
+"""The table behind ``scbench models``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from baselines import registry
+from baselines.recipe import find_recipe
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model as it is built by its paper recipe."""
+
+    name: str
+    title: str
+    paper: str
+    licence: str  # of the authors' code and weights
+    backbone: str
+    size: int  # input side in pixels
+    direction: str
+    supervision: str
+    parameters: int
+
+
+def model_rows() -> list[ModelRow]:
+    """All models, by name; built without memory for their weights, so that counting is cheap."""
+    rows = []
+    for card in registry.cards():
+        with torch.device("meta"):
+            arguments = {**find_recipe(card.name, "*").model, "pretrained": False}
+            matcher = registry.create(card.name, **arguments)
+        rows.append(
+            ModelRow(
+                name=card.name,
+                title=card.title,
+                paper=card.paper,
+                licence=card.licence,
+                backbone=card.backbone,
+                size=matcher.size,
+                direction=matcher.direction,
+                supervision=card.supervision,
+                parameters=sum(parameter.numel() for parameter in matcher.parameters()),
+            )
+        )
+    return rows
+
+
+def print_models(rows: list[ModelRow], as_json: bool) -> None:
+    """Print the models as a table, or as JSON."""
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "paper", "licence", "backbone", "size", "supervision"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("parameters", justify="right")
+    for row in rows:
+        size, parameters = f"{row.size} px", f"{row.parameters / 1e6:.1f} M"
+        table.add_row(row.name, row.paper, row.licence, row.backbone, size, row.supervision, parameters)
+    Console().print(table)
