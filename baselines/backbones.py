@@ -144,7 +144,8 @@ def build_backbone(
     Raises:
         InputError: unknown name, no such layer, or weights that cannot be had.
     """
-    net = create_network(name, pretrained, size)
+    # Convolutions on the CPU, depthwise ones above all, are a third faster with channels last.
+    net = create_network(name, pretrained, size).to(memory_format=torch.channels_last)
     kind = HyperpixelResNet if isinstance(net, ResNet) else StagedBackbone
     return kind(name, net, layers)
 

@@ -23,6 +23,7 @@ class Recipe:
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 3e-5
     backbone_lr: float = 3e-6  # 0 freezes the backbone's weights
+    frozen: tuple[str, ...] = ()  # beginnings of the names of further parameters that are not trained
     weight_decay: float = 0.0
     momentum: float = 0.0  # sgd only
     batch: int = 32  # pairs a step, over all processes

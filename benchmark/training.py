@@ -78,10 +78,9 @@ class Training:
         self.accelerator, self.validate, self.seed, self.workers = accelerator, validate, seed, workers
         self.batches = Batches(len(pairs), recipe.batch, seed, accelerator.num_processes)
         self.steps = max_steps or recipe.epochs * len(self.batches)
-        self._frozen_here: list[torch.nn.Parameter] = []
-        if matcher.backbone is not None and recipe.backbone_lr == 0:
-            self._frozen_here = [p for p in matcher.backbone.parameters() if p.requires_grad]
-            matcher.backbone.requires_grad_(False)
+        self._frozen_here = frozen_parameters(matcher, recipe)
+        for parameter in self._frozen_here:
+            parameter.requires_grad_(False)
         optimiser = OPTIMISERS[recipe.optimiser](parameter_groups(matcher, recipe), recipe=recipe)
         self.model, self.optimiser = accelerator.prepare(matcher, optimiser)
         self.position = Position()
@@ -215,6 +214,12 @@ class Training:
         self.matcher.load_state_dict(load_file(self.folder.best))
         for parameter in self._frozen_here:  # a later stage may train them
             parameter.requires_grad_(True)
+
+
+def frozen_parameters(matcher: Matcher, recipe: Recipe) -> list[torch.nn.Parameter]:
+    """The parameters that could be trained but that the recipe leaves as they are."""
+    frozen = (*recipe.frozen, "backbone.") if recipe.backbone_lr == 0 else recipe.frozen
+    return [p for name, p in matcher.named_parameters() if p.requires_grad and name.startswith(tuple(frozen))]
 
 
 def parameter_groups(matcher: Matcher, recipe: Recipe) -> list[dict[str, Any]]:
