@@ -53,9 +53,7 @@ class Materials:
 
 def random_colour(rng: np.random.Generator, role: Role = ROLES[0]) -> np.ndarray:
     """An RGB colour (3,) in [0, 1] of any hue, its saturation and value as the role has them."""
-    return np.array(
-        colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(*role.saturation), rng.uniform(*role.value))
-    )
+    return np.array(colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(*role.saturation), rng.uniform(*role.value)))
 
 
 def random_materials(rng: np.random.Generator, objects: int) -> Materials:

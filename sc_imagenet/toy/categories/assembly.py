@@ -9,6 +9,7 @@ import numpy as np
 
 from sc_imagenet.toy.mesh import Mesh, Vector, merged
 
+
 @dataclass
 class Assembly:
     """An instance under construction, in object axes and any unit of length."""
