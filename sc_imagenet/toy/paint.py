@@ -12,6 +12,25 @@ SHARES = (0.5, 0.15, 0.1, 0.1, 0.15)
 
 
 @dataclass(frozen=True)
+class Role:
+    """Which colours a kind of part has: tyres are dark, windows pale, lamps vivid, bodies anything."""
+
+    saturation: tuple[float, float]
+    value: tuple[float, float]
+    patterned: bool
+
+
+ROLES = (
+    Role((0, 0.75), (0.25, 0.95), patterned=True),  # 0 main
+    Role((0, 0.75), (0.25, 0.95), patterned=True),  # 1 second
+    Role((0, 0.4), (0.04, 0.22), patterned=False),  # 2 dark
+    Role((0, 0.25), (0.75, 1), patterned=False),  # 3 pale
+    Role((0.75, 1), (0.65, 1), patterned=False),  # 4 vivid
+)
+PAINTS = len(ROLES)  # paint slots of an object
+
+
+@dataclass(frozen=True)
 class Materials:
     """A table of M materials, one row each."""
 
@@ -32,22 +51,23 @@ class Materials:
         return first + mixed[:, None] * (second - first)
 
 
-def random_colour(rng: np.random.Generator, saturation: float = 0.75) -> np.ndarray:
-    """An RGB colour (3,) in [0, 1] of any hue, neither black nor glaring."""
-    return np.array(colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0, saturation), rng.uniform(0.2, 0.95)))
+def random_colour(rng: np.random.Generator, role: Role = ROLES[0]) -> np.ndarray:
+    """An RGB colour (3,) in [0, 1] of any hue, its saturation and value as the role has them."""
+    return np.array(colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(*role.saturation), rng.uniform(*role.value)))
 
 
-def random_materials(rng: np.random.Generator, count: int) -> Materials:
-    """Independent materials; the second colour of each is a relative of the first."""
-    first = np.array([random_colour(rng) for _ in range(count)])
-    other = np.array([random_colour(rng) for _ in range(count)])
-    axes = np.array([np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(count)])
+def random_materials(rng: np.random.Generator, objects: int) -> Materials:
+    """One material for each role and object; the second colour of each is a relative of the first."""
+    roles = ROLES * objects
+    first = np.array([random_colour(rng, role) for role in roles])
+    other = np.array([random_colour(rng, role) for role in roles])
+    shares = np.array(SHARES)
     return Materials(
         first,
         0.35 * first + 0.65 * other,
-        rng.choice(len(PATTERNS), count, p=SHARES),
-        rng.uniform(12, 40, count),
-        axes,
+        np.array([rng.choice(len(PATTERNS), p=shares) if role.patterned else 0 for role in roles]),
+        rng.uniform(12, 40, len(roles)),
+        np.array([np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in roles]),
     )
 
 

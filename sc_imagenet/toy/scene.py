@@ -8,13 +8,13 @@ import numpy as np
 
 from sc_imagenet.errors import unknown_name
 from sc_imagenet.toy.camera import Camera, frame, look
-from sc_imagenet.toy.categories import KINDS, PAINTS, Solid
+from sc_imagenet.toy.categories import KINDS, Solid
 from sc_imagenet.toy.mesh import Mesh, box, ellipsoid, merged, rotation, tube
-from sc_imagenet.toy.paint import Materials, random_materials
+from sc_imagenet.toy.paint import PAINTS, Materials, random_materials
 
 OBJECT, BEHIND, BEFORE = 0, 1, 2  # roles of a face
 TRUNCATED = 0.15  # share of images whose frame may cut the object
-OCCLUDED = 0.35  # share of images with an occluder
+OCCLUDED = 0.25  # share of images with an occluder
 LIMIT = 0.3  # radius of an occluder at the object's distance, in object radii
 
 
@@ -40,8 +40,8 @@ def compose(category: str, rng: np.random.Generator, size: tuple[int, int]) -> S
         raise unknown_name("toy category", category, KINDS)
     kind = KINDS[category]
     solid = kind.build(rng).finish()
-    turned = look(rng.uniform(*kind.azimuth), rng.uniform(*kind.elevation), rng.uniform(-10, 10))
-    shown = rng.uniform(0.5, 0.85) * min(size)
+    turned = look(rng.uniform(*kind.azimuth), rng.uniform(*kind.elevation), rng.uniform(-8, 8))
+    shown = rng.uniform(0.65, 0.95) * min(size)
     slack = (np.array(size) - shown) / 2
     if rng.uniform() < TRUNCATED:
         slack = slack + 0.15 * shown
@@ -60,7 +60,7 @@ def compose(category: str, rng: np.random.Generator, size: tuple[int, int]) -> S
         camera,
         merged(meshes),
         np.concatenate([np.full(len(thing.faces), role) for thing, role in things]),
-        random_materials(rng, PAINTS * len(things)),
+        random_materials(rng, len(things)),
         light @ camera.rotation / np.linalg.norm(light),
     )
 
@@ -78,7 +78,7 @@ def _piece(rng: np.random.Generator, category: str) -> Mesh:
 def _place(piece: Mesh, rng: np.random.Generator, camera: Camera, size: tuple[int, int]) -> Mesh:
     """A piece of radius 1 put far behind the object, anywhere in the image, in any orientation."""
     depth = camera.distance + rng.uniform(3, 5)
-    radius = rng.uniform(0.1, 0.3) * min(size) * depth / camera.focal
+    radius = rng.uniform(0.1, 0.25) * min(size) * depth / camera.focal
     pixel = rng.uniform(0, 1, 2) * size
     spot = np.append((pixel - camera.centre) / camera.focal, 1.0) * depth
     angles = rng.uniform(0, 360, 2)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from sc_imagenet.toy.categories.assembly import PAINTS, Assembly, Category, Solid
+from sc_imagenet.toy.categories.assembly import Assembly, Category, Solid
 from sc_imagenet.toy.categories.creatures import bird, quadruped, robot
 from sc_imagenet.toy.categories.furniture import chair, lamp, teapot
 from sc_imagenet.toy.categories.vehicles import aeroplane, bicycle, boat, car
 
-__all__ = ["KINDS", "PAINTS", "Assembly", "Category", "Solid"]
+__all__ = ["KINDS", "Assembly", "Category", "Solid"]
 
 KINDS: dict[str, Category] = {
-    "aeroplane": Category(aeroplane, azimuth=(-20, 100), elevation=(10, 45)),
-    "bicycle": Category(bicycle, azimuth=(40, 140), elevation=(5, 35)),
-    "bird": Category(bird, azimuth=(-20, 100), elevation=(5, 45)),
-    "boat": Category(boat, azimuth=(20, 130), elevation=(5, 35)),
-    "car": Category(car, azimuth=(-15, 95), elevation=(10, 40)),
-    "chair": Category(chair, azimuth=(-30, 80), elevation=(10, 40)),
-    "lamp": Category(lamp, azimuth=(15, 125), elevation=(8, 40)),
-    "quadruped": Category(quadruped, azimuth=(25, 145), elevation=(5, 35)),
-    "robot": Category(robot, azimuth=(-60, 60), elevation=(5, 35)),
-    "teapot": Category(teapot, azimuth=(30, 150), elevation=(8, 40)),
+    "aeroplane": Category(aeroplane, azimuth=(5, 85), elevation=(12, 40)),
+    "bicycle": Category(bicycle, azimuth=(50, 130), elevation=(5, 30)),
+    "bird": Category(bird, azimuth=(5, 85), elevation=(8, 40)),
+    "boat": Category(boat, azimuth=(35, 115), elevation=(5, 30)),
+    "car": Category(car, azimuth=(5, 85), elevation=(10, 35)),
+    "chair": Category(chair, azimuth=(-15, 65), elevation=(10, 35)),
+    "lamp": Category(lamp, azimuth=(30, 110), elevation=(8, 35)),
+    "quadruped": Category(quadruped, azimuth=(45, 125), elevation=(5, 30)),
+    "robot": Category(robot, azimuth=(-40, 40), elevation=(5, 30)),
+    "teapot": Category(teapot, azimuth=(50, 130), elevation=(8, 35)),
 }

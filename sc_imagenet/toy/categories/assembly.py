@@ -9,8 +9,6 @@ import numpy as np
 
 from sc_imagenet.toy.mesh import Mesh, Vector, merged
 
-PAINTS = 5  # paint slots of a category: 0 main, 1 second, 2 dark, 3 light, 4 accent
-
 
 @dataclass
 class Assembly:

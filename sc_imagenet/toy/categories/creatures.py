@@ -68,8 +68,9 @@ def bird(rng: np.random.Generator) -> Assembly:
     made.mark("crown", poll + (0, 0, skull), 0.06)
     made.mark("breast", (0.95 * length, 0, -0.25 * fat), 0.06)
     span, chord, sweep = rng.uniform(0.65, 1.1), rng.uniform(0.3, 0.5), rng.uniform(-0.1, 0.4)
+    lift = rng.uniform(0, 35)
     for hand, y in (("left", 1), ("right", -1)):
-        rise = np.radians(rng.uniform(-15, 50))
+        rise = np.radians(lift + rng.uniform(-10, 10))
         root = np.array([0.4 * length, y * 0.7 * fat, 0.5 * fat])
         wrist = root + (0.05, y * 0.5 * span * np.cos(rise), 0.5 * span * np.sin(rise))
         tip = wrist + (-sweep, y * 0.55 * span, 0.1 * span * np.sin(rise))

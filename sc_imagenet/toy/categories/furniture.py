@@ -22,10 +22,13 @@ def chair(rng: np.random.Generator) -> Assembly:
             foot = np.array([x * (0.86 + splay), y * (0.86 + splay), 0])
             made.add(tube([inset, foot], [leg, leg * 0.75], paint=0))
             made.mark(f"{end} {hand} foot", foot, 2 * leg)
-            made.mark(f"{end} {hand} seat corner", (x, y, top))
+            if end == "front":
+                made.mark(f"front {hand} seat corner", (x, y, top))
     narrow, slats = rng.uniform(0.75, 1.0), int(rng.integers(0, 4))
-    upper = {hand: np.array([-depth / 2 - lean, y * narrow, top + rise]) for hand, y in _sides(width / 2)}
-    lower = {hand: np.array([-depth / 2 + 0.06, y * 0.92, height]) for hand, y in _sides(width / 2)}
+    upper, lower = (
+        {hand: np.array([-depth / 2 + 0.06 + back, y * share, z]) for hand, y in _sides(0.46 * width)}
+        for back, share, z in ((-lean, narrow, top + rise), (0, 1, top))
+    )
     if slats:
         for hand in upper:
             made.add(tube([lower[hand], upper[hand]], leg, paint=0))
@@ -35,8 +38,9 @@ def chair(rng: np.random.Generator) -> Assembly:
     else:
         back = box((0.1, width * 0.92, rise), (-depth / 2 + 0.06, 0, top + rise / 2), 1, (1, narrow), -lean)
         made.add(back)
-    for hand, place in upper.items():
-        made.mark(f"back top {hand}", place, 2 * leg + 0.05)
+    for hand in upper:
+        made.mark(f"back top {hand}", upper[hand], 2 * leg + 0.05)
+        made.mark(f"back root {hand}", lower[hand] + (0.06, 0, 0), 2 * leg + 0.05)
     return made
 
 
@@ -44,10 +48,11 @@ def lamp(rng: np.random.Generator) -> Assembly:
     """A desk lamp: a slab with a switch, two arms with joints, a conical shade that leans to +x."""
     made = Assembly()
     depth, width, thick = rng.uniform(0.5, 0.8), rng.uniform(0.45, 0.75), rng.uniform(0.07, 0.16)
-    made.add(box((depth, width, thick), (0, 0, thick / 2), 0, top=(rng.uniform(0.75, 1), rng.uniform(0.75, 1))))
+    bevel = rng.uniform(0.75, 1, 2)
+    made.add(box((depth, width, thick), (0, 0, thick / 2), 0, top=bevel))
     for x, end in ((depth / 2, "front"), (-depth / 2, "rear")):
         for hand, y in _sides(width / 2):
-            made.mark(f"base {end} {hand}", (x, y, 0))
+            made.mark(f"base {end} {hand}", (x * bevel[0], y * bevel[1], thick))
     switch = np.array([depth * 0.3, 0, thick])
     made.add(ellipsoid((0.07, 0.07, 0.05), switch, paint=4, segments=10))
     made.mark("switch", switch, 0.08)
@@ -78,15 +83,15 @@ def teapot(rng: np.random.Generator) -> Assembly:
     made.add(ellipsoid((long, wide, high), (0, 0, high), paint=0, segments=20))
     base = 0.62 * long
     made.add(tube([(0, 0, -0.05), (0, 0, 0.16 * high)], [base, base * 0.85], paint=2, segments=16))
-    made.mark("base spout side", (base, 0, -0.05))
-    made.mark("base handle side", (-base, 0, -0.05))
+    made.mark("base spout side", (0.75 * base, 0.66 * base, -0.05))
+    made.mark("base handle side", (-0.75 * base, 0.66 * base, -0.05))
     lid = 0.5 * long
     made.add(tube([(0, 0, 1.8 * high), (0, 0, 2.02 * high), (0, 0, 2.1 * high)], [lid, lid, lid * 0.4], 1, 16))
     knob = np.array([0, 0, 2.1 * high + 0.08])
     made.add(ellipsoid((0.1, 0.1, rng.uniform(0.08, 0.16)), knob, paint=4, segments=10))
     made.mark("knob", knob, 0.16)
-    made.mark("lid spout side", (lid, 0, 2.02 * high))
-    made.mark("lid handle side", (-lid, 0, 2.02 * high))
+    made.mark("lid spout side", (0.75 * lid, 0.66 * lid, 2.02 * high))
+    made.mark("lid handle side", (-0.75 * lid, 0.66 * lid, 2.02 * high))
     reach, rise, thick = rng.uniform(0.35, 0.65), rng.uniform(0.5, 1.1) * high, rng.uniform(0.07, 0.11)
     root = np.array([0.86 * long, 0, 0.7 * high])
     bend = root + (0.62 * reach, 0, 0.3 * rise)

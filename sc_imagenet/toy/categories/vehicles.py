@@ -24,12 +24,10 @@ def car(rng: np.random.Generator) -> Assembly:
         for x, end in ((0.31 * length, "front"), (-0.31 * length, "rear")):
             hub = np.array([x, y * (width / 2 - 0.03), radius])
             made.add(wheel(radius, 0.075, hub, paint=2, hub=4))
-            made.mark(f"{end} {hand} wheel", hub + (0, y * 0.075, 0), 0.05)
-            made.mark(
-                f"roof {end} {hand}",
-                (middle + lean + np.sign(x) * cabin * top / 2, y * 0.39 * width, roof),
-                0.05,
-            )
+            if hand == "left":  # the other side is out of sight from nearly everywhere
+                made.mark(f"{end} left wheel", hub + (0, 0.075, 0), 0.05)
+            corner = (middle + lean + np.sign(x) * cabin * top / 2, y * 0.39 * width, roof + 0.025)
+            made.mark(f"roof {end} {hand}", corner, 0.1)
         lamp = np.array([length * 0.49, y * width * 0.34, ground + 0.6 * body])
         made.add(ellipsoid((0.06, 0.11, 0.08), lamp, paint=4, segments=10))
         made.mark(f"{hand} headlamp", lamp + (0.05, 0, 0), 0.06)
@@ -57,14 +55,14 @@ def aeroplane(rng: np.random.Generator) -> Assembly:
     for hand, y in (("left", 1), ("right", -1)):
         lead, tip = np.array([root, 0, 0]), np.array([root - sweep, y * span, up])
         made.add(plate([lead, tip, tip - (chord * taper, 0, 0), lead - (chord, 0, 0)], (0, 0, 0.05), paint=1))
-        made.mark(f"{hand} wing tip", tip - (chord * taper / 2, 0, 0), 0.05)
+        made.mark(f"{hand} wing tip", tip - (chord * taper / 2, 0, 0), 0.1)
         engine = lead + 0.42 * (tip - lead) + (0.05, 0, -pod)
         made.add(tube([engine - (0.3, 0, 0), engine + (0.06, 0, 0)], [0.7 * pod, pod], paint=4, segments=10))
         made.mark(f"{hand} engine", engine + (0.06, 0, 0), 1.2 * pod)
         start = np.array([-0.38 * length, 0, 0.4 * radius])
         end = start + (-0.6 * sweep - 0.05, y * tail, 0.0)
         made.add(plate([start, end, end - (tail_chord * 0.6, 0, 0), start - (tail_chord, 0, 0)], (0, 0, 0.04), 1))
-        made.mark(f"{hand} tailplane tip", end - (tail_chord * 0.3, 0, 0), 0.05)
+        made.mark(f"{hand} tailplane tip", end - (tail_chord * 0.3, 0, 0), 0.1)
     fin, back = rng.uniform(0.35, 0.6), rng.uniform(0.1, 0.4)
     foot = np.array([-0.36 * length, 0, 0.4 * radius])
     crest = foot + (-back, 0, fin)
