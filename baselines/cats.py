@@ -31,7 +31,7 @@ REACH = 17 / 16  # a keypoint supervises the cells this many strides around it (
     "cats",
     title="CATs",
     paper="Cho et al., NeurIPS 2021",
-    licence="GPL-3.0",
+    licence="not verified: see the authors' repository",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
     paper_frame=256,

@@ -66,7 +66,7 @@ def any_data() -> Recipe:
 
 @recipe("cats", preset="small")
 def small() -> Recipe:
-    """CATs on EfficientNet-Lite0 at 256 px, four layers: half a second a pair and step on two laptop cores.
+    """CATs on EfficientNet-Lite0 at 256 px, four layers.
 
     The backbone keeps the statistics it was trained with: batches of 8 are too small to replace them.
     """

@@ -7,9 +7,9 @@ from baselines.recipe import Recipe, recipe
 
 @recipe("nearest")
 def paper() -> Recipe:
-    """EfficientNet-Lite0 at 320 px: ``scbench run nearest --eval pf-willow``, half a minute on two cores.
+    """EfficientNet-Lite0 at 320 px: ``scbench run nearest --eval pf-willow``, about two minutes on two cores.
 
-    540 pairs of PF-WILLOW's six cluttered classes, bbox-kp, image average: 34.7 / 57.7 / 68.8 at .05 / .10 / .15.
+    540 pairs, PF-WILLOW's six cluttered classes, bbox-kp, image average: 34.7 / 57.7 / 68.8 at .05 / .10 / .15.
     """
     return Recipe(epochs=0, lr=0.0, backbone_lr=0.0)
 

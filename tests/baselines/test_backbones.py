@@ -1,0 +1,130 @@
+"""Backbones: which features, what is left uncomputed, where weights come from."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from baselines.backbones import build_backbone
+from baselines.pretrained import LITE0_PACKAGE, create_network, weights_at_hand
+from baselines.weight_files import read_state
+from sc_imagenet.errors import InputError
+
+
+@pytest.fixture
+def image():
+    return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", ["resnet26", "resnet18"])
+def test_hyperpixels_are_the_blocks_before_their_last_relu(name, image):
+    backbone = build_backbone(name, pretrained=False).eval()
+    count = len(backbone._blocks)
+    every = build_backbone(name, range(count + 1), pretrained=False).eval()
+    every.load_state_dict(backbone.state_dict())
+    plain = timm.create_model(name).eval()
+    plain.load_state_dict(backbone.net.state_dict())
+    with torch.no_grad():
+        maps = every(image)
+        stem = plain.maxpool(plain.act1(plain.bn1(plain.conv1(image))))
+        blocks = [*plain.layer1, *plain.layer2, *plain.layer3, *plain.layer4]
+        expected = [stem]
+        for block in blocks:
+            expected.append(block(expected[-1]))
+    assert torch.equal(maps[0], stem)
+    assert any((features < 0).any() for features in maps[1:])
+    for features, activated in zip(maps[1:], expected[1:]):
+        torch.testing.assert_close(features.relu(), activated)
+
+
+def test_blocks_after_the_last_read_are_kept_but_not_computed(image):
+    backbone = build_backbone("resnet18", [0, 3], pretrained=False).eval()
+    assert backbone.net.state_dict().keys() == timm.create_model("resnet18").state_dict().keys()
+    before = backbone(image)
+    with torch.no_grad():
+        for part in (backbone.net.layer2[1], backbone.net.layer3, backbone.net.layer4, backbone.net.fc):
+            for parameter in part.parameters():
+                parameter.fill_(torch.nan)
+    assert all(torch.equal(a, b) for a, b in zip(before, backbone(image)))
+    sum(features.sum() for features in before).backward()
+    for name, parameter in backbone.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None), name
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "channels", "strides"),
+    [
+        ("tf_efficientnet_lite0", (4, 5, 6, 7), (80, 112, 192, 320), (16, 16, 32, 32)),
+        ("convnext_atto", (2, 3), (160, 320), (16, 32)),
+        ("vit_tiny_patch16_224", (11,), (192,), (16,)),
+        ("resnet10t", (3, 4), (256, 512), (16, 32)),
+    ],
+)
+def test_coarse_layers_are_read_by_default(name, layers, channels, strides, image):
+    backbone = build_backbone(name, size=64, pretrained=False).eval()
+    assert (backbone.layers, backbone.channels, backbone.strides) == (layers, channels, strides)
+    maps = backbone(image)
+    assert [features.shape for features in maps] == [(2, c, 64 // s, 64 // s) for c, s in zip(channels, strides)]
+
+
+def test_every_weight_of_a_pruned_backbone_is_used(image):
+    backbone = build_backbone("tf_efficientnet_lite0", [1, 4], pretrained=False)
+    sum(features.sum() for features in backbone(image)).backward()
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+
+
+def test_layers_count_from_the_end_and_are_sorted():
+    assert build_backbone("resnet10t", [-1, 1, 1], pretrained=False).layers == (1, 4)
+
+
+@pytest.mark.parametrize("layers", [[5], [-6], [], [1.5]])
+def test_a_layer_that_is_not_there_is_named_with_the_valid_ones(layers):
+    with pytest.raises(InputError, match="Valid: 0 to 4"):
+        build_backbone("resnet10t", layers, pretrained=False)
+
+
+def test_packaged_lite0_weights_are_all_loaded():
+    assert weights_at_hand("tf_efficientnet_lite0")
+    package = Path(str(importlib.util.find_spec(LITE0_PACKAGE).origin)).parent
+    packaged = read_state(next((package / "models").glob("*.pth")))
+    trained = create_network("tf_efficientnet_lite0", True, 224).state_dict()
+    assert len(packaged) == len(trained)
+    for theirs, ours in (
+        ("_fc.weight", "classifier.weight"),
+        ("_blocks.0._project_conv.weight", "blocks.0.0.conv_pw.weight"),
+        ("_blocks.15._bn1.running_var", "blocks.6.0.bn2.running_var"),
+    ):
+        assert torch.equal(packaged[theirs], trained[ours])
+
+
+@pytest.mark.parametrize("name", ["resnett18", "no_such_thing"])
+def test_an_unknown_backbone_is_one_line(name):
+    with pytest.raises(InputError, match=f"no backbone '{name}'"):
+        build_backbone(name, pretrained=False)
+
+
+def test_an_unknown_tag_is_one_line():
+    with pytest.raises(InputError, match="nonsense"):
+        build_backbone("resnet18.nonsense", pretrained=False)
+
+
+def test_weights_that_cannot_be_fetched_name_the_ways_out(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"sc-imagenet\[offline\].*tf_efficientnet_lite0.*pretrained=FILE"):
+        build_backbone("resnet10t", pretrained=True)
+
+
+def test_weights_from_a_file(tmp_path, image):
+    source = timm.create_model("resnet10t").eval()
+    torch.save({"state_dict": {f"module.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "own.pth")
+    backbone = build_backbone("resnet10t", pretrained=str(tmp_path / "own.pth"))
+    assert torch.equal(backbone.net.conv1[0].weight, source.conv1[0].weight)
+    with pytest.raises(InputError, match=r"own\.pth: .*It does not fit resnet18"):
+        build_backbone("resnet18", pretrained=str(tmp_path / "own.pth"))
+    with pytest.raises(InputError, match="no such file"):
+        build_backbone("resnet18", pretrained=str(tmp_path / "none.pth"))

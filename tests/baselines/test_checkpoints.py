@@ -1,0 +1,205 @@
+"""Checkpoints: the authors' and ours load strictly; anything else is one clear line, and no code runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from baselines import registry
+from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs
+from baselines.checkpoints import load_checkpoint, load_weights
+from baselines.checkpoints.cats import rename
+from baselines.weight_files import read_state
+from sc_imagenet.errors import InputError
+from sc_imagenet.files import sha256_of
+from tests.parity.references import published_shapes
+
+SMALL = {"backbone": "resnet10t", "pretrained": False, "size": 64, "projection": 16, "heads": 2}
+
+
+def published(name: str) -> dict[str, torch.Tensor]:
+    """A published state dict; each tensor holds one value, so that files stay small."""
+    shapes = published_shapes(name)
+    return {key: torch.tensor(float(n)).expand(shape) for n, (key, shape) in enumerate(shapes.items())}
+
+
+def saved(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "parameters", "keys"),
+    [("cats_spair", SPAIR_LAYERS, 49_173_320, 674), ("cats_pfpascal", PF_PASCAL_LAYERS, 49_060_552, 672)],
+)
+def test_published_checkpoints_load_strictly(tmp_path, name, layers, parameters, keys):
+    state = published(name)
+    wrapped = {
+        "epoch": 11,
+        "state_dict": {f"module.{key}": value for key, value in state.items()},
+        "optimizer": {"state": {0: {"step": 3}}, "param_groups": [{"lr": 3e-5}]},
+        "best_loss": np.float64(51.3),
+    }
+    path = saved(tmp_path / "model_best.pth", wrapped)
+    model, digest = load_checkpoint("cats", path)
+    assert model.backbone.layers == layers
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert len(model.state_dict()) == keys == len(state)
+    assert digest == sha256_of(path)
+    assert not model.training
+    for key, value in state.items():
+        assert torch.equal(model.state_dict()[rename(key)], value.to(model.state_dict()[rename(key)].dtype)), key
+
+
+def test_a_bare_state_without_classifier_and_counters_loads(tmp_path):
+    state = {
+        key: value
+        for key, value in published("cats_spair").items()
+        if ".fc." not in key and "num_batches_tracked" not in key
+    }
+    with torch.device("meta"):
+        model = CATs(pretrained=False)
+    model = model.to_empty(device="cpu")
+    load_weights(model, saved(tmp_path / "bare.pth", state))
+    assert torch.equal(model.x_normal, state["x_normal"])
+    del state["decoder.proj.bias"]
+    with pytest.raises(InputError, match=r"1 of 674 weights missing \(decoder\.proj\.bias\)"):
+        load_weights(model, saved(tmp_path / "less.pth", state))
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    return CATs(**SMALL).eval()
+
+
+def test_our_own_formats_load(tmp_path, small):
+    small.save_pretrained(tmp_path / "folder")
+    run = tmp_path / "runs/cats/0"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps({"model": "cats", "arguments": SMALL}))
+    save_file(small.state_dict(), run / "checkpoints/best.safetensors")
+    for path in (tmp_path / "folder", tmp_path / "folder/model.safetensors", run / "checkpoints/best.safetensors"):
+        model, digest = load_checkpoint("cats", path)
+        assert all(torch.equal(value, small.state_dict()[key]) for key, value in model.state_dict().items())
+        assert len(digest) == 64
+    with pytest.raises(InputError, match="holds weights of cats, not of nearest"):
+        load_checkpoint("nearest", run / "checkpoints/best.safetensors")
+
+
+def test_weights_without_their_arguments_are_refused(tmp_path, small):
+    save_file(small.state_dict(), tmp_path / "alone.safetensors")
+    with pytest.raises(InputError, match=r"2 layers, the first of 256 channels.*save_pretrained"):
+        load_checkpoint("cats", tmp_path / "alone.safetensors")
+    assert load_weights(small, tmp_path / "alone.safetensors") == sha256_of(tmp_path / "alone.safetensors")
+
+
+def change(state, kind):
+    if kind == "missing":
+        return {key: value for key, value in state.items() if not key.startswith("proj.")}
+    if kind == "extra":
+        return {**state, "aligner.weight": torch.zeros(3)}
+    if kind == "shape":
+        return {**state, "x_normal": torch.zeros(16)}
+    return {f"other.{key}": value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", r"4 of \d+ weights missing \(proj\.0\.weight, proj\.0\.bias, proj\.1\.weight and 1 more\)"),
+        ("extra", r"1 unknown \(aligner\.weight\)"),
+        ("shape", r"1 of another shape \(x_normal is 16, not 4\)"),
+        ("other", r"unknown \(other\.x_normal"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_the_model_is_unchanged(tmp_path, small, kind, message):
+    before = {key: value.clone() for key, value in small.state_dict().items()}
+    path = saved(tmp_path / "w.pth", {key: value + 1 for key, value in change(small.state_dict(), kind).items()})
+    with pytest.raises(InputError, match=r"w\.pth: does not fit cats with backbone resnet10t: .*" + message):
+        load_weights(small, path)
+    assert all(torch.equal(value, before[key]) for key, value in small.state_dict().items())
+
+
+def test_another_models_file_is_named(tmp_path, small):
+    nearest = registry.create("nearest", backbone="resnet10t", pretrained=False, size=64)
+    path = saved(tmp_path / "nearest.pth", nearest.state_dict())
+    with pytest.raises(InputError, match="are no weights of CATs: there is no x_normal"):
+        load_checkpoint("cats", path)
+    with pytest.raises(InputError, match="has no config"):
+        load_checkpoint("nearest", path)
+
+
+class Attack:
+    """Unpickled the usual way, this would write a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("writer", ["pickle", "torch"])
+def test_a_pickle_with_code_is_refused_and_nothing_of_it_runs(tmp_path, writer):
+    marker, path = tmp_path / "executed", tmp_path / "model_best.pth"
+    content = {"state_dict": {"x_normal": torch.zeros(16)}, "extra": Attack(marker)}
+    if writer == "pickle":
+        path.write_bytes(pickle.dumps(content["extra"]))
+    else:
+        torch.save(content, path)
+    with pytest.raises(InputError, match=r"model_best\.pth: "):
+        load_checkpoint("cats", path)
+    assert not marker.exists()
+
+
+def test_the_arguments_file_beside_a_checkpoint_is_no_checkpoint(tmp_path):
+    (tmp_path / "args.pkl").write_bytes(pickle.dumps(argparse.Namespace(depth=1, hyperpixel="[0, 8]")))
+    with pytest.raises(
+        InputError, match=r"args\.pkl: .*nothing in it was executed|args\.pkl: is not a file of weights"
+    ):
+        load_checkpoint("cats", tmp_path / "args.pkl")
+
+
+def test_broken_files_are_one_line_each(tmp_path, small):
+    whole = saved(tmp_path / "whole.pth", small.state_dict()).read_bytes()
+    small.save_pretrained(tmp_path / "folder")
+    tensors = (tmp_path / "folder/model.safetensors").read_bytes()
+    cases = {
+        "half.pth": whole[: len(whole) // 2],
+        "few.pth": whole[:10],
+        "empty.pth": b"",
+        "text.pth": b"<html>quota exceeded</html>",
+        "zeros.pth": bytes(3000),
+        "half.safetensors": tensors[: len(tensors) // 2],
+        "text.safetensors": b"<html>quota exceeded</html>",
+    }
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            load_weights(small, tmp_path / name)
+        assert "\n" not in str(caught.value)
+        assert str(caught.value).startswith(str(tmp_path / name))
+    for path in (tmp_path / "none.pth", tmp_path):
+        with pytest.raises(InputError, match=r"no such file|without model"):
+            load_weights(small, path)
+    for content in ([1, 2], {"epoch": 3}, {"state_dict": {"a": "b"}}, {}):
+        with pytest.raises(InputError, match="holds no weights"):
+            read_state(saved(tmp_path / "values.pth", content))
+
+
+def test_a_folder_with_a_broken_config_is_one_line(tmp_path, small):
+    small.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"backbone": "resnet10t", "unheard_of": 1}')
+    with pytest.raises(InputError, match="unheard_of"):
+        load_checkpoint("cats", tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json: is not valid JSON"):
+        load_checkpoint("cats", tmp_path)
