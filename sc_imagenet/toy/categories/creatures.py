@@ -40,7 +40,7 @@ def quadruped(rng: np.random.Generator) -> Assembly:
     ear, spread = rng.uniform(0.14, 0.34), rng.uniform(0.02, 0.2)
     for hand, y in (("left", 1), ("right", -1)):
         tip = np.array([-0.06, y * (0.6 * skull + spread), 0.7 * skull + ear])
-        head.append(tube([(-0.02, y * 0.6 * skull, 0.5 * skull), tip], [0.09, 0.02], paint=4, segments=7))
+        head.append(tube([(-0.02, y * 0.6 * skull, 0.5 * skull), tuple(tip)], [0.09, 0.02], paint=4, segments=7))
         made.mark(f"{hand} ear tip", poll + gaze @ tip, 0.06)
     made.add(*(part.moved(gaze, poll) for part in head))
     root = np.array([-0.95 * length, 0, 0.25 * fat])
@@ -114,7 +114,7 @@ def robot(rng: np.random.Generator) -> Assembly:
         tube([(0, 0, tall), (0, 0, tall + rod)], 0.025, paint=2, segments=5),
         ellipsoid([0.06] * 3, (0, 0, tall + rod), paint=4, segments=8),
     ]
-    made.add(tube([(0, 0, high - 0.02), neck + (0, 0, 0.02)], 0.09, 2), *(part.moved(nod, neck) for part in head))
+    made.add(tube([(0, 0, high - 0.02), tuple(neck + (0, 0, 0.02))], 0.09, 2), *(part.moved(nod, neck) for part in head))
     made.mark("mouth", neck + nod @ (side / 2 + 0.02, 0, 0.25 * tall), 0.04)
     made.mark("antenna", neck + nod @ (0, 0, tall + rod), 0.1)
     arm, leg, limb = rng.uniform(0.28, 0.42), rng.uniform(0.5, 0.8), rng.uniform(0.06, 0.1)

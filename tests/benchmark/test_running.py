@@ -1,0 +1,129 @@
+"""``scbench run`` from the command line: whole runs, killed runs, runs of two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+
+from benchmark.predictions import read_predictions
+from sc_imagenet.files import sha256_of
+
+ROOT = Path(__file__).parents[2]
+RUN = ["run", "cats", "--preset", "tiny", "--limit", "20", "--max-steps", "4", "--set", "recipe.batch=4"]
+TRAIN = [*RUN, "--finetune", "toy", "--eval", "toy"]
+# Saves after every step, so that a kill finds something to go on from.
+SAVING = "import benchmark.training as t; t.SAVE_SECONDS = 0; from benchmark.cli import main; main()"
+
+
+def scbench(*arguments: str, prefix: tuple[str, ...] = ("-m", "benchmark"), **options) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, *prefix, *arguments],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run that nothing interrupted."""
+    runs = tmp_path_factory.mktemp("whole")
+    code, _, err = finish(scbench(*TRAIN, "--runs", str(runs)))
+    assert code == 0, err
+    return next(runs.glob("cats/*"))
+
+
+def test_a_run_leaves_what_the_design_says(whole):
+    result = json.loads((whole / "result.json").read_text())
+    assert (result["model"], result["finetune"], result["preset"]) == ("cats", "toy", "tiny")
+    assert result["weights_sha256"] == sha256_of(whole / "checkpoints/best.safetensors")
+    assert "--limit 20" in result["changes"]
+    assert 0 <= result["metrics"]["toy"]["pck@0.1/bbox-kp/image"]["value"] <= 100
+    predictions = read_predictions(whole / "predictions/toy-test.parquet")
+    assert len(predictions) == 20
+    assert predictions.info.run == whole.name
+    assert json.loads((whole / "environment.json").read_text())["versions"]["torch"]
+
+
+def test_a_second_run_finds_everything_done(whole):
+    before = (whole / "checkpoints/best.safetensors").stat().st_mtime_ns
+    code, out, err = finish(scbench(*TRAIN, "--runs", str(whole.parents[1])))
+    assert code == 0, err
+    assert "trained already" in err
+    assert "predicted already" in err
+    assert "bbox-kp" in out
+    assert (whole / "checkpoints/best.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_killed_run_ends_with_the_same_bits(whole, tmp_path):
+    process = scbench(*TRAIN, "--runs", str(tmp_path), prefix=("-c", SAVING), start_new_session=True)
+    resume = tmp_path / "cats" / whole.name / "checkpoints/resume.pt"
+    end = time.monotonic() + 120
+    while not resume.exists() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert resume.exists()
+
+    code, _, err = finish(scbench(*TRAIN, "--runs", str(tmp_path)))
+    assert code == 0, err
+    assert "resumed" in err
+    folder = resume.parents[1]
+    for name in ("best", "last"):
+        one, other = (load_file(run / f"checkpoints/{name}.safetensors") for run in (whole, folder))
+        assert all(one[key].equal(other[key]) for key in one)
+    tables = [pq.read_table(run / "predictions/toy-test.parquet") for run in (whole, folder)]
+    assert tables[0].equals(tables[1])
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_two_processes_predict_every_pair_once(whole, tmp_path):
+    launch = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
+    launch += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "benchmark")
+    code, _, err = finish(scbench(*TRAIN, "--runs", str(tmp_path), prefix=launch))
+    assert code == 0, err
+    folder = next(tmp_path.glob("cats/*"))
+    one, other = (read_predictions(run / "predictions/toy-test.parquet") for run in (whole, folder))
+    assert one.pair_ids.tolist() == other.pair_ids.tolist()
+    assert json.loads((folder / "environment.json").read_text())["processes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "cat", "--eval", "toy"], "unknown model 'cat'. Did you mean 'cats'"),
+        (["run", "cats", "--eval", "toys"], "unknown data set 'toys'"),
+        (["run", "cats", "--eval", "toy:tset"], "unknown split of toy 'tset'"),
+        (["run", "cats", "--eval", "toy", "--set", "recipe.lrr=1"], "unknown setting 'recipe.lrr'"),
+        (["run", "cats", "--eval", "toy", "--set", "recipe.lr=fast"], "recipe.lr=fast"),
+        (["run", "cats", "--eval", "toy", "--preset", "big"], "unknown preset 'big'"),
+        (["run", "cats"], "nothing to do"),
+        (["run", "nearest", "--finetune", "toy", "--preset", "tiny"], "nothing to train"),
+        (["run", "nearest", "--eval", "toy", "--evall"], "No such option: --evall"),
+        (["run", "nearest", "--eval", "spair-71k", "--data-root", "/nowhere"], "no such folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path):
+    code, _, err = finish(scbench(*arguments, *(["--runs", str(tmp_path)] if arguments[0] == "run" else [])))
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert err.startswith("error: ")
+    assert message in err
