@@ -67,7 +67,7 @@ def random_materials(rng: np.random.Generator, objects: int) -> Materials:
         0.35 * first + 0.65 * other,
         np.array([rng.choice(len(PATTERNS), p=shares) if role.patterned else 0 for role in roles]),
         rng.uniform(12, 40, len(roles)),
-        np.array([np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in roles]),
+        np.linalg.qr(rng.standard_normal((len(roles), 3, 3)))[0],
     )
 
 

@@ -17,9 +17,9 @@ from sc_imagenet.toy.camera import angle_between
 from sc_imagenet.toy.categories import KINDS
 from sc_imagenet.toy.render import Rendered, render_object
 
-TOY_VERSION = "1"  # to be raised whenever a picture, a point or a pair changes: caches are keyed by it
+TOY_VERSION = "2"  # to be raised whenever a picture, a point or a pair changes: caches are keyed by it
 CATEGORIES: tuple[str, ...] = tuple(KINDS)
-SIDES = (192, 256)  # pixels, both included
+SIDES = (176, 240)  # pixels, both included
 FEWEST_POINTS = 4  # of a pair
 VIEWPOINTS = (20.0, 50.0)  # degrees between two views: grade 0 below the first, 2 from the second on
 SCALES = (1.25, 1.75)  # ratio of the boxes' longer sides: grades as for viewpoints

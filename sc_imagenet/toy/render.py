@@ -100,14 +100,14 @@ def _shade(scene: Scene, buffers: Buffers, rng: np.random.Generator, behind: np.
     seen = buffers.face != NOTHING
     face, weights = buffers.face[seen], buffers.weights[seen]
     corners = scene.mesh.faces[face]
-    normal = (weights[:, :, None] * _normals(scene.mesh)[corners]).sum(1)
+    normal = _interpolate(weights, _normals(scene.mesh)[corners])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12
-    place = (weights[:, :, None] * scene.mesh.vertices[corners]).sum(1)
+    place = _interpolate(weights, scene.mesh.vertices[corners])
     ray = scene.camera.distance * scene.camera.towards - place
     ray /= np.linalg.norm(ray, axis=1, keepdims=True)
     facing = (normal * ray).sum(1)
     normal *= np.where(facing < 0, -1.0, 1.0)[:, None]
-    texture = (weights[:, :, None] * scene.mesh.texture[corners]).sum(1)
+    texture = _interpolate(weights, scene.mesh.texture[corners])
     colour = scene.materials.colours(scene.mesh.paint[face], texture)
     ambient, gloss = rng.uniform(0.3, 0.55), rng.uniform(0, 0.4)
     lambert = np.clip(normal @ scene.light, 0, None)
@@ -116,6 +116,11 @@ def _shade(scene: Scene, buffers: Buffers, rng: np.random.Generator, behind: np.
     image = behind.copy()
     image[seen] = colour * (ambient + (1 - ambient) * lambert)[:, None] * 1.15 + gloss * shine[:, None]
     return np.clip(image, 0, 1)
+
+
+def _interpolate(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values (N, 3 corners, 3) at the barycentric ``weights`` (N, 3): (N, 3)."""
+    return np.einsum("nk,nkd->nd", weights, values)
 
 
 def _normals(mesh: Mesh) -> np.ndarray:

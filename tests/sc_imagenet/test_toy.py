@@ -75,7 +75,7 @@ def test_visibility_agrees_with_rays_from_the_camera(category: str) -> None:
     agree = []
     for seed in SEEDS:
         scene = compose(category, np.random.default_rng(seed), SIZE)
-        points, visible, outside, _ = see_points(scene, draw(scene, *SIZE))
+        _, visible, outside, _ = see_points(scene, draw(scene, *SIZE))
         eye = scene.camera.distance * scene.camera.towards
         solid = np.isin(scene.roles, (OBJECT, BEFORE))
         triangles = scene.mesh.vertices[scene.mesh.faces[solid]]
@@ -145,7 +145,7 @@ def test_copying_coordinates_scores_low(rendered: tuple[Path, list[dict]]) -> No
         source, target = np.array(row["source_points"]), np.array(row["target_points"])
         threshold = 0.1 * np.ptp(target, axis=0).max()
         scores.append((np.linalg.norm(source - target, axis=1) <= threshold).mean())
-    assert np.mean(scores) < 0.15
+    assert np.mean(scores) < 0.15  # 0.10 over the whole split
 
 
 def test_splits_share_no_picture(tmp_path: Path, few: dict[str, Split], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,8 +156,8 @@ def test_splits_share_no_picture(tmp_path: Path, few: dict[str, Split], monkeypa
         assert list(render_pairs(tmp_path, split))
         contents[split] = {path.read_bytes() for path in (tmp_path / split).rglob("*.jpg")}
         assert len(contents[split]) == 5
-    assert not contents["train"] & contents["validation"] | contents["test"] & contents["train"]
-    assert not contents["validation"] & contents["test"]
+    for one, other in itertools.combinations(SPLITS, 2):
+        assert not contents[one] & contents[other]
 
 
 def test_what_is_rendered_is_kept_and_what_is_missing_is_made_again(
@@ -171,7 +171,7 @@ def test_what_is_rendered_is_kept_and_what_is_missing_is_made_again(
     assert list(render_pairs(tmp_path, "test")) == rows
     assert [(path.stat().st_mtime_ns, path.read_bytes()) for path in files] == before
     files[2].unlink()
-    (tmp_path / "test" / "lamp.json").write_text('{"version": "1", "ima')
+    (tmp_path / "test" / "lamp.json").write_text('{"version": "2", "ima')
     assert list(render_pairs(tmp_path, "test")) == rows
     assert [path.read_bytes() for path in files] == [content for _, content in before]
 
