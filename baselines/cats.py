@@ -47,6 +47,8 @@ class CATs(Matcher):
         feature_size: cells along each side of the correlated grids; None: S / 16.
         projection: channels that each layer's features are projected to, beside the correlations.
         heads, depth, mlp_ratio: of the transformer.
+        raw_start: begin at the raw correlations, the refinement at zero, instead of the published random
+            start: what little data cannot unlearn is not there to begin with.
         pretrained: the backbone's weights: True, False, or a file (see ``baselines/pretrained.py``).
 
     Raises:
@@ -66,6 +68,7 @@ class CATs(Matcher):
         heads: int = 6,
         depth: int = 1,
         mlp_ratio: float = 4.0,
+        raw_start: bool = False,
         pretrained: bool | str = True,
     ) -> None:
         super().__init__()
@@ -85,6 +88,8 @@ class CATs(Matcher):
         channels = self.backbone.channels
         self.proj = nn.ModuleList(nn.Linear(count, projection) for count in channels)
         self.decoder = Aggregator(grid, len(channels), projection, heads, depth, mlp_ratio)
+        if raw_start:
+            nn.init.zeros_(self.decoder.proj.weight)
         # The published model trains the coordinates that the soft-argmax reads.
         self.x_normal = nn.Parameter(torch.linspace(-1, 1, grid))
         self.y_normal = nn.Parameter(torch.linspace(-1, 1, grid))

@@ -25,7 +25,8 @@ SAVING = "import benchmark.training as t; t.SAVE_SECONDS = 0; from benchmark.cli
 
 
 def scbench(*arguments: str, prefix: tuple[str, ...] = ("-m", "benchmark"), **options) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    # On a machine without GPUs, accelerate launches several processes with --multi_gpu and this variable.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1"}
     return subprocess.Popen(
         [sys.executable, *prefix, *arguments],
         env=environment,
@@ -96,7 +97,7 @@ def test_a_killed_run_ends_with_the_same_bits(whole, tmp_path):
 
 
 def test_two_processes_predict_every_pair_once(whole, tmp_path):
-    launch = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
+    launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
     launch += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "benchmark")
     code, _, err = finish(scbench(*TRAIN, "--runs", str(tmp_path), prefix=launch))
     assert code == 0, err
