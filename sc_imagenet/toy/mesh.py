@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def ellipsoid(radii: Vector, centre: Vector = (0, 0, 0), paint: int = 0, segment
     return mesh(points * np.asarray(radii, float) + np.asarray(centre, float), _grid(len(polar), segments), paint)
 
 
-def tube(path: Vector | Sequence[Vector], radii: Vector | float, paint: int = 0, segments: int = 9) -> Mesh:
+def tube(path: Sequence[Any] | np.ndarray, radii: Vector | float, paint: int = 0, segments: int = 9) -> Mesh:
     """Circles swept along a path (N, 3), one radius a point, closed by caps: cylinders, cones, limbs, handles."""
     points = np.asarray(path, float)
     radius = np.broadcast_to(np.asarray(radii, float), len(points))

@@ -114,7 +114,9 @@ def robot(rng: np.random.Generator) -> Assembly:
         tube([(0, 0, tall), (0, 0, tall + rod)], 0.025, paint=2, segments=5),
         ellipsoid([0.06] * 3, (0, 0, tall + rod), paint=4, segments=8),
     ]
-    made.add(tube([(0, 0, high - 0.02), tuple(neck + (0, 0, 0.02))], 0.09, 2), *(part.moved(nod, neck) for part in head))
+    made.add(
+        tube([(0, 0, high - 0.02), tuple(neck + (0, 0, 0.02))], 0.09, 2), *(part.moved(nod, neck) for part in head)
+    )
     made.mark("mouth", neck + nod @ (side / 2 + 0.02, 0, 0.25 * tall), 0.04)
     made.mark("antenna", neck + nod @ (0, 0, tall + rod), 0.1)
     arm, leg, limb = rng.uniform(0.28, 0.42), rng.uniform(0.5, 0.8), rng.uniform(0.06, 0.1)
