@@ -14,6 +14,9 @@ from typing import Any
 from sc_imagenet.errors import InputError
 
 
+FULL = 64 * 1024  # a disk with fewer free bytes counts as full
+
+
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it is synced and renamed to ``path``.
@@ -37,9 +40,17 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
+    except InputError:
+        raise
+    except Exception as error:
+        # Libraries that write through C++ report a full disk in errors of their own.
+        disk = os.statvfs(path.parent)
+        full = disk.f_bavail * disk.f_frsize < FULL or "No space left" in str(error)
+        if not full and not isinstance(error, OSError):
+            raise
+        why = "no space left" if full else getattr(error, "strerror", None) or error
         raise InputError(
-            f"cannot be written ({error.strerror or error})", where=path, fix="Nothing was lost; run again."
+            f"cannot be written ({why})", where=path, fix="What was there is kept; make room and run again."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
