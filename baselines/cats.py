@@ -34,7 +34,6 @@ REACH = 17 / 16  # a keypoint supervises the cells this many strides around it (
     licence="not verified: see the authors' repository",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
-    paper_frame=256,
 )
 class CATs(Matcher):
     """CATs with any backbone; the defaults are the published model for SPair-71k.
@@ -47,8 +46,8 @@ class CATs(Matcher):
         feature_size: cells along each side of the correlated grids; None: S / 16.
         projection: channels that each layer's features are projected to, beside the correlations.
         heads, depth, mlp_ratio: of the transformer.
-        raw_start: begin at the raw correlations, the refinement at zero, instead of the published random
-            start: what little data cannot unlearn is not there to begin with.
+        start: standard deviation of the refinement's last weights before training. The published 0.02 is
+            noise that has to be unlearnt; 0 begins at the raw correlations.
         pretrained: the backbone's weights: True, False, or a file (see ``baselines/pretrained.py``).
 
     Raises:
@@ -68,7 +67,7 @@ class CATs(Matcher):
         heads: int = 6,
         depth: int = 1,
         mlp_ratio: float = 4.0,
-        raw_start: bool = False,
+        start: float = 0.02,
         pretrained: bool | str = True,
     ) -> None:
         super().__init__()
@@ -88,8 +87,7 @@ class CATs(Matcher):
         channels = self.backbone.channels
         self.proj = nn.ModuleList(nn.Linear(count, projection) for count in channels)
         self.decoder = Aggregator(grid, len(channels), projection, heads, depth, mlp_ratio)
-        if raw_start:
-            nn.init.zeros_(self.decoder.proj.weight)
+        nn.init.trunc_normal_(self.decoder.proj.weight, std=start)
         # The published model trains the coordinates that the soft-argmax reads.
         self.x_normal = nn.Parameter(torch.linspace(-1, 1, grid))
         self.y_normal = nn.Parameter(torch.linspace(-1, 1, grid))

@@ -28,7 +28,6 @@ class ModelCard:
     licence: str  # of the authors' code and weights
     supervision: str  # "none", "weak", "keypoints", "semi"
     backbone: str  # default backbone, timm's name
-    paper_frame: int | None  # side of the resized frame its authors score PCK in; None: original pixels
     model: type[Matcher]
 
 
@@ -43,12 +42,11 @@ def register(
     licence: str,
     supervision: str,
     backbone: str,
-    paper_frame: int | None = None,
 ) -> Callable[[M], M]:
     """Class decorator that enters a ``Matcher`` under ``name``; its file is ``baselines/<name>.py``."""
 
     def enter(model: M) -> M:
-        _CARDS[name] = ModelCard(name, title, paper, licence, supervision, backbone, paper_frame, model)
+        _CARDS[name] = ModelCard(name, title, paper, licence, supervision, backbone, model)
         return model
 
     return enter

@@ -10,7 +10,8 @@ from rich.table import Table
 from benchmark.progress import say
 from benchmark.report.write import write_reports
 from benchmark.result import Result
-from benchmark.running import Options, execute
+from benchmark.run_options import Options
+from benchmark.running import execute
 
 MODEL, DATA, PRESET = "cats", "toy", "tiny"
 METRIC = "pck@{}/bbox-kp/image"

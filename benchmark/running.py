@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import datasets
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from baselines import registry
@@ -28,6 +27,7 @@ from benchmark.result import EvaluatedData, Result, write_result
 from benchmark.results import prediction_files, score_run
 from benchmark.run_config import RunConfig, Stage
 from benchmark.run_folder import RunFolder
+from benchmark.run_options import Options, changes_of, make_accelerator
 from benchmark.score_table import print_tables, scored
 from benchmark.training import Training
 from benchmark.validation import Validation
@@ -35,39 +35,6 @@ from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, sha256_of, write_json
 from sc_imagenet.loading import manifest_sha256
 from sc_imagenet.pairs import PairDataset
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a person asked for, as typed; the fields are the options of ``scbench run``."""
-
-    model: str
-    pretrain: str | None = None
-    finetune: str | None = None
-    evaluate: tuple[str, ...] = ()
-    backbone: str | None = None
-    checkpoint: Path | None = None
-    preset: str = "paper"
-    settings: Mapping[str, str] = field(default_factory=dict)
-    limit: int | None = None
-    max_steps: int | None = None
-    seed: int = 0
-    data_root: Path | None = None
-    runs: Path = Path("runs")
-    precision: str = "no"
-    direction: str = "official"
-    workers: int = 0
-    tracker: str | None = None
-
-
-def make_accelerator(options: Options) -> Accelerator:
-    """The processes, device and precision of this run; ``accelerate launch`` decides how many processes."""
-    # The whole published backbones are kept, layers that nobody reads too: they get no gradient.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    try:
-        return Accelerator(mixed_precision=options.precision, log_with=options.tracker, kwargs_handlers=[unused])
-    except (ValueError, ImportError) as error:
-        raise InputError(f"this machine cannot run with these options: {error}") from error
 
 
 class Run:
@@ -245,7 +212,7 @@ class Run:
             checkpoint=self.options.checkpoint.name if self.options.checkpoint else None,
             weights_sha256=sha256_of(folder.best) if config.stages else config.checkpoint_sha256,
             peak_memory=max(trained.get("peak_memory", 0), peak_memory()),
-            changes=changes_of(self.options),
+            changes=changes_of(self.options, self.trained_on),
         )
 
     def _open(self, pairs: Pairs) -> datasets.Dataset:
@@ -272,14 +239,6 @@ def checkpoint_sha256(path: Path) -> str:
     if not file.is_file():
         raise InputError("no such checkpoint", where=path)
     return sha256_of(file)
-
-
-def changes_of(options: Options) -> tuple[str, ...]:
-    """What departs from the preset, as it is typed."""
-    numbers = (("--limit", options.limit), ("--max-steps", options.max_steps), ("--backbone", options.backbone))
-    return tuple(f"{name} {value}" for name, value in numbers if value is not None) + tuple(
-        f"{key}={value}" for key, value in options.settings.items()
-    )
 
 
 def execute(options: Options, as_json: bool = False) -> Result:

@@ -13,7 +13,6 @@ from typing import Any
 
 from sc_imagenet.errors import InputError
 
-
 FULL = 64 * 1024  # a disk with fewer free bytes counts as full
 
 

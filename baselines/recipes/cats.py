@@ -93,7 +93,7 @@ LAPTOP = Recipe(
 @recipe("cats", preset="small")
 def small() -> Recipe:
     """CATs on EfficientNet-Lite0 at 256 px, 16 x 16 cells: ``scbench run cats --preset small --finetune NAME``."""
-    return replace(LAPTOP, model={**LAPTOP.model, "raw_start": True})
+    return replace(LAPTOP, model={**LAPTOP.model, "start": 0.0})
 
 
 @recipe("cats", preset="tiny")

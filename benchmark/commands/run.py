@@ -46,7 +46,8 @@ def run(
 
     [bold]accelerate launch -m benchmark run cats --finetune spair-71k --eval spair-71k[/bold]
     """
-    from benchmark.running import Options, execute
+    from benchmark.run_options import Options
+    from benchmark.running import execute
     from sc_imagenet.errors import InputError, unknown_name
 
     for value, valid, name in (
