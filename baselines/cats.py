@@ -24,6 +24,7 @@ from sc_imagenet.geometry.soft_argmax import soft_argmax
 SPAIR_LAYERS = (0, 8, 20, 21, 26, 28, 29, 30)  # hyperpixels of ResNet-101, found by Min et al. per data set
 PF_PASCAL_LAYERS = (2, 17, 21, 22, 25, 26, 28)
 TEMPERATURE = 0.02  # of the soft-argmax
+PUBLISHED_START = 0.02  # standard deviation of the transformer's weights before training
 REACH = 17 / 16  # a keypoint supervises the cells this many strides around it (35 pixels at stride 16)
 
 
@@ -46,8 +47,8 @@ class CATs(Matcher):
         feature_size: cells along each side of the correlated grids; None: S / 16.
         projection: channels that each layer's features are projected to, beside the correlations.
         heads, depth, mlp_ratio: of the transformer.
-        start: standard deviation of the refinement's last weights before training. The published 0.02 is
-            noise that has to be unlearnt; 0 begins at the raw correlations.
+        start: standard deviation of the refinement's last weights before training. The published 0.02 is noise
+            that has to be unlearnt; 0 begins at the raw correlations.
         pretrained: the backbone's weights: True, False, or a file (see ``baselines/pretrained.py``).
 
     Raises:
@@ -67,7 +68,7 @@ class CATs(Matcher):
         heads: int = 6,
         depth: int = 1,
         mlp_ratio: float = 4.0,
-        start: float = 0.02,
+        start: float = PUBLISHED_START,
         pretrained: bool | str = True,
     ) -> None:
         super().__init__()
@@ -87,7 +88,8 @@ class CATs(Matcher):
         channels = self.backbone.channels
         self.proj = nn.ModuleList(nn.Linear(count, projection) for count in channels)
         self.decoder = Aggregator(grid, len(channels), projection, heads, depth, mlp_ratio)
-        nn.init.trunc_normal_(self.decoder.proj.weight, std=start)
+        with torch.no_grad():
+            self.decoder.proj.weight *= start / PUBLISHED_START
         # The published model trains the coordinates that the soft-argmax reads.
         self.x_normal = nn.Parameter(torch.linspace(-1, 1, grid))
         self.y_normal = nn.Parameter(torch.linspace(-1, 1, grid))
@@ -170,8 +172,8 @@ class Aggregator(nn.Module):
         # In published checkpoints, but never used; it gets no gradient.
         self.norm = nn.LayerNorm(width, eps=1e-6).requires_grad_(False)
         self.apply(_initialise)
-        nn.init.trunc_normal_(self.pos_embed_x, std=0.02)
-        nn.init.trunc_normal_(self.pos_embed_y, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed_x, std=PUBLISHED_START)
+        nn.init.trunc_normal_(self.pos_embed_y, std=PUBLISHED_START)
 
     def forward(self, correlation: Tensor, source: Tensor, target: Tensor) -> Tensor:
         """Correlation (B, L, N_source, N_target), features (B, L, N, P) -> (B, N_source, N_target)."""
@@ -240,5 +242,5 @@ class Mlp(nn.Module):
 
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.trunc_normal_(module.weight, std=PUBLISHED_START)
         nn.init.zeros_(module.bias)
