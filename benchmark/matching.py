@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
@@ -75,7 +75,7 @@ def match(
     matcher: Matcher,
     source: Image.Image,
     target: Image.Image,
-    points: Points | None = None,
+    points: ArrayLike | None = None,
     grid: int | None = None,
 ) -> Matches:
     """Carry points of ``source`` to ``target``, RGB images of any size.
@@ -97,6 +97,7 @@ def match(
         size = np.array(source.size, dtype=np.float64)
         middle = RIM * size + (1 - 2 * RIM) * grid_points(source.size, SEARCHED)
         return _most_consistent(_both_ways(matcher, source, target, middle), source.size)
+    points = np.asarray(points, dtype=np.float64)
     for index, (x, y) in enumerate(points.tolist(), start=1):
         if not (0 <= x <= source.width and 0 <= y <= source.height):
             raise InputError(
