@@ -53,9 +53,11 @@ class RunConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
-    def before(self) -> RunConfig:
-        """The run whose weights this one starts from: the same without its last stage.
+    def training(self) -> RunConfig:
+        """The run that this one's weights are trained in: what concerns evaluation only is reset."""
+        return replace(self, direction="official")
 
-        What concerns evaluation only is reset, so that several evaluations share one training.
-        """
-        return replace(self, stages=self.stages[:-1], direction="official")
+    @property
+    def before(self) -> RunConfig:
+        """The run whose weights this one starts from: the same without its last stage."""
+        return replace(self.training, stages=self.stages[:-1])

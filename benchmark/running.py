@@ -92,7 +92,7 @@ class Run:
         with ExitStack() as held:
             if self.accelerator.is_main_process:
                 held.enter_context(self.folder.lock())
-            matcher = self.weights(self.config)
+            matcher = self.weights(self.config.training)
             claim(self.folder, self.config, self.accelerator)
             matcher.to(self.accelerator.device).eval()
             for pairs in self.evaluated_on:
@@ -186,8 +186,9 @@ class Run:
 
     def _result(self, config: RunConfig, matcher: Matcher) -> Result:
         folder = RunFolder.of(self.options.runs, config)
+        trained_in = RunFolder.of(self.options.runs, config.training)
         model = registry.card(config.model)
-        trained = read_json(folder.trained) if config.stages else {}
+        trained = read_json(trained_in.trained) if config.stages else {}
         evaluated = [read_predictions(path) for path in sorted(folder.path.glob("predictions/*.parquet"))]
         metrics, per_category = score_run(folder.path) if evaluated else ({}, {})
         names = [stage.dataset for stage in config.stages]
@@ -210,7 +211,7 @@ class Run:
             per_category=per_category,
             seconds=trained.get("seconds", 0.0),
             checkpoint=self.options.checkpoint.name if self.options.checkpoint else None,
-            weights_sha256=sha256_of(folder.best) if config.stages else config.checkpoint_sha256,
+            weights_sha256=sha256_of(trained_in.best) if config.stages else config.checkpoint_sha256,
             peak_memory=max(trained.get("peak_memory", 0), peak_memory()),
             changes=changes_of(self.options, self.trained_on),
         )
