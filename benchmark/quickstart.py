@@ -14,15 +14,15 @@ from benchmark.run_options import Options
 from benchmark.running import execute
 
 MODEL, DATA, PRESET = "cats", "toy", "tiny"
-METRIC = "pck@{}/bbox-kp/image"
+PROTOCOL = "bbox-kp/image"
 
 
 def quickstart(runs: Path, out: Path) -> None:
     """Run it, or take it up where it was left; prints the scores and where the report lies."""
     say(f"[1/3] {MODEL} untrained, on unseen pairs of {DATA} (rendered now if this is the first time)")
-    before = execute(Options(MODEL, evaluate=(DATA,), preset=PRESET, runs=runs))
+    before = execute(Options(MODEL, evaluate=(DATA,), preset=PRESET, runs=runs, workers=1))
     say(f"[2/3] {MODEL} trained on {DATA}: some minutes on two cores")
-    after = execute(Options(MODEL, finetune=DATA, evaluate=(DATA,), preset=PRESET, runs=runs))
+    after = execute(Options(MODEL, finetune=DATA, evaluate=(DATA,), preset=PRESET, runs=runs, workers=1))
     say("[3/3] report")
     pages = write_reports(runs, out)
     print_scores(before, after)
@@ -32,10 +32,11 @@ def quickstart(runs: Path, out: Path) -> None:
 
 def print_scores(before: Result, after: Result) -> None:
     """The scores before and after as a table on standard output."""
-    table = Table("PCK of the same unseen pairs, percent", title=f"{after.title} on {DATA}")
-    for alpha in ("0.05", "0.1", "0.15"):
-        table.add_column(METRIC.format(alpha), justify="right")
+    table = Table(PROTOCOL, title=f"{after.title} on unseen pairs of {DATA}, percent")
+    alphas = ("0.05", "0.1", "0.15")
+    for alpha in alphas:
+        table.add_column(f"PCK@{alpha}", justify="right")
     for name, result in (("untrained", before), ("trained", after)):
-        scores = (result.metrics[DATA][METRIC.format(alpha)] for alpha in ("0.05", "0.1", "0.15"))
+        scores = (result.metrics[DATA][f"pck@{alpha}/{PROTOCOL}"] for alpha in alphas)
         table.add_row(name, *(f"{s['value']:.1f} \\[{s['low']:.1f}, {s['high']:.1f}]" for s in scores))
     Console(highlight=False).print(table)

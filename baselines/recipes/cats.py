@@ -100,4 +100,4 @@ def small() -> Recipe:
 def tiny() -> Recipe:
     """CATs on EfficientNet-Lite0 at 160 px, 10 x 10 cells: ``scbench quickstart``."""
     model = {**LAPTOP.model, "size": 160, "projection": 60, "heads": 4, "start": 0.01}
-    return replace(LAPTOP, model=model, epochs=3, augmentation="none")
+    return replace(LAPTOP, model=model, epochs=2, augmentation="none")

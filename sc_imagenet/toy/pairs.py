@@ -17,7 +17,7 @@ from sc_imagenet.toy.camera import angle_between
 from sc_imagenet.toy.categories import KINDS
 from sc_imagenet.toy.render import Rendered, render_object
 
-TOY_VERSION = "2"  # to be raised whenever a picture, a point or a pair changes: caches are keyed by it
+TOY_VERSION = "4"  # to be raised whenever a picture, a point or a pair changes: caches are keyed by it
 CATEGORIES: tuple[str, ...] = tuple(KINDS)
 SIDES = (176, 240)  # pixels, both included
 FEWEST_POINTS = 4  # of a pair
@@ -36,7 +36,7 @@ class Split:
 
 
 SPLITS: Mapping[str, Split] = {
-    "train": Split(0, images=40, pairs=200),
+    "train": Split(0, images=64, pairs=250),
     "validation": Split(1, images=10, pairs=14),
     "test": Split(2, images=16, pairs=30),
 }

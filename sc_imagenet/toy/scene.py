@@ -41,7 +41,7 @@ def compose(category: str, rng: np.random.Generator, size: tuple[int, int]) -> S
     kind = KINDS[category]
     solid = kind.build(rng).finish()
     turned = look(rng.uniform(*kind.azimuth), rng.uniform(*kind.elevation), rng.uniform(-8, 8))
-    shown = rng.uniform(0.65, 0.95) * min(size)
+    shown = rng.uniform(0.75, 0.98) * min(size)
     slack = (np.array(size) - shown) / 2
     if rng.uniform() < TRUNCATED:
         slack = slack + 0.15 * shown
