@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -81,14 +82,13 @@ def _read_pickle(path: Path) -> Any:
             warnings.simplefilter("ignore")  # what torch finds odd about a file, our error says in one line
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        blocked = "Unsupported global: GLOBAL " in str(error)
-        if not blocked:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused is None:
             raise InputError(
                 "is not a file of weights, or is truncated", where=path, fix="Get the file again."
             ) from error
-        name = str(error).split("Unsupported global: GLOBAL ")[1].split()[0]
         raise InputError(
-            f"holds a Python object ({name}), not only weights; nothing in it was executed",
+            f"holds a Python object ({refused[1]}), not only weights; nothing in it was executed",
             where=path,
             fix="Give the file that holds the weights, such as model_best.pth.",
         ) from error

@@ -40,7 +40,12 @@ def make_accelerator(options: Options) -> Accelerator:
     # The whole published backbones are kept, layers that nobody reads too: they get no gradient.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     try:
-        return Accelerator(mixed_precision=options.precision, log_with=options.tracker, kwargs_handlers=[unused])
+        return Accelerator(
+            mixed_precision=options.precision,
+            log_with=options.tracker,
+            project_dir=options.runs / "trackers",
+            kwargs_handlers=[unused],
+        )
     except (ValueError, ImportError) as error:
         raise InputError(f"this machine cannot run with these options: {error}") from error
 

@@ -164,6 +164,9 @@ class Run:
         self._say(
             f"{folder.path}: training {config.model} on {data} ({len(rows)} pairs, {training.steps} steps){resumed}"
         )
+        if self.options.tracker:
+            about = {"run": config.id, "model": config.model, "data": str(data), "seed": config.seed}
+            self.accelerator.init_trackers("sc-imagenet", {**about, "lr": stage.recipe.lr, "batch": stage.recipe.batch})
         training.run()
 
     def _evaluate(self, matcher: Matcher, pairs: Pairs) -> None:

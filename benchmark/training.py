@@ -120,10 +120,12 @@ class Training:
                         lr=rates,
                         seconds=round(self.position.seconds, 2),
                     )
+                    self.accelerator.log({"loss": loss, "lr": rates[0]}, step)
                 if self.validate and self._validates_after(step):
                     value = self._validate()
                     if log:
                         log.write(step=step, epoch=step / len(self.batches), validation_pck=value)
+                        self.accelerator.log({"validation_pck": value}, step)
                 note = f"loss {loss:.3f}  best PCK@0.1 {max(self.position.best_value, 0):.1f}"
                 update("training", step, self.steps, note)
                 if stopped():
