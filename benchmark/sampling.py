@@ -14,7 +14,7 @@ class Batches:
 
     A last batch with fewer pairs than there are processes is joined to the one before it.
 
-    >>> sorted(i for batch in Batches(pairs=7, batch=3, seed=0).epoch(0) for i in batch)
+    >>> sorted(int(i) for batch in Batches(pairs=7, batch=3, seed=0).epoch(0) for i in batch)
     [0, 1, 2, 3, 4, 5, 6]
     """
 
