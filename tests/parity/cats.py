@@ -12,6 +12,9 @@ from baselines.checkpoints.cats import rename
 from tests.parity.filling import gradient_norms, published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, published_shapes
 
+# The references were made on two threads. Batch statistics of one pair under a sharp softmax magnify rounding: the
+# order of summation of one thread moves single gradient norms of early layers by 8e-3, with the same code.
+THREADS = 2
 LAYERS = {"cats_spair": SPAIR_LAYERS, "cats_pfpascal": PF_PASCAL_LAYERS}
 TRACKED = "layer3.22.bn3.running_mean"  # of the 30th block
 INPUTS = ("src_img", "trg_img", "src_kps", "trg_kps", "n_pts", "grad_names")
@@ -22,12 +25,8 @@ TOLERANCES = {
     "gt_flow": Tolerance(1e-5, "no"),
     "loss_eval": Tolerance(1e-4, "each"),
     "loss_train": Tolerance(1e-3, "each"),
-    "grad_norms/head": Tolerance(1e-3, "each"),
-    # Batch statistics of one pair under a sharp softmax magnify rounding. In the references' own order of summation
-    # (two threads, channels first) ours are 1e-5 and 1e-6 off; one thread or channels last, the same code otherwise,
-    # moves the flow by 6e-3 cells and single norms of early layers by 9e-3.
-    "flow_train": Tolerance(2e-2, "no"),
-    "grad_norms/backbone": Tolerance(2e-2, "each"),
+    "grad_norms": Tolerance(1e-3, "each"),
+    "flow_train": Tolerance(5e-3, "no"),
 }
 OTHERWISE = Tolerance(1e-4)  # features, correlations, projections, blocks, running means
 
@@ -126,14 +125,19 @@ def tracked_mean(name: str, trained: CATs, source: Tensor, target: Tensor) -> Te
 
 def compare(name: str, reference: Arrays) -> list[Comparison]:
     """Every array of the reference beside ours; an array that we do not have deviates infinitely."""
-    ours = our_arrays(name, reference)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        ours = our_arrays(name, reference)
+    finally:
+        torch.set_num_threads(threads)
     theirs_of = dict(zip(reference["grad_names"].tolist(), reference["grad_norms"].tolist()))
     wanted = {key: array for key, array in reference.items() if key not in (*INPUTS, "grad_norms")}
     for part, names in split_names(reference).items():
         wanted[f"grad_norms/{part}"] = np.array([theirs_of[key] for key in names])
     comparisons = []
     for key, theirs in wanted.items():
-        tolerance = TOLERANCES.get(key, OTHERWISE)
+        tolerance = TOLERANCES.get(key.partition("/")[0], OTHERWISE)
         mine = ours.get(key, np.empty(0))
         if mine.shape != theirs.shape:
             mine = thin(key, mine)
