@@ -92,7 +92,12 @@ LAPTOP = Recipe(
 
 @recipe("cats", preset="small")
 def small() -> Recipe:
-    """CATs on EfficientNet-Lite0 at 256 px, 16 x 16 cells: ``scbench run cats --preset small --finetune NAME``."""
+    """CATs on EfficientNet-Lite0 at 256 px, 16 x 16 cells: ``scbench run cats --preset small --finetune NAME``.
+
+    Eight epochs (``--set recipe.epochs=8``) of ``pf-willow:images_train``, six classes, ten minutes on one core;
+    ``images_test``, PCK@.05/.10/.15 (bbox-kp, original pixels, image average), mean of three seeds:
+    38.3 / 67.4 / 81.0, where ``nearest`` has 34.3 / 53.6 / 66.4.
+    """
     return replace(LAPTOP, model={**LAPTOP.model, "start": 0.0})
 
 
