@@ -20,7 +20,7 @@ from baselines.recipe import find_recipe, override, with_backbone
 from benchmark.data import Pairs
 from benchmark.environment import environment
 from benchmark.evaluation import direction_of, evaluate
-from benchmark.memory import keep_freed_memory, peak_memory
+from benchmark.memory import peak_memory
 from benchmark.predictions import PredictionInfo, read_predictions
 from benchmark.progress import say
 from benchmark.result import EvaluatedData, Result, write_result
@@ -247,7 +247,6 @@ def checkpoint_sha256(path: Path) -> str:
 
 def execute(options: Options, as_json: bool = False) -> Result:
     """Run, print the scores of what was evaluated, and return the result."""
-    keep_freed_memory()
     accelerator = make_accelerator(options)
     run = Run(options, accelerator)
     result = run.execute()
