@@ -6,6 +6,7 @@ Files are imported when a model is asked for, so that naming one model does not 
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,6 +86,11 @@ def name_of(matcher: Matcher) -> str:
         if type(matcher) is entry.model:
             return entry.name
     raise InputError(f"{type(matcher).__name__} is not a registered model")
+
+
+def takes(name: str, argument: str) -> bool:
+    """Whether a model's constructor has this argument: a model without a backbone has no ``pretrained``."""
+    return argument in inspect.signature(card(name).model.__init__).parameters
 
 
 def create(name: str, **arguments: Any) -> Matcher:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from baselines import registry
-from baselines.recipe import find_recipe
+from baselines.recipe import PRESETS, find_recipe
+from sc_imagenet.errors import InputError
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model as it is built by its paper recipe."""
+    """One model as it is built by its first recipe."""
 
     name: str
     title: str
@@ -28,12 +30,24 @@ class ModelRow:
     parameters: int
 
 
+def default_arguments(name: str) -> dict[str, Any]:
+    """The constructor's arguments of the first preset that the model has for any data; none without presets."""
+    for preset in PRESETS:
+        try:
+            return dict(find_recipe(name, "*", preset).model)
+        except InputError:
+            continue
+    return {}
+
+
 def model_rows() -> list[ModelRow]:
     """All models, by name; built without memory for their weights, so that counting is cheap."""
     rows = []
     for card in registry.cards():
         with torch.device("meta"):
-            arguments = {**find_recipe(card.name, "*").model, "pretrained": False}
+            arguments = default_arguments(card.name)
+            if registry.takes(card.name, "pretrained"):
+                arguments["pretrained"] = False
             matcher = registry.create(card.name, **arguments)
         rows.append(
             ModelRow(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -128,8 +127,7 @@ class Run:
         if self.options.checkpoint:
             return load_checkpoint(config.model, self.options.checkpoint)[0]
         arguments = dict(config.arguments)
-        takes = inspect.signature(registry.card(config.model).model.__init__).parameters
-        if weights_follow and "pretrained" in takes:
+        if weights_follow and registry.takes(config.model, "pretrained"):
             arguments["pretrained"] = False
         return registry.create(config.model, **arguments)
 
