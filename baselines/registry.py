@@ -88,11 +88,6 @@ def name_of(matcher: Matcher) -> str:
     raise InputError(f"{type(matcher).__name__} is not a registered model")
 
 
-def takes(name: str, argument: str) -> bool:
-    """Whether a model's constructor has this argument: a model without a backbone has no ``pretrained``."""
-    return argument in inspect.signature(card(name).model.__init__).parameters
-
-
 def create(name: str, **arguments: Any) -> Matcher:
     """Build a model.
 
@@ -103,6 +98,8 @@ def create(name: str, **arguments: Any) -> Matcher:
         InputError: unknown model, or an argument that the model does not take.
     """
     model = card(name).model
+    if "pretrained" not in inspect.signature(model.__init__).parameters:
+        arguments.pop("pretrained", None)  # a model without a backbone
     try:
         return model(**arguments)
     except TypeError as error:

@@ -44,8 +44,7 @@ def check_model(name: str, preset: str = "tiny", backbone: str | None = None) ->
     """
     card = registry.card(name)
     arguments = with_backbone(find_recipe(card.name, "*", preset).model, backbone)
-    if registry.takes(card.name, "pretrained"):
-        arguments["pretrained"] = weights_at_hand(arguments.get("backbone", card.backbone))
+    arguments["pretrained"] = weights_at_hand(arguments.get("backbone", card.backbone))
     torch.manual_seed(0)
     matcher = registry.create(card.name, **arguments).eval()
     return list(_findings(matcher, card.name))

@@ -45,9 +45,7 @@ def model_rows() -> list[ModelRow]:
     rows = []
     for card in registry.cards():
         with torch.device("meta"):
-            arguments = default_arguments(card.name)
-            if registry.takes(card.name, "pretrained"):
-                arguments["pretrained"] = False
+            arguments = {**default_arguments(card.name), "pretrained": False}
             matcher = registry.create(card.name, **arguments)
         rows.append(
             ModelRow(

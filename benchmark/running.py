@@ -127,7 +127,7 @@ class Run:
         if self.options.checkpoint:
             return load_checkpoint(config.model, self.options.checkpoint)[0]
         arguments = dict(config.arguments)
-        if weights_follow and registry.takes(config.model, "pretrained"):
+        if weights_follow:
             arguments["pretrained"] = False
         return registry.create(config.model, **arguments)
 
