@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.backbones import Backbone, build_backbone
 from baselines.matcher import Batch, Matcher
 from baselines.registry import register
+from sc_imagenet.backbones import Backbone, build_backbone
 from sc_imagenet.errors import InputError
 from sc_imagenet.geometry.correlation import cosine, mutual_nearest_neighbour
 from sc_imagenet.geometry.flow import carry_points, mapping_to_flow
@@ -41,7 +41,7 @@ class CATs(Matcher):
 
     Args:
         backbone: timm's name.
-        layers: layers to correlate at (see ``baselines/backbones.py``); None: ``SPAIR_LAYERS`` of a
+        layers: layers to correlate at (see ``sc_imagenet/backbones/layers.py``); None: ``SPAIR_LAYERS`` of a
             ResNet-101, the coarse layers of any other backbone.
         size: side S of the input.
         feature_size: cells along each side of the correlated grids; None: S / 16.
@@ -49,7 +49,7 @@ class CATs(Matcher):
         heads, depth, mlp_ratio: of the transformer.
         start: standard deviation of the refinement's last weights before training. The published 0.02 is noise
             that has to be unlearnt; 0 begins at the raw correlations.
-        pretrained: the backbone's weights: True, False, or a file (see ``baselines/pretrained.py``).
+        pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
 
     Raises:
         InputError: sizes that do not go together, or a backbone that cannot be had.

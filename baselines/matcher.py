@@ -18,7 +18,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Matcher(nn.Module, PyTorchModelHubMixin):
     """A model that carries points from one image of a pair to the other.
 
-    A child sets these and writes the three methods below; ``baselines/nearest.py`` is the shortest example.
+    A child sets these and writes ``forward``, ``transfer`` and, if it is trained, ``loss``;
+    ``baselines/nearest.py`` is the shortest example. A training scheme that needs more than one forward pass a
+    step (negative pairs, two networks, several views) writes ``training_loss`` instead of ``loss``.
 
     size        side S of the square images it is made for; points are in pixels of that S x S frame
     direction   "forward": points of the source are carried to the target; "backward": target to source
@@ -47,13 +49,21 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
     def loss(self, output: Any, batch: Batch) -> Tensor:
-        """The published training loss, a scalar.
+        """The published training loss of one forward pass, a scalar.
 
         ``batch`` is what ``sc_imagenet.pairs.PairDataset`` yields, collated: ``source_points`` and
         ``target_points`` (B, K, 2) in pixels of the S x S frame, ``valid`` (B, K) bool, ``source_bbox`` and
-        ``target_bbox`` (B, 4) in the same frame (NaN where unknown), images ``source`` and ``target``.
+        ``target_bbox`` (B, 4) in the same frame (NaN where unknown), ``category`` (B,), the class's number,
+        images ``source`` and ``target``, and what the recipe's augmentation adds.
         """
         raise NotImplementedError(f"{type(self).__name__} is not trained")
+
+    def training_loss(self, batch: Batch, epoch: int) -> Tensor:
+        """What one training step minimises: a forward pass and its ``loss``, unless a model needs more.
+
+        ``epoch`` counts from 0.
+        """
+        return self.loss(self(batch["source"], batch["target"]), batch)
 
     def transfer(self, output: Any, points: Tensor) -> Tensor:
         """Carry ``points`` (B, K, 2), pixels of the S x S frame, to the other image; same shape and frame."""

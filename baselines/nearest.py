@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.backbones import Backbone, build_backbone
 from baselines.matcher import Matcher
 from baselines.registry import register
+from sc_imagenet.backbones import Backbone, build_backbone
 from sc_imagenet.geometry.grids import read_at
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
 
@@ -40,7 +40,7 @@ class Nearest(Matcher):
 
     Args:
         backbone: timm's name.
-        layers: layers to read (see ``baselines/backbones.py``); None: the coarse ones, stride 16 and more.
+        layers: layers to read (see ``sc_imagenet/backbones/layers.py``); None: the coarse ones, stride 16 and more.
         size: side S of the input.
         grid: cells along each side of the common grid; None: that of the finest layer read.
         standardise: give each channel of each layer mean 0 and variance 1 over the image before the L2 norm.
@@ -48,7 +48,7 @@ class Nearest(Matcher):
         upsample: the target's similarities are up-sampled so many times (bicubic) before the best is taken.
         window: half side, in cells, of the soft-argmax around the best; 0 takes the best itself.
         temperature: of that soft-argmax, on mean cosine similarities.
-        pretrained: the backbone's weights: True, False, or a file (see ``baselines/pretrained.py``).
+        pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
     """
 
     direction = "forward"

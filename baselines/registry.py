@@ -64,8 +64,8 @@ def card(name: str) -> ModelCard:
         module = wanted.replace("-", "_")
         if module.isidentifier() and module in {found.name for found in pkgutil.iter_modules(baselines.__path__)}:
             importlib.import_module(f"baselines.{module}")
-    if wanted not in _CARDS:
-        raise unknown_name("model", name, [entry.name for entry in cards()])
+    if wanted not in _CARDS and wanted not in (known := [entry.name for entry in cards()]):
+        raise unknown_name("model", name, known)
     return _CARDS[wanted]
 
 

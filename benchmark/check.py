@@ -16,9 +16,9 @@ from torch import Tensor
 from baselines import registry
 from baselines.checkpoints import load_checkpoint
 from baselines.matcher import Matcher
-from baselines.pretrained import weights_at_hand
 from baselines.recipe import find_recipe, with_backbone
 from benchmark.synthetic_warps import normalised, texture, warped_pairs
+from sc_imagenet.backbones.pretrained import weights_at_hand
 from sc_imagenet.errors import InputError
 
 PAIRS = 2
@@ -60,7 +60,7 @@ def _findings(matcher: Matcher, name: str) -> Iterator[Finding]:
         yield from _transfers(matcher, output, generator)
         yield _identity(matcher, generator)
     try:
-        loss = matcher.loss(output, batch)
+        loss = matcher.training_loss(batch, epoch=0)
     except NotImplementedError:
         yield Finding("learns", True, "is not trained")
     else:
@@ -96,7 +96,7 @@ def _learning(matcher: Matcher, batch: dict[str, Tensor], untrained: Tensor) -> 
     optimiser = torch.optim.AdamW(trainable.values(), lr=RATE)
     losses = []
     for step in range(STEPS):
-        loss = matcher.loss(matcher(batch["source"], batch["target"]), batch)
+        loss = matcher.training_loss(batch, epoch=0)
         loss.backward()
         if step == 0:
             without = [name for name, value in trainable.items() if value.grad is None]
@@ -113,9 +113,7 @@ def _learning(matcher: Matcher, batch: dict[str, Tensor], untrained: Tensor) -> 
         optimiser.step()
         optimiser.zero_grad()
     yield Finding("learns", losses[-1] < losses[0], f"loss {losses[0]:.3f} -> {losses[-1]:.3f} in {STEPS} steps")
-    empty = matcher.loss(
-        matcher(batch["source"], batch["target"]), {**batch, "valid": torch.zeros_like(batch["valid"])}
-    )
+    empty = matcher.training_loss({**batch, "valid": torch.zeros_like(batch["valid"])}, epoch=0)
     yield Finding(
         "a batch without points has a loss", bool(empty.isfinite()) and empty.requires_grad, f"loss {empty.item():.3f}"
     )

@@ -43,6 +43,7 @@ def warped_pairs(matcher: Matcher, count: int, points: int, generator: torch.Gen
         "valid": (carried.abs() < 1).all(-1),
         "source_bbox": whole_frame,
         "target_bbox": whole_frame,
+        "category": torch.arange(count),
     }
 
 

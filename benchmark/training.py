@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from baselines.matcher import Matcher
@@ -45,6 +46,18 @@ class Position:
     best_step: int = 0
     best_value: float = -1.0  # validation PCK in percent
     seconds: float = 0.0
+
+
+class StepLoss(torch.nn.Module):
+    """A training step as a forward pass, so that several processes share the gradients of all its passes."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        super().__init__()
+        self.matcher = matcher
+
+    def forward(self, batch: dict[str, Tensor], epoch: int) -> Tensor:
+        """The loss of one step."""
+        return self.matcher.training_loss(batch, epoch)
 
 
 class Training:
@@ -82,7 +95,7 @@ class Training:
         for parameter in self._frozen_here:
             parameter.requires_grad_(False)
         optimiser = OPTIMISERS[recipe.optimiser](parameter_groups(matcher, recipe), recipe=recipe)
-        self.model, self.optimiser = accelerator.prepare(matcher, optimiser)
+        self.step_loss, self.optimiser = accelerator.prepare(StepLoss(matcher), optimiser)
         self.position = Position()
 
     def run(self) -> None:
@@ -145,7 +158,8 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor
         batch = {key: value.to(self.accelerator.device, non_blocking=True) for key, value in batch.items()}
-        loss = self.matcher.loss(self.model(batch["source"], batch["target"]), batch)
+        epoch, within = divmod(self.position.step, len(self.batches))
+        loss = self.step_loss(batch, epoch)
         value = loss.item()
         if not math.isfinite(value):
             raise InputError(
@@ -153,7 +167,6 @@ class Training:
                 where=self.folder.path,
                 fix="Lower the rate (--set recipe.lr=...) or set recipe.clip_gradient.",
             )
-        epoch, within = divmod(self.position.step, len(self.batches))
         share = len(batch["valid"]) * self.accelerator.num_processes / len(self.batches.epoch(epoch)[within])
         self.accelerator.backward(loss * share)
         if self.recipe.clip_gradient:

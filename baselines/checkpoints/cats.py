@@ -9,12 +9,18 @@ from torch import Tensor
 
 from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS
 from baselines.checkpoints.published import Published
+from sc_imagenet.backbones.weight_files import State
 from sc_imagenet.errors import InputError
 
 THEIRS, OURS = "feature_extraction.backbone.", "backbone.net."
 
 # The channels of the first hyperpixel tell the lists apart: 64 after max-pooling, 256 after a block of layer1.
 LAYERS = {64: SPAIR_LAYERS, 256: PF_PASCAL_LAYERS}
+
+
+def convert(state: State) -> State:
+    """The authors' state under our keys."""
+    return {rename(key): value for key, value in state.items()}
 
 
 def rename(key: str) -> str:
@@ -56,4 +62,4 @@ def arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-PUBLISHED = Published(marker=THEIRS, rename=rename, arguments=arguments)
+PUBLISHED = Published(marker=THEIRS, convert=convert, arguments=arguments)

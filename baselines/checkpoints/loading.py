@@ -9,14 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from baselines import registry
-from baselines.checkpoints import cats
-from baselines.checkpoints.published import Published
+from baselines.checkpoints.published import published
 from baselines.matcher import Matcher
-from baselines.weight_files import State, read_state, shortened
+from sc_imagenet.backbones.weight_files import State, read_state, shortened
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, sha256_of
-
-PUBLISHED: dict[str, Published] = {"cats": cats.PUBLISHED}
 
 
 def load_checkpoint(model_name: str, path: Path | str) -> tuple[Matcher, str]:
@@ -38,14 +35,17 @@ def load_checkpoint(model_name: str, path: Path | str) -> tuple[Matcher, str]:
     file = _weights_of(path)
     state = _ours(name, read_state(file))
     arguments = _saved_arguments(name, file)
+    complete = True
     if arguments is None:
-        if name not in PUBLISHED:
+        theirs = published(name)
+        if theirs is None:
             raise InputError("has no config.json beside it that says how the model is built", where=path)
+        complete = theirs.backbone
         try:
-            arguments = PUBLISHED[name].arguments(state)
+            arguments = theirs.arguments(state)
         except InputError as error:
             raise InputError(str(error), where=path) from error
-    matcher = registry.create(name, **{**arguments, "pretrained": False})
+    matcher = registry.create(name, **{**arguments, "pretrained": not complete})
     _load(matcher, name, state, path)
     return matcher.eval(), sha256_of(file)
 
@@ -94,15 +94,18 @@ def _saved_arguments(name: str, file: Path) -> dict[str, Any] | None:
 
 def _ours(name: str, state: State) -> State:
     """The state under our keys, whoever wrote it."""
-    published = PUBLISHED.get(name)
-    if published is None or not any(key.startswith(published.marker) for key in state):
+    theirs = published(name)
+    if theirs is None or not any(key.startswith(theirs.marker) for key in state):
         return state
-    return {published.rename(key): value for key, value in state.items()}
+    return theirs.convert(state)
 
 
 def _load(matcher: Matcher, name: str, state: Mapping[str, Tensor], path: Path | str) -> None:
     own = matcher.state_dict()
-    optional = PUBLISHED[name].optional if name in PUBLISHED else ()
+    theirs = published(name)
+    optional = theirs.optional if theirs else ()
+    if theirs and not theirs.backbone:
+        optional = (*optional, "backbone.")
     absent = [key for key in own if key not in state]
     missing = [key for key in absent if not key.startswith(optional) and not key.endswith(optional)]
     extra = [key for key in state if key not in own]

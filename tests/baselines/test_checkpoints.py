@@ -16,7 +16,7 @@ from baselines import registry
 from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs
 from baselines.checkpoints import load_checkpoint, load_weights
 from baselines.checkpoints.cats import rename
-from baselines.weight_files import read_state
+from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import sha256_of
 from tests.parity.references import published_shapes

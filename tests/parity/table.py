@@ -1,4 +1,4 @@
-"""``python -m tests.parity.table``: every array of the whole reference files beside ours, with its tolerance.
+"""``python -m tests.parity.table [FILE ...]``: every array of the reference files beside ours.
 
 The files are looked for in ``SC_PARITY_ROOT``, else in ``../shared/parity``. Exits with 1 if anything deviates.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.parity import cats
+from tests.parity.models import modules
 from tests.parity.references import ROOT, full_root, load
 
 
@@ -18,15 +18,16 @@ def main() -> int:
         print(f"error: the reference files are not here; set {ROOT} to their folder", file=sys.stderr)
         return 2
     failed = 0
-    print(f"{'file':<14} {'array':<36} {'deviation':>10} {'tolerance':>10}  measure")
-    for name in cats.LAYERS:
-        for found in cats.compare(name, load(name, root)):
+    print(f"{'file':<18} {'array':<36} {'deviation':>10} {'tolerance':>10}  measure")
+    files = {name: model for model in modules() for name in model.FILES}
+    for name in sys.argv[1:] or files:
+        for found in files[name].compare(name, load(name, root)):
             failed += not found.holds
             measure = {"no": "absolute", "each": "relative, each"}.get(
                 found.tolerance.relative, "relative to the largest"
             )
             print(
-                f"{name:<14} {found.array:<36} {found.deviation:>10.1e} {found.tolerance.limit:>10.0e}  "
+                f"{name:<18} {found.array:<36} {found.deviation:>10.1e} {found.tolerance.limit:>10.0e}  "
                 f"{measure}{'' if found.holds else '  DEVIATES'}"
             )
     print(f"{failed} deviate" if failed else "all within tolerance")

@@ -21,7 +21,7 @@ import torch
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
-from baselines.pretrained import LITE0, LITE0_MEAN, LITE0_STD, create_network
+from sc_imagenet.backbones.pretrained import LITE0, LITE0_MEAN, LITE0_STD, create_network
 from sc_imagenet.errors import InputError
 
 PROBE = 64  # side of the image that channels and strides are measured with

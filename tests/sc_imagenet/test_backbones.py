@@ -9,9 +9,9 @@ import pytest
 import timm
 import torch
 
-from baselines.backbones import build_backbone
-from baselines.pretrained import LITE0_PACKAGE, create_network, weights_at_hand
-from baselines.weight_files import read_state
+from sc_imagenet.backbones import build_backbone
+from sc_imagenet.backbones.pretrained import LITE0_PACKAGE, create_network, weights_at_hand
+from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.errors import InputError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import timm
 
-from baselines.weight_files import State, read_state
+from sc_imagenet.backbones.weight_files import State, read_state
 from sc_imagenet.errors import InputError
 
 LITE0 = "tf_efficientnet_lite0"

@@ -6,17 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.backbones import build_backbone
 from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs
 from baselines.checkpoints.cats import rename
+from sc_imagenet.backbones import build_backbone
 from tests.parity.filling import gradient_norms, published_state
-from tests.parity.references import Arrays, Comparison, Tolerance, published_shapes
+from tests.parity.references import Arrays, Comparison, Tolerance, beside, on_two_threads, published_shapes
 
-# The references were made on two threads. Batch statistics of one pair under a sharp softmax magnify rounding: the
-# order of summation of one thread moves single gradient norms of early layers by 8e-3, with the same code.
-THREADS = 2
 LAYERS = {"cats_spair": SPAIR_LAYERS, "cats_pfpascal": PF_PASCAL_LAYERS}
 TRACKED = "layer3.22.bn3.running_mean"  # of the 30th block
+FILES = tuple(LAYERS)
 INPUTS = ("src_img", "trg_img", "src_kps", "trg_kps", "n_pts", "grad_names")
 
 TOLERANCES = {
@@ -125,24 +123,14 @@ def tracked_mean(name: str, trained: CATs, source: Tensor, target: Tensor) -> Te
 
 def compare(name: str, reference: Arrays) -> list[Comparison]:
     """Every array of the reference beside ours; an array that we do not have deviates infinitely."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    try:
+    with on_two_threads():
         ours = our_arrays(name, reference)
-    finally:
-        torch.set_num_threads(threads)
     theirs_of = dict(zip(reference["grad_names"].tolist(), reference["grad_norms"].tolist()))
     wanted = {key: array for key, array in reference.items() if key not in (*INPUTS, "grad_norms")}
     for part, names in split_names(reference).items():
         wanted[f"grad_norms/{part}"] = np.array([theirs_of[key] for key in names])
-    comparisons = []
-    for key, theirs in wanted.items():
-        tolerance = TOLERANCES.get(key.partition("/")[0], OTHERWISE)
-        mine = ours.get(key, np.empty(0))
-        if mine.shape != theirs.shape:
-            mine = thin(key, mine)
-        comparisons.append(Comparison(key, tolerance.deviation(mine, theirs), tolerance))
-    return comparisons
+    tolerances = {key: TOLERANCES.get(key.partition("/")[0], OTHERWISE) for key in wanted}
+    return beside(ours, wanted, tolerances, thin)
 
 
 def split_names(reference: Arrays) -> dict[str, list[str]]:

@@ -1,18 +1,20 @@
-"""CATs with the references' weights gives the references' numbers, evaluated and trained."""
+"""Every model with the references' weights gives the references' numbers, evaluated and trained."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.parity import cats
+from tests.parity.models import cats, modules
 from tests.parity.references import load
 
+FILES = [(model, name) for model in modules() for name in model.FILES]
 
-@pytest.mark.parametrize("name", cats.LAYERS)
-def test_every_array_is_within_tolerance(name):
+
+@pytest.mark.parametrize(("model", "name"), FILES, ids=[name for _, name in FILES])
+def test_every_array_is_within_tolerance(model, name):
     reference = load(name)
-    comparisons = cats.compare(name, reference)
-    assert {found.array.partition("/")[0] for found in comparisons} == set(reference) - set(cats.INPUTS)
+    comparisons = model.compare(name, reference)
+    assert {found.array.partition("/")[0] for found in comparisons} == set(reference) - set(model.INPUTS)
     deviating = [f"{found.array}: {found.deviation:.2e}" for found in comparisons if not found.holds]
     assert not deviating
 
