@@ -32,7 +32,8 @@ def test_half_precision_moves_points_a_little(speed):
 def test_it_prints_a_table_and_json(speed, capsys):
     print_speed(speed, as_json=True)
     printed = json.loads(capsys.readouterr().out)
-    assert printed["setup"]["model"] == "cats" and len(printed["costs"]) == 6
+    assert printed["setup"]["model"] == "cats"
+    assert len(printed["costs"]) == 6
     print_speed(speed, as_json=False)
     assert "whole network" in capsys.readouterr().out
 
@@ -64,7 +65,8 @@ def test_a_step_leaves_gradients_in_the_model_and_none_behind():
 def test_what_cannot_be_measured_is_one_line(options, said):
     with pytest.raises(InputError) as raised:
         measure(Setup(**{"model": "cats", **QUICK, **options}))
-    assert said in str(raised.value) and "\n" not in str(raised.value)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without a GPU")
