@@ -15,7 +15,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    model: str = typer.Argument(help="A name that 'scbench models' lists."),
+    model: str | None = typer.Argument(None, help="A name that 'scbench models' lists."),
     pretrain: str | None = typer.Option(
         None, help="Train on this first: sc-imagenet, or a folder made by 'scbench generate'."
     ),
@@ -36,7 +36,9 @@ def run(
     direction: str = typer.Option("official", help="official: the model's own; forward: source to target."),
     workers: int = typer.Option(0, min=0, help="Processes that load pairs; 0 loads in the main one."),
     tracker: str | None = typer.Option(None, help="tensorboard, wandb, ...: whatever accelerate knows."),
-    as_json: bool = typer.Option(False, "--json", help="Print result.json instead of a table."),
+    table: int | None = typer.Option(None, help="In place of a model: all runs of this table of the paper."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="With --table: print the plan, run nothing."),
+    as_json: bool = typer.Option(False, "--json", help="Print result.json, or the plan, instead of a table."),
 ) -> None:
     """Pre-train, fine-tune, evaluate and score a model; what is done already is not done again.
 
@@ -45,6 +47,8 @@ def run(
     [bold]scbench run cats --pretrain sc-imagenet --finetune spair-71k --eval spair-71k[/bold]
 
     [bold]accelerate launch -m benchmark run cats --finetune spair-71k --eval spair-71k[/bold]
+
+    [bold]scbench run --table 2 --dry-run[/bold]
     """
     from benchmark.run_options import Options
     from benchmark.running import execute
@@ -63,28 +67,41 @@ def run(
             if not equals:
                 raise InputError(f"--set {part!r} is not KEY=VALUE")
             pairs[key.strip()] = text.strip()
-    execute(
-        Options(
-            model=model,
-            pretrain=pretrain,
-            finetune=finetune,
-            evaluate=tuple(several(evaluate)),
-            backbone=backbone,
-            checkpoint=checkpoint,
-            preset=preset,
-            settings=pairs,
-            limit=limit,
-            max_steps=max_steps,
-            seed=seed,
-            data_root=data_root,
-            runs=runs,
-            precision=precision,
-            direction=direction,
-            workers=workers,
-            tracker=tracker,
-        ),
-        as_json,
+    options = Options(
+        model=model or "",
+        pretrain=pretrain,
+        finetune=finetune,
+        evaluate=tuple(several(evaluate)),
+        backbone=backbone,
+        checkpoint=checkpoint,
+        preset=preset,
+        settings=pairs,
+        limit=limit,
+        max_steps=max_steps,
+        seed=seed,
+        data_root=data_root,
+        runs=runs,
+        precision=precision,
+        direction=direction,
+        workers=workers,
+        tracker=tracker,
     )
+    if table is not None:
+        from benchmark.plan import execute_plan, plan, print_plan
+
+        if model or pretrain or finetune or evaluate:
+            raise InputError("--table says what is run: no model, --pretrain, --finetune or --eval goes with it")
+        planned = plan(table, runs, data_root)
+        if dry_run:
+            print_plan(planned, as_json)
+        else:
+            execute_plan(planned, options)
+        return
+    if not model:
+        raise InputError("no model was named", fix="scbench run MODEL ..., or scbench run --table 2 --dry-run")
+    if dry_run:
+        raise InputError("--dry-run goes with --table")
+    execute(options, as_json)
 
 
 def split_settings(text: str) -> list[str]:

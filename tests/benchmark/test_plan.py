@@ -1,0 +1,70 @@
+"""``scbench run --table 2 --dry-run``: every run of the table with its data, steps and cost."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmark.plan import execute_plan, parse_command, plan, print_plan, step_costs
+from benchmark.report import paper_tables
+from benchmark.run_options import Options
+from sc_imagenet.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _no_data(monkeypatch):
+    monkeypatch.delenv("SC_DATA_ROOT", raising=False)
+    monkeypatch.delenv("IMAGENET_ROOT", raising=False)
+
+
+def test_every_command_of_table_2_is_planned_once(tmp_path):
+    planned = plan(2, tmp_path, None)
+    commands = [run.command for run in planned]
+    assert len(commands) == len(set(commands))
+    assert "scbench run cats --pretrain sc-imagenet --finetune spair-71k --eval spair-71k" in commands
+    assert {run.model for run in planned} <= set(paper_tables.MODELS.values())
+    assert not any(run.done for run in planned)
+
+
+def test_steps_follow_from_the_recipe(tmp_path):
+    run = next(run for run in plan(2, tmp_path, None) if "cats --pretrain sc-imagenet --finetune spair" in run.command)
+    assert [(stage.dataset, stage.steps) for stage in run.stages] == [
+        ("sc-imagenet", 100 * 24_832),  # 794,612 pairs in batches of 32
+        ("spair-71k", 100 * 1_667),  # 53,340 pairs
+    ]
+    assert run.missing == ("sc-imagenet", "spair-71k", "ImageNet")
+
+
+def test_hours_are_steps_times_the_measured_step(tmp_path):
+    costs = step_costs()
+    for run in plan(2, tmp_path, None):
+        for stage in run.stages:
+            seconds = costs.get((run.model, stage.dataset), costs.get((run.model, "*")))
+            assert stage.hours == (None if seconds is None else pytest.approx(stage.steps * seconds / 3600))
+
+
+def test_a_planned_command_is_read_back():
+    options = parse_command("scbench run cats --finetune pf-pascal --eval pf-pascal,pf-willow")
+    assert (options.model, options.pretrain, options.finetune) == ("cats", None, "pf-pascal")
+    assert options.evaluate == ("pf-pascal", "pf-willow")
+
+
+def test_without_data_nothing_is_run_and_each_run_is_named(tmp_path, capsys):
+    planned = plan(2, tmp_path, None)
+    with pytest.raises(InputError, match="data on this machine"):
+        execute_plan(planned, Options("", runs=tmp_path))
+    assert capsys.readouterr().err.count("left out") == len(planned)
+
+
+def test_it_prints_for_people_and_programs(tmp_path, capsys):
+    planned = plan(3, tmp_path, None)
+    print_plan(planned, as_json=True)
+    assert [run["command"] for run in json.loads(capsys.readouterr().out)] == [run.command for run in planned]
+    print_plan(planned, as_json=False)
+    assert "166,700 steps" in capsys.readouterr().out
+
+
+def test_an_unknown_table_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="no table 9"):
+        plan(9, tmp_path, None)
