@@ -65,3 +65,22 @@ def test_offsets_are_numbered_by_row_then_column_then_those_of_the_source():
 def test_a_grid_of_one_window_is_not_shifted():
     assert half_shift((4, 3, 5, 8), 4) == (0, 0, 2, 2)
     assert padded_grid((4, 3, 5, 8), 4) == (4, 4, 8, 8)
+
+
+def test_a_window_may_have_a_side_for_every_dimension():
+    grid, window = (6, 5, 2, 3), (4, 4, 2, 2)
+    shift = half_shift(grid, window)
+    assert shift == (2, 2, 0, 1)
+    volume = torch.rand(2, *grid, 3)
+    windows = partition(volume, window, shift)
+    assert windows.shape == (2, 2 * 2 * 1 * 2, 64, 3)
+    assert torch.equal(merge(windows, grid, window, shift), volume)
+    assert relative_position(window).max() == 7 * 7 * 3 * 3 - 1
+
+
+def test_gradients_go_back_to_where_the_tokens_came_from():
+    volume = torch.rand(2, 5, 4, 3, 4, 2, dtype=torch.float64, requires_grad=True)
+    weights = torch.rand_like(partition(volume, 4, (2, 0, 0, 0)))
+    windows = partition(volume, 4, (2, 0, 0, 0))
+    (windows * weights).sum().backward()
+    assert torch.equal(volume.grad, merge(weights, (5, 4, 3, 4), 4, (2, 0, 0, 0)))
