@@ -20,6 +20,7 @@ from torch import Tensor
 
 Window = int | Sequence[int]  # the side of a window, or its side in every dimension
 
+CPU = torch.device("cpu")  # tables are made here, whatever device is the default
 HIDDEN = -100.0  # added to the score of a token that must not be seen
 
 
@@ -82,12 +83,13 @@ def merge(windows: Tensor, grid: Sequence[int], window: Window, shift: Sequence[
     whole = padded_grid(grid, window)
     order = window_order(whole, window, shift).to(windows.device).flatten()
     volume = _Rearranged.apply(windows.flatten(1, 2), order.argsort()).unflatten(1, whole)
-    return volume[(slice(None), *map(slice, grid))]
+    inside = (slice(None), *map(slice, grid))
+    return volume[inside]
 
 
 @lru_cache(maxsize=64)
 def _window_order(grid: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...]) -> Tensor:
-    cells = torch.arange(prod(grid)).view(grid).roll([-amount for amount in shift], list(range(len(grid))))
+    cells = torch.arange(prod(grid), device=CPU).view(grid).roll([-amount for amount in shift], list(range(len(grid))))
     split = cells.view([size for side, step in zip(grid, window) for size in (side // step, step)])
     outer, inner = range(0, split.ndim, 2), range(1, split.ndim, 2)
     return split.permute(*outer, *inner).reshape(-1, prod(window))
@@ -129,8 +131,8 @@ def relative_position(window: Window, dims: int = 4) -> Tensor:
     (torch.Size([256, 256]), 2400)
     """
     window = sides(window, dims)
-    places = torch.tensor(list(product(*map(range, window))))
-    number = torch.zeros(len(places), len(places), dtype=torch.int64)
+    places = torch.tensor(list(product(*map(range, window))), device=CPU)
+    number = torch.zeros(len(places), len(places), dtype=torch.int64, device=CPU)
     for dim, side in enumerate(window):
         number = number * (2 * side - 1) + places[:, None, dim] - places[None, :, dim] + side - 1
     return number
@@ -156,9 +158,9 @@ def attention_mask(grid: Sequence[int], window: Window, shift: Sequence[int] | N
     (torch.Size([16, 256, 256]), torch.Size([64]))
     """
     whole = padded_grid(grid, window)
-    region = torch.zeros(1, *whole, 1)
+    region = torch.zeros(1, *whole, 1, device=CPU)
     for dim, (side, full, amount) in enumerate(zip(grid, whole, shift or (0,) * len(whole))):
-        places = torch.arange(full)  # in the shifted volume; what came round lies at the end
+        places = torch.arange(full, device=CPU)  # in the shifted volume; what came round lies at the end
         padding = (places + amount) % full >= side
         part = torch.where(padding, 2.0, (places >= full - amount).float())
         region = region * 3 + part.view(-1, *(1,) * (len(whole) - dim))
