@@ -49,11 +49,6 @@ def pooled_correlation(
         return _PooledCorrelation.apply(pool_target, pool_source, *maps)
 
 
-def unit(features: Tensor) -> Tensor:
-    """Features (B, C, h, w) divided by their norm + 1e-5."""
-    return features / (features.norm(dim=1, keepdim=True) + EPS)
-
-
 @dataclass(frozen=True)
 class Blocks:
     """A grid seen as blocks of ``side`` x ``side`` cells: every cell is a member of its block.
@@ -119,9 +114,9 @@ class _PooledCorrelation(torch.autograd.Function):
         over_target = like.new_empty(batch, target.rows, target.columns, source.height, source.width, layers)
         largest = []
         for layer in range(layers):
-            theirs, ours = target.split(unit(maps[layer])), source.split(unit(maps[layers + layer]))
+            theirs, ours = _units(maps[layer], target), _units(maps[layers + layer], source)
             for item, rows, pixels in _chunks(batch, source, target):
-                volume = _rows(ours[item, :, :, rows]) @ _rows(theirs[item]).T
+                volume = ours[item, :, rows].flatten(0, 2) @ theirs[item].flatten(0, 2).T
                 volume = volume.view(source.members, -1, target.members, target.rows * target.columns)
                 best_source = volume.amax(0).clamp_(min=0)
                 best_target = volume.amax(2).clamp_(min=0)
@@ -145,8 +140,8 @@ class _PooledCorrelation(torch.autograd.Function):
         for layer in range(layers):
             pair = [features.detach().requires_grad_() for features in (maps[layer], maps[layers + layer])]
             with torch.enable_grad():
-                units = [unit(features) for features in pair]
-            theirs, ours = target.split(units[0].detach()), source.split(units[1].detach())
+                units = [_units(features, blocks) for features, blocks in zip(pair, (target, source))]
+            theirs, ours = (features.detach() for features in units)
             for_theirs, for_ours = torch.zeros_like(theirs), torch.empty_like(ours)
             for item, rows, pixels in _chunks(len(theirs), source, target):
                 which_source, which_target = next(largest)
@@ -156,13 +151,9 @@ class _PooledCorrelation(torch.autograd.Function):
                 volume = _given_to(which_source, best_source, 0, source.members)
                 volume += _given_to(which_target, best_target, 2, target.members)
                 volume = volume.flatten(0, 1).flatten(1)
-                part = volume @ _rows(theirs[item])
-                for_ours[item, :, :, rows] = part.T.reshape(for_ours[item, :, :, rows].shape)
-                share = volume.T @ _rows(ours[item, :, :, rows])
-                for_theirs[item] += share.T.reshape(for_theirs[item].shape)
-            for side, blocks, part in ((0, target, for_theirs), (1, source, for_ours)):
-                joined = blocks.join(part)[:, :, : blocks.height]
-                (gradients[side * layers + layer],) = torch.autograd.grad(units[side], pair[side], joined)
+                for_ours[item, :, rows] = (volume @ theirs[item].flatten(0, 2)).view_as(for_ours[item, :, rows])
+                for_theirs[item].flatten(0, 2).addmm_(volume.T, ours[item, :, rows].flatten(0, 2))
+            gradients[layer], gradients[layers + layer] = torch.autograd.grad(units, pair, (for_theirs, for_ours))
         return None, None, *gradients
 
 
@@ -176,9 +167,10 @@ def _chunks(batch: int, source: Blocks, target: Blocks) -> Iterator[tuple[int, s
             yield item, rows, slice(rows.start * source.side, rows.stop * source.side)
 
 
-def _rows(features: Tensor) -> Tensor:
-    """(C, members, rows, columns) -> (cells, C)."""
-    return features.flatten(1).T
+def _units(maps: Tensor, blocks: Blocks) -> Tensor:
+    """(B, C, h, w) -> (B, members, rows, columns, C), every feature divided by its norm + 1e-5."""
+    features = blocks.split(maps).movedim(1, -1).contiguous()
+    return features / (features.norm(dim=-1, keepdim=True) + EPS)
 
 
 def _members_at(volume: Tensor, best: Tensor, dim: int) -> Tensor:
