@@ -153,7 +153,9 @@ class _PooledCorrelation(torch.autograd.Function):
                 volume = volume.flatten(0, 1).flatten(1)
                 for_ours[item, :, rows] = (volume @ theirs[item].flatten(0, 2)).view_as(for_ours[item, :, rows])
                 for_theirs[item].flatten(0, 2).addmm_(volume.T, ours[item, :, rows].flatten(0, 2))
-            gradients[layer], gradients[layers + layer] = torch.autograd.grad(units, pair, (for_theirs, for_ours))
+            # Contiguous: for other strides of a batch of one, torch's batch norm gives a wrong bias gradient.
+            found = [part.contiguous() for part in torch.autograd.grad(units, pair, (for_theirs, for_ours))]
+            gradients[layer], gradients[layers + layer] = found
         return None, None, *gradients
 
 
