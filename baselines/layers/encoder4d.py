@@ -301,7 +301,17 @@ def _convolution_gradient(gradient: Tensor, maps: Tensor, weight: Tensor, stride
     """Gradients of the maps, the weight and the bias of ``_convolved``."""
     weight = weight.contiguous(memory_format=torch.channels_last)
     for_maps, for_weight, for_bias = torch.ops.aten.convolution_backward(
-        _first(gradient), _first(maps), weight, [len(weight)], [stride] * 2, [1, 1], [1, 1], False, [0, 0], 1, [True] * 3
+        _first(gradient),
+        _first(maps),
+        weight,
+        [len(weight)],
+        [stride] * 2,
+        [1, 1],
+        [1, 1],
+        False,
+        [0, 0],
+        1,
+        [True] * 3,
     )
     return for_maps.movedim(1, -1), for_weight, for_bias
 
