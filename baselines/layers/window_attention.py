@@ -15,13 +15,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sc_imagenet.geometry.windows4d import (
-    Window,
     attention_mask,
     half_shift,
     merge,
     partition,
     relative_position,
-    sides,
 )
 
 TOKENS = 8192  # that go through a block at once
@@ -73,10 +71,11 @@ class WindowBlock(nn.Module):
 
     def part(self, x: Tensor, bias: Tensor, masks: Tensor, kind: Tensor) -> Tensor:
         """Some windows (n, tokens, width), their kinds (n,) -> same shape."""
-        query, key, value = self.qkv(self.norm1(x)).unsqueeze(1).chunk(3, -1)  # (n, 1, tokens, width)
-        seen = bias + masks if len(masks) == 1 else (bias + masks)[kind]
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen.unsqueeze(1))
-        x = x + self.proj(mixed.squeeze(1))
+        query, key, value = self.qkv(self.norm1(x)).chunk(3, -1)
+        seen = (bias + masks)[kind]
+        # Twice as fast on a CPU as scaled_dot_product_attention where the bias gets a gradient.
+        scores = torch.baddbmm(seen, query, key.transpose(1, 2), alpha=x.shape[-1] ** -0.5)
+        x = x + self.proj(scores.softmax(-1) @ value)
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
 
 
