@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from sc_imagenet.backbones.pretrained import LITE0, LITE0_MEAN, LITE0_STD, create_network
 from sc_imagenet.errors import InputError
 
+COARSE = 16  # stride from which on a layer tells parts apart by itself
 PROBE = 64  # side of the image that channels and strides are measured with
 
 
@@ -59,10 +61,11 @@ class Backbone(nn.Module):
 class HyperpixelResNet(Backbone):
     """A ResNet read before the last ReLU of its residual blocks."""
 
-    def __init__(self, name: str, net: Any, layers: Sequence[int] | None) -> None:
+    def __init__(self, name: str, net: Any, layers: Sequence[int] | None, finest: int = COARSE) -> None:
         blocks = [*net.layer1, *net.layer2, *net.layer3, *net.layer4]
         if layers is None:
-            layers = [len(blocks) - len(net.layer4), len(blocks)]
+            ends = accumulate(len(stage) for stage in (net.layer1, net.layer2, net.layer3, net.layer4))
+            layers = [end for end, stride in zip(ends, (4, 8, 16, 32)) if stride >= finest]
         super().__init__(name, net, _checked(layers, len(blocks) + 1, name))
         self._blocks = blocks[: max(self.layers)]
         # The last activation is taken out of the block and applied here, after the features were read.
@@ -96,7 +99,7 @@ class HyperpixelResNet(Backbone):
 class StagedBackbone(Backbone):
     """Any other timm network, read at its stages or blocks."""
 
-    def __init__(self, name: str, net: Any, layers: Sequence[int] | None) -> None:
+    def __init__(self, name: str, net: Any, layers: Sequence[int] | None, finest: int = COARSE) -> None:
         if not hasattr(net, "forward_intermediates"):
             raise InputError(f"backbone {name!r} gives no intermediate features in this timm", fix="Take another.")
         options: dict[str, bool] = {}
@@ -112,7 +115,7 @@ class StagedBackbone(Backbone):
             self.strides = tuple(int(net.feature_info[index]["reduction"]) for index in self.layers)
         if layers is None:  # what nearest neighbours can tell parts apart by: the coarse layers, or the last
             pyramid = len(set(self.strides)) > 1
-            kept = [n for n, stride in enumerate(self.strides) if pyramid and stride >= 16] or [count - 1]
+            kept = [n for n, stride in enumerate(self.strides) if pyramid and stride >= finest] or [count - 1]
             self.layers, self.channels, self.strides = (
                 tuple(values[n] for n in kept) for values in (self.layers, self.channels, self.strides)
             )
@@ -126,16 +129,21 @@ class StagedBackbone(Backbone):
 
 
 def build_backbone(
-    name: str, layers: Sequence[int] | None = None, size: int = 224, pretrained: bool | str = True
+    name: str,
+    layers: Sequence[int] | None = None,
+    size: int = 224,
+    pretrained: bool | str = True,
+    finest: int = COARSE,
 ) -> Backbone:
     """A backbone by timm's name.
 
     Args:
         name: such as ``resnet101.tv_in1k``, ``tf_efficientnet_lite0`` or ``vit_base_patch14_dinov2``.
         layers: numbers as the head of this file says, negative ones from the end; None takes the coarse ones:
-            the ends of a ResNet's last two stages, stride 16 and more of other CNNs, the last block of a ViT.
+            the ends of a ResNet's stages, and of other CNNs all, from stride ``finest`` on, the last block of a ViT.
         size: input side.
         pretrained: see ``create_network``.
+        finest: smallest stride that counts as coarse where no layers are given.
 
     >>> small = build_backbone("resnet10t", [0, 3], pretrained=False)
     >>> small.layers, small.channels, small.strides
@@ -146,10 +154,10 @@ def build_backbone(
     """
     net = create_network(name, pretrained, size)
     if isinstance(net, ResNet):
-        return HyperpixelResNet(name, net, layers)
+        return HyperpixelResNet(name, net, layers, finest)
     # Depthwise convolutions on the CPU are a third faster with channels last. ResNets stay as they are: their
     # sums are those of the published codes.
-    return StagedBackbone(name, net.to(memory_format=torch.channels_last), layers)
+    return StagedBackbone(name, net.to(memory_format=torch.channels_last), layers, finest)
 
 
 def _checked(layers: Sequence[int], count: int, name: str) -> list[int]:

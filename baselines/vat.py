@@ -1,0 +1,260 @@
+"""VAT: Cost Aggregation with 4D Convolutional Swin Transformer (Hong et al., ECCV 2022), semantic correspondence.
+
+Target and source are correlated at many layers of a backbone, stage by stage; 4-D convolutions make the volumes
+of each stage one and small; transformers with 4-D windows refine them from the coarsest stage to the finest; the
+mean over the source becomes a flow in a 2-D decoder that the target's features guide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.layers.encoder4d import Encoder4d, Strides
+from baselines.layers.window_attention import window_blocks
+from baselines.matcher import Batch, Matcher
+from baselines.registry import register
+from sc_imagenet.backbones import Backbone, build_backbone
+from sc_imagenet.errors import InputError
+from sc_imagenet.geometry.flow import carry_points, mapping_to_flow
+from sc_imagenet.geometry.keypoint_maps import sparse_flow
+
+PUBLISHED_LAYERS = tuple(range(4, 34))  # every residual block of ResNet-101 from its second stage on
+REACH = 17 / 16  # a keypoint supervises the cells this many strides around it (35 pixels at stride 16)
+WINDOW, WINDOW_2D = 4, 8  # sides of the windows in volumes and in the decoder
+
+
+class Level(NamedTuple):
+    """How the correlations of one stage of the backbone are encoded and refined."""
+
+    stride: int  # of the features, pixels
+    first: Strides  # of the encoder's first layer, target and source
+    layers: int  # of the encoder
+    depth: int  # blocks of the transformer
+
+
+LEVELS = (Level(32, (2, 1), 2, 4), Level(16, (2, 2), 2, 2), Level(8, (2, 2), 3, 2))
+
+
+@register(
+    "vat",
+    title="VAT",
+    paper="Hong et al., ECCV 2022",
+    licence="not verified: see the authors' repository",
+    supervision="keypoints",
+    backbone="resnet101.tv_in1k",
+)
+class VAT(Matcher):
+    """VAT with any backbone; the defaults are the published model.
+
+    Args:
+        backbone: timm's name.
+        layers: layers to correlate at (see ``sc_imagenet/backbones/layers.py``); None: ``PUBLISHED_LAYERS`` of a
+            ResNet-101, of any other backbone the last layer of every stage from stride 8 on. A layer belongs to the
+            level (stride 32, 16 or 8) of its stride; a level without any takes those of the nearest.
+        size: side S of the input.
+        width: channels of the volumes, a multiple of 16.
+        pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
+
+    Raises:
+        InputError: a width that does not go, or a backbone that cannot be had.
+    """
+
+    direction = "backward"
+    backbone: Backbone
+
+    def __init__(
+        self,
+        backbone: str = "resnet101.tv_in1k",
+        layers: Sequence[int] | None = None,
+        size: int = 512,
+        width: int = 128,
+        pretrained: bool | str = True,
+    ) -> None:
+        super().__init__()
+        if width % 16:
+            raise InputError(f"VAT: a width of {width} channels", fix="Take a multiple of 16.")
+        if layers is None and backbone.split(".")[0] == "resnet101":
+            layers = PUBLISHED_LAYERS
+        self.size = size
+        self.backbone = build_backbone(backbone, layers, size, pretrained, finest=LEVELS[-1].stride)
+        self.mean, self.std = self.backbone.mean, self.backbone.std
+        self.members = members(self.backbone.strides)
+        counts, deepest = [len(chosen) for chosen in self.members], [chosen[-1] for chosen in self.members]
+        grids = [cells(size, 2 * level.stride) for level in LEVELS]
+        self.feature_size = finest = grids[-1]
+        source = cells(size, 64)
+        self.encoders = nn.ModuleList(
+            Encoder4d(count, [width >> n for n in reversed(range(level.layers))], level.first, groups(level.layers))
+            for count, level in zip(counts, LEVELS)
+        )
+        self.transformers = nn.ModuleList(
+            VolumeTransformer(width, (grid, grid, source, source), level.depth) for grid, level in zip(grids, LEVELS)
+        )
+        shares = [width // 2, width // 4, width // 8]  # of the guidance; each decoder narrows what came before
+        self.guidance = nn.ModuleList(
+            nn.Conv2d(self.backbone.channels[layer], share, 1) for layer, share in zip(deepest, shares)
+        )
+        widths = [width + shares[0], width, width // 2]
+        self.decoders = nn.ModuleList(GuidedDecoder(count, finest) for count in widths)
+        self.narrow = nn.ModuleList(
+            nn.Conv2d(before, after - share, 1) for before, after, share in zip(widths, widths[1:], shares[1:])
+        )
+        self.head = nn.Sequential(
+            nn.Conv2d(widths[-1], width // 4, 3, padding=1), nn.ReLU(), nn.Conv2d(width // 4, 2, 3, padding=1)
+        )
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Images (B, 3, S, S) -> flow (B, 2, h, w) on the target's grid into the source, in cells."""
+        source_levels, target_levels = self.features(source, target)
+        refined = self.refine(self.encode(source_levels, target_levels))
+        return mapping_to_flow(self.decode(refined[-1], self.guide(target_levels)))
+
+    def features(self, source: Tensor, target: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+        """Features of both images at every level, coarsest first: lists of maps (B, C, h, w)."""
+        if self.backbone.training:  # two passes: batch statistics of one image role each, the target's first
+            target_maps = self.backbone(target)
+            source_maps = self.backbone(source)
+        else:
+            both = [maps.chunk(2) for maps in self.backbone(torch.cat((source, target)))]
+            source_maps, target_maps = [maps[0] for maps in both], [maps[1] for maps in both]
+        return self._levels(source_maps), self._levels(target_maps)
+
+    def _levels(self, maps: list[Tensor]) -> list[list[Tensor]]:
+        grids = [cells(self.size, level.stride) for level in LEVELS]
+        return [[resized(maps[layer], grid) for layer in chosen] for chosen, grid in zip(self.members, grids)]
+
+    def encode(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> list[Tensor]:
+        """Features -> a volume (B, h, w, h', w', width) for each level, target's grid first (section 3.2)."""
+        return [encoder(theirs, ours) for encoder, theirs, ours in zip(self.encoders, target, source)]
+
+    def refine(self, volumes: list[Tensor]) -> list[Tensor]:
+        """The volumes refined, each with what the coarser level found (sections 3.3 and 3.4)."""
+        refined: list[Tensor] = []
+        for volume, transformer in zip(volumes, self.transformers):
+            if refined:
+                volume = volume + resized_target(refined[-1], volume.shape[1])
+            refined.append(transformer(volume))
+        return refined
+
+    def guide(self, target: list[list[Tensor]]) -> list[Tensor]:
+        """The target's appearance at each level, (B, share, h, w) on the flow's grid (section 3.5)."""
+        projected = [F.relu(linear(level[-1])) for linear, level in zip(self.guidance, target)]
+        return [resized(maps, self.feature_size) for maps in projected]
+
+    def decode(self, volume: Tensor, guidance: list[Tensor]) -> Tensor:
+        """The finest volume -> mapping (B, 2, h, w) from the target to the source (section 3.5)."""
+        x = volume.mean((3, 4)).movedim(-1, 1)
+        for number, (decoder, appearance) in enumerate(zip(self.decoders, guidance)):
+            x = decoder(torch.cat((x, appearance), 1))
+            if number < len(self.narrow):
+                x = self.narrow[number](x)
+        return self.head(x)
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        """End-point error of the flow in cells, averaged over the supervised cells of the whole batch.
+
+        A cell whose true flow is exactly (0, 0) does not count, as published. Unlike the published code, which
+        gives NaN, a batch without any such cell has the loss 0.
+        """
+        true = self.true_flow(batch)
+        counted = (true != 0).any(1)
+        error = torch.linalg.vector_norm(true - output, dim=1)
+        return (error * counted).sum() / counted.sum().clamp(min=1)
+
+    def true_flow(self, batch: Batch) -> Tensor:
+        """The flow (B, 2, h, w) that keypoints give; 0 in cells that none covers."""
+        stride = self.size / self.feature_size
+        points = batch["source_points"], batch["target_points"]
+        return sparse_flow(*points, batch["valid"], self.feature_size, stride, REACH * stride)[0]
+
+    def transfer(self, output: Tensor, points: Tensor) -> Tensor:
+        """Points (B, K, 2) of the target -> points of the source; whole pixels are carried, as published."""
+        return carry_points(output, points, self.size)
+
+
+class VolumeTransformer(nn.Module):
+    """Blocks with 4-D windows over a volume (section 3.3)."""
+
+    def __init__(self, width: int, grid: tuple[int, int, int, int], depth: int) -> None:
+        super().__init__()
+        self.query_pos = nn.Parameter(torch.zeros(1, width // 2, *grid[:2], 1, 1))
+        self.supp_pos = nn.Parameter(torch.zeros(1, width // 2, 1, 1, *grid[2:]))
+        self.blocks = window_blocks(width, grid, WINDOW, depth)
+        # In published checkpoints, but never used; it gets no gradient.
+        self.norm = nn.LayerNorm(width).requires_grad_(False)
+        for position in (self.query_pos, self.supp_pos):
+            nn.init.trunc_normal_(position, std=0.02)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """(B, h, w, h', w', width) -> same shape.
+
+        The published code adds the position in place, so that the volume beside the blocks has it, too.
+        """
+        grid = volume.shape[1:5]
+        halves = [half.movedim(1, -1).expand(1, *grid, -1) for half in (self.query_pos, self.supp_pos)]
+        volume = volume + torch.cat(halves, -1)
+        return volume + self.blocks(volume)
+
+
+class GuidedDecoder(nn.Module):
+    """Two blocks with windows over the target's grid, normalised, beside the input (section 3.5)."""
+
+    def __init__(self, width: int, grid: int) -> None:
+        super().__init__()
+        self.blocks = window_blocks(width, (grid, grid), WINDOW_2D, depth=2)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, h, w) -> same shape."""
+        return x + self.norm(self.blocks(x.movedim(1, -1))).movedim(-1, 1)
+
+
+def members(strides: Sequence[int]) -> list[list[int]]:
+    """Which layers each level correlates, by number, from the strides of all.
+
+    >>> members([8, 8, 16, 32])
+    [[3], [2], [0, 1]]
+    >>> members([16])
+    [[0], [0], [0]]
+    """
+    chosen = []
+    for level in LEVELS:
+        nearest = min(strides, key=lambda stride: (abs(stride - level.stride), stride))
+        chosen.append([number for number, stride in enumerate(strides) if stride == nearest])
+    return chosen
+
+
+def groups(layers: int) -> list[int]:
+    """Groups of each group norm of an encoder: 8 of the last, half as many of each before.
+
+    >>> groups(3)
+    [2, 4, 8]
+    """
+    return [8 >> n for n in reversed(range(layers))]
+
+
+def cells(size: int, stride: int) -> int:
+    """Cells along an image's side.
+
+    >>> cells(512, 16), cells(160, 64)
+    (32, 3)
+    """
+    return -(-size // stride)
+
+
+def resized(maps: Tensor, grid: int) -> Tensor:
+    """(B, C, h, w) -> (B, C, grid, grid), bilinear, corners aligned."""
+    if maps.shape[-2:] == (grid, grid):
+        return maps
+    return F.interpolate(maps, (grid, grid), mode="bilinear", align_corners=True)
+
+
+def resized_target(volume: Tensor, grid: int) -> Tensor:
+    """The target's grid of (B, h, w, h', w', C) -> grid x grid, bilinear, corners aligned."""
+    maps = volume.flatten(3).movedim(-1, 1)
+    return resized(maps, grid).movedim(1, -1).unflatten(-1, volume.shape[3:])

@@ -1,0 +1,188 @@
+"""Correlation volumes that are only ever max-pooled: pooled while they are computed, never held whole.
+
+At 64 x 64 cells one volume is 67 MB a layer and pair. A network whose first step halves either side needs two
+quarters of it, and for the gradients one bit an entry: which of four was the largest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK = 1 << 20  # entries of a volume that are held at once; what fits a core's cache is fastest
+EPS = 1e-5  # added to the norm of a feature
+
+
+def pooled_correlation(
+    target: Sequence[Tensor], source: Sequence[Tensor], pool_target: int, pool_source: int
+) -> tuple[Tensor, Tensor]:
+    """Rectified cosine similarities of L layers, max-pooled over either image.
+
+    max(0, cosine) of every target cell and every source cell; the maximum over blocks of side ``pool_source`` of
+    the source, and that over blocks of side ``pool_target`` of the target; blocks at the border may be smaller.
+
+    Args:
+        target: L maps (B, C, h, w); C may differ from layer to layer.
+        source: L maps (B, C, h', w').
+        pool_target, pool_source: 1 or 2.
+
+    Returns:
+        over_source (B, h'', w'', h, w, L): the pooled source grid first, each of its cells with a map of the
+        target; over_target (B, h''', w''', h', w', L): the pooled target grid first, then the source.
+
+    >>> features = [torch.eye(4).view(1, 4, 2, 2)]
+    >>> over_source, over_target = pooled_correlation(features, features, 1, 2)
+    >>> over_source.shape, over_target.shape
+    (torch.Size([1, 1, 1, 2, 2, 1]), torch.Size([1, 2, 2, 2, 2, 1]))
+    >>> over_source.flatten().round(decimals=4).tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    >>> over_target[0, 0, 1].flatten().round(decimals=4).tolist()
+    [0.0, 1.0, 0.0, 0.0]
+    """
+    with torch.autocast(target[0].device.type, enabled=False):
+        maps = [features.float() for features in (*target, *source)]
+        return _PooledCorrelation.apply(pool_target, pool_source, *maps)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A grid seen as blocks of ``side`` x ``side`` cells: every cell is a member of its block.
+
+    With members in front, the maximum over a block is one over a leading dimension.
+    """
+
+    height: int
+    width: int
+    side: int
+
+    @property
+    def members(self) -> int:
+        """Cells of a block."""
+        return self.side**2
+
+    @property
+    def rows(self) -> int:
+        """Rows of blocks."""
+        return -(-self.height // self.side)
+
+    @property
+    def columns(self) -> int:
+        """Columns of blocks."""
+        return -(-self.width // self.side)
+
+    def split(self, maps: Tensor) -> Tensor:
+        """(..., h, w) -> (..., members, rows, columns); 0 where a block reaches over the border.
+
+        >>> Blocks(2, 4, 2).split(torch.arange(8.0).view(2, 4)).flatten(1).tolist()
+        [[0.0, 2.0], [1.0, 3.0], [4.0, 6.0], [5.0, 7.0]]
+        """
+        down, across = -maps.shape[-2] % self.side, -maps.shape[-1] % self.side
+        if down or across:
+            maps = F.pad(maps, (0, across, 0, down))
+        cells = maps.unflatten(-1, (-1, self.side)).unflatten(-3, (-1, self.side))  # (..., rows, i, columns, j)
+        return cells.movedim(-1, -4).movedim(-2, -4).flatten(-4, -3)
+
+    def join(self, parts: Tensor) -> Tensor:
+        """The inverse of ``split``; of a part of the rows, too, whose padding at the bottom is kept.
+
+        >>> whole = torch.rand(3, 4)
+        >>> torch.equal(Blocks(3, 4, 2).join(Blocks(3, 4, 2).split(whole))[:3], whole)
+        True
+        """
+        cells = parts.unflatten(-3, (self.side, self.side)).movedim(-4, -2).movedim(-4, -1)
+        return cells.flatten(-4, -3).flatten(-2)[..., : self.width]
+
+
+class _PooledCorrelation(torch.autograd.Function):
+    """Layer by layer and, within a layer, for some rows of source blocks at a time.
+
+    A chunk's volume is (members, blocks) of the source x (members, blocks) of the target.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, pool_target: int, pool_source: int, *maps: Tensor) -> tuple[Tensor, Tensor]:
+        layers = len(maps) // 2
+        target = Blocks(*maps[0].shape[-2:], pool_target)
+        source = Blocks(*maps[-1].shape[-2:], pool_source)
+        batch, like = len(maps[0]), maps[0]
+        over_source = like.new_empty(batch, source.rows, source.columns, target.height, target.width, layers)
+        over_target = like.new_empty(batch, target.rows, target.columns, source.height, source.width, layers)
+        largest = []
+        for layer in range(layers):
+            theirs, ours = _units(maps[layer], target), _units(maps[layers + layer], source)
+            for item, rows, pixels in _chunks(batch, source, target):
+                volume = ours[item, :, rows].flatten(0, 2) @ theirs[item].flatten(0, 2).T
+                volume = volume.view(source.members, -1, target.members, target.rows * target.columns)
+                best_source = volume.amax(0).clamp_(min=0)
+                best_target = volume.amax(2).clamp_(min=0)
+                maps_of_target = target.join(best_source.unflatten(-1, (target.rows, -1)))[:, : target.height]
+                over_source[item, rows, ..., layer] = maps_of_target.unflatten(0, (-1, source.columns))
+                maps_of_source = source.join(best_target.permute(2, 0, 1).unflatten(-1, (-1, source.columns)))
+                window = over_target[item, :, :, pixels, :, layer]
+                window[:] = maps_of_source[:, : window.shape[2]].unflatten(0, (target.rows, -1))
+                if any(ctx.needs_input_grad):
+                    largest.append((_members_at(volume, best_source, 0), _members_at(volume, best_target, 2)))
+        ctx.save_for_backward(*maps)
+        ctx.grids, ctx.largest = (target, source), largest
+        return over_source, over_target
+
+    @staticmethod
+    def backward(ctx: Any, for_source: Tensor, for_target: Tensor) -> tuple[Tensor | None, ...]:
+        maps, (target, source) = ctx.saved_tensors, ctx.grids
+        layers = len(maps) // 2
+        largest = iter(ctx.largest)
+        gradients: list[Tensor | None] = [None] * len(maps)
+        for layer in range(layers):
+            pair = [features.detach().requires_grad_() for features in (maps[layer], maps[layers + layer])]
+            with torch.enable_grad():
+                units = [_units(features, blocks) for features, blocks in zip(pair, (target, source))]
+            theirs, ours = (features.detach() for features in units)
+            for_theirs, for_ours = torch.zeros_like(theirs), torch.empty_like(ours)
+            for item, rows, pixels in _chunks(len(theirs), source, target):
+                which_source, which_target = next(largest)
+                best_source = target.split(for_source[item, rows, ..., layer].flatten(0, 1)).flatten(-2)
+                best_target = source.split(for_target[item, :, :, pixels, :, layer].flatten(0, 1))
+                best_target = best_target.flatten(-2).permute(1, 2, 0)
+                volume = _given_to(which_source, best_source, 0, source.members)
+                volume += _given_to(which_target, best_target, 2, target.members)
+                volume = volume.flatten(0, 1).flatten(1)
+                for_ours[item, :, rows] = (volume @ theirs[item].flatten(0, 2)).view_as(for_ours[item, :, rows])
+                for_theirs[item].flatten(0, 2).addmm_(volume.T, ours[item, :, rows].flatten(0, 2))
+            # Contiguous: for other strides of a batch of one, torch's batch norm gives a wrong bias gradient.
+            found = [part.contiguous() for part in torch.autograd.grad(units, pair, (for_theirs, for_ours))]
+            gradients[layer], gradients[layers + layer] = found
+        return None, None, *gradients
+
+
+def _chunks(batch: int, source: Blocks, target: Blocks) -> Iterator[tuple[int, slice, slice]]:
+    """Item of the batch, rows of source blocks, and the rows of cells that they cover."""
+    entries = source.members * source.columns * target.members * target.rows * target.columns
+    step = max(1, CHUNK // entries)
+    for item in range(batch):
+        for first in range(0, source.rows, step):
+            rows = slice(first, min(first + step, source.rows))
+            yield item, rows, slice(rows.start * source.side, rows.stop * source.side)
+
+
+def _units(maps: Tensor, blocks: Blocks) -> Tensor:
+    """(B, C, h, w) -> (B, members, rows, columns, C), every feature divided by its norm + 1e-5."""
+    features = blocks.split(maps).movedim(1, -1).contiguous()
+    return features / (features.norm(dim=-1, keepdim=True) + EPS)
+
+
+def _members_at(volume: Tensor, best: Tensor, dim: int) -> Tensor:
+    """One bit for each member along ``dim``: whether it is the largest."""
+    bits = torch.zeros_like(best, dtype=torch.uint8)
+    for number, member in enumerate(volume.unbind(dim)):
+        bits.add_((member == best).view(torch.uint8), alpha=1 << number)
+    return bits
+
+
+def _given_to(largest: Tensor, gradient: Tensor, dim: int, members: int) -> Tensor:
+    """The gradient of a maximum handed to the members that were the largest, the others getting 0."""
+    return torch.stack([(largest >> number & 1) * gradient for number in range(members)], dim)
