@@ -12,6 +12,7 @@ differences is binned, smoothed and read. ``box_scores`` takes cells anywhere; i
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -156,13 +157,25 @@ def spread_differences(table: Tensor, source: Grid, target: Grid) -> Tensor:
 
     The transpose of ``difference_sums``.
     """
-    (rows, columns), (target_rows, target_columns) = source, target
-    by_column = table.unfold(2, target_columns, 1).flip(2).transpose(1, 2)  # (B, columns, differences, target columns)
-    volume = table.new_empty(len(table), rows, columns, target_rows, target_columns)
-    for row in range(rows):
-        start = rows - 1 - row
-        volume[:, row] = by_column[:, :, start : start + target_rows]
+    volume = table.new_empty(len(table), *source, *target)
+    for row, scores in enumerate(rows_of_differences(table, source, target)):
+        volume[:, row] = scores
     return volume.flatten(3).flatten(1, 2)
+
+
+def rows_of_differences(table: Tensor, source: Grid, target: Grid) -> Iterator[Tensor]:
+    """The same for one row of the source's grid after the other: views (B, columns, *target)."""
+    (rows, _), (target_rows, target_columns) = source, target
+    by_column = table.unfold(2, target_columns, 1).flip(2).transpose(1, 2)  # (B, columns, differences, target columns)
+    for row in reversed(range(target_rows - 1, target_rows - 1 + rows)):
+        yield by_column[:, :, row - target_rows + 1 : row + 1]
+
+
+def differences_at(table: Tensor, cells: Tensor, source: Grid, target: Grid) -> Tensor:
+    """The same for some cells of the source: (B, K, N_target) for cell numbers (K,)."""
+    windows = table.unfold(1, target[0], 1).unfold(2, target[1], 1)  # (B, *source, *target), the last cell first
+    rows, columns = cells // source[1], cells % source[1]
+    return windows[:, source[0] - 1 - rows, source[1] - 1 - columns].flatten(2)
 
 
 def box_scores(
