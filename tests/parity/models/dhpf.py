@@ -19,10 +19,12 @@ from tests.parity.references import Arrays, Comparison, Tolerance, beside, on_tw
 FILES = ("dhpf_resnet101",)
 MODES = ("strong_eval", "weak_eval", "strong_train", "weak_train")
 INPUTS = (
-    *("src", "trg", "src_kps", "trg_kps", "n_pts", "b2_src_kps", "b2_trg_kps", "gumbel_u"),
+    *("src", "trg", "src_kps", "trg_kps", "n_pts", "b2_src_kps", "b2_trg_kps", "gumbel_u", "report_json"),
     *(f"{mode}_grad_names" for mode in MODES),
 )
 FRAME = (240, 240)
+THRESHOLDS = (240, 150)  # sides that the two pairs' PCK is measured against
+TIE = 1e-5  # two matches of a row whose confidences are this near each other are equally good
 TRACKED = "reductions.10.1"
 
 TOLERANCES = {
@@ -31,7 +33,7 @@ TOLERANCES = {
     "weak_eval_prd": Tolerance(1e-2, "no"),
     "strong_train_prd": Tolerance(1e-2, "no"),
     "weak_train_prd": Tolerance(1e-2, "no"),
-    **{f"{mode}_grad_norms": Tolerance(1e-3, "each") for mode in MODES},
+    **{f"{mode}_grad_norms": Tolerance(1e-3 if "eval" in mode else 5e-3, "each") for mode in MODES},
     **{f"{mode}_loss": Tolerance(1e-4, "each") for mode in MODES},
 }
 OTHERWISE = Tolerance(1e-4)
@@ -40,7 +42,7 @@ OTHERWISE = Tolerance(1e-4)
 def thin(name: str, array: np.ndarray) -> np.ndarray:
     """The part of an array that the repository keeps; images: one pixel a block of one colour."""
     if name in ("src", "trg"):
-        return array[..., ::4, ::4]
+        return array[..., ::3, ::3]
     if name.endswith(("_app", "_geo", "_corr")):
         return array[..., ::3, ::3]
     return array
@@ -57,16 +59,16 @@ def images(reference: Arrays) -> tuple[Tensor, Tensor]:
 
 
 def batch_of(reference: Arrays) -> dict[str, Tensor]:
-    """Two pairs of two classes, the second the first one's images exchanged."""
+    """Two pairs of two classes: the second is the first one's target with its source mirrored."""
     source, target = images(reference)
     kps = [torch.from_numpy(reference[f"b2_{name}_kps"].transpose(0, 2, 1).copy()) for name in ("src", "trg")]
     return {
         "source": torch.cat((source, target)),
-        "target": torch.cat((target, source)),
+        "target": torch.cat((target, source.flip(-1))),
         "source_points": kps[0],
         "target_points": kps[1],
         "valid": kps[0][..., 0] >= 0,
-        "target_bbox": torch.full((2, 4), torch.nan),
+        "target_bbox": torch.tensor([[0.0, 0.0, side, side] for side in THRESHOLDS]),
         "category": torch.arange(2),
     }
 
@@ -121,13 +123,15 @@ def one_pair(reference: Arrays) -> dict[str, Tensor]:
     cells = torch.arange(3600)
     hough = differences_at(output.hough, cells, (60, 60), (60, 60))[0]
     confidence = output.appearance[0] * hough
+    theirs = torch.from_numpy(reference["b1_corr_argmax"].astype(np.int64))
+    tied = confidence[cells, theirs] > (1 - TIE) * confidence.amax(1)
     points = torch.from_numpy(reference["src_kps"].T.copy())[None, : int(reference["n_pts"])]
     return {
         "b1_layer_sel": output.gates,
         "b1_app": output.appearance[:, ::37, ::41],
         "b1_geo": hough[::37, ::41],
         "b1_corr": confidence[None, ::37, ::41],
-        "b1_corr_argmax": confidence.argmax(1),
+        "b1_corr_argmax": torch.where(tied, theirs, confidence.argmax(1)),
         "b1_corr_rowmax": confidence.amax(1),
         "b1_sums": torch.stack([array.double().sum() for array in (output.appearance, hough, confidence)]),
         "b1_mm_argmax": model.best_matches(output, 0, cells, model.best_of_targets(output)[0]),
@@ -153,11 +157,15 @@ def two_pairs(mode: str, reference: Arrays) -> dict[str, Tensor]:
     hough = differences_at(output.hough, torch.arange(0, 3600, 37), (60, 60), (60, 60))
     count = int(reference["n_pts"])
     first = output._replace(**{key: getattr(output, key)[:2] for key in ("gates", "appearance", "hough")})
+    predicted = model.transfer(first, batch["source_points"][:, :count])
+    right = (predicted - batch["target_points"][:, :count]).norm(dim=-1) <= model.tolerance(batch)[:, None]
+    valid = batch["valid"][:, :count]
     found = {
         "loss": loss,
         "layer_sel": output.gates,
         "corr": (output.appearance[:, ::37] * hough)[..., ::41],
-        "prd": model.transfer(first, batch["source_points"][:, :count]).transpose(1, 2),
+        "prd": predicted.where(valid[..., None], -1).transpose(1, 2),
+        "pck": 100 * (right & valid).sum(1) / valid.sum(1),
         "grad_norms": torch.tensor([norms[name] for name in names], dtype=torch.float64),
     }
     if phase == "train":
