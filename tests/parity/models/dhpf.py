@@ -10,8 +10,13 @@ from torch import Tensor
 
 from baselines.checkpoints.dhpf import rename
 from baselines.dhpf import DHPF, WeakDHPF, gumbel
-from sc_imagenet.geometry.hough import bin_side_of, box_bins, difference_scores, gaussian, half_maximum_sigma
-from sc_imagenet.geometry.hough import differences_at
+from sc_imagenet.geometry.hough import (
+    bin_side_of,
+    box_bins,
+    differences_at,
+    gaussian,
+    half_maximum_sigma,
+)
 from sc_imagenet.geometry.receptive_boxes import cell_corners, nearest_cell
 from tests.parity.filling import fill, gradient_norms, published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, on_two_threads, published_shapes
