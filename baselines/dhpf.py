@@ -37,7 +37,6 @@ DAMPING = 0.001  # added to the product of two norms
 ZERO_NORM = 1e-4  # stands for a squared norm of exactly zero
 REACH = 5 / 4  # half side of a cell's receptive box in strides: 5 pixels at stride 4
 EASY = 0.1  # a keypoint that is predicted within this part of the threshold counts less
-OPEN = 0.5  # share of pairs for which a layer should be chosen
 ENTROPY_GRID = 15  # cells that the weak loss sees along each side
 
 
@@ -77,6 +76,7 @@ class DHPF(Matcher):
             the grid, 34 of a ResNet-101, 17 of a ResNet-50.
         size: side S of the input.
         stride: pixels between cells of the grid on which layers are compared.
+        rate: share of the pairs for which each layer should be chosen.
         threshold: what "easy" is measured against: the larger side of the target's object box ("bbox"), or S
             ("img", also used where there is no box).
         pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
@@ -94,12 +94,14 @@ class DHPF(Matcher):
         layers: Sequence[int] | None = None,
         size: int = 240,
         stride: int = 4,
+        rate: float = 0.5,
         threshold: Literal["bbox", "img"] = "bbox",
         pretrained: bool | str = True,
     ) -> None:
         super().__init__()
         self.size = size
         self.stride = stride
+        self.rate = rate
         self.threshold = threshold
         side = -(-size // stride)
         self.grid = (side, side)
@@ -275,7 +277,7 @@ class DHPF(Matcher):
         """
         idle = [self.reductions[layer] for layer in (~output.used.any(0)).nonzero().flatten().tolist()]
         nothing = sum(weight.sum() * 0 for reduction in idle for weight in reduction.parameters())
-        return (output.gates.mean(0) - OPEN).square().sum() + nothing
+        return (output.gates.mean(0) - self.rate).square().sum() + nothing
 
     @torch.no_grad()
     def transfer(self, output: Hyperimages, points: Tensor) -> Tensor:
