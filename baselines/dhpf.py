@@ -111,14 +111,7 @@ class DHPF(Matcher):
         read = zip(self.backbone.channels, self.backbone.strides)
         self.candidates = [place for place, (_, step) in enumerate(read) if layers is not None or step >= stride]
         channels = [self.backbone.channels[place] for place in self.candidates]
-        self.reductions = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(count, max(count // REDUCTION, 1), 1, bias=False),
-                nn.BatchNorm2d(max(count // REDUCTION, 1)),
-                nn.ReLU(),
-            )
-            for count in channels
-        )
+        self.reductions = nn.ModuleList(Reduction(count) for count in channels)
         self.gates = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(count, HIDDEN, 1, bias=False),
@@ -137,22 +130,20 @@ class DHPF(Matcher):
 
     def forward(self, source: Tensor, target: Tensor) -> Hyperimages:
         """Images (B, 3, S, S) -> the chosen layers of each pair, their appearance similarity and Hough scores."""
-        source_maps, target_maps = self.features(source, target)
-        return self.match(source_maps, target_maps)
+        return self.match(self.features(source, target))
 
     @torch.no_grad()
-    def features(self, source: Tensor, target: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of both images at all candidate layers: lists of (B, C, h, w)."""
+    def features(self, source: Tensor, target: Tensor) -> list[Tensor]:
+        """Features at all candidate layers, (2B, C, h, w) each: those of the sources, then those of the targets."""
         maps = self.backbone(torch.cat((source, target)))
-        pairs = [maps[place].chunk(2) for place in self.candidates]
-        return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        return [maps[place] for place in self.candidates]
 
-    def match(self, source: list[Tensor], target: list[Tensor]) -> Hyperimages:
+    def match(self, maps: list[Tensor]) -> Hyperimages:
         """Features of all candidate layers -> the model's output."""
-        gates = self.choose(source, target)
+        gates = self.choose(maps)
         used = gates.detach().bool()
         used[~used.any(1), 0] = True  # a pair that chooses no layer gets the first
-        ours, theirs = self.reduce(source, target, used)
+        ours, theirs = self.reduce(maps, used)
         empty = gates.new_empty(len(gates), self.cells, self.cells)
         output = Hyperimages(gates, used, ours, theirs, empty, empty)
         with torch.no_grad():
@@ -172,14 +163,12 @@ class DHPF(Matcher):
         frame = (self.size, self.size)
         return pixel_space(self.grid, self.grid, self.stride, frame, frame)
 
-    def choose(self, source: list[Tensor], target: list[Tensor]) -> Tensor:
+    def choose(self, maps: list[Tensor]) -> Tensor:
         """Gates (B, L) from what the maps of both images hold on average (section 3.2).
 
         While training, Gumbel noise makes the choice random; the gradient is that of the softmax.
         """
-        pooled = [
-            ours.mean((2, 3), keepdim=True) + theirs.mean((2, 3), keepdim=True) for ours, theirs in zip(source, target)
-        ]
+        pooled = [features.mean((2, 3), keepdim=True).unflatten(0, (2, -1)).sum(0) for features in maps]
         logits = torch.stack([gate(features).flatten(1) for gate, features in zip(self.gates, pooled)], 1)
         if self.training:
             logits = logits + self.noise(logits)
@@ -191,21 +180,20 @@ class DHPF(Matcher):
         """Gumbel noise for the gates' logits (B, L, 2)."""
         return gumbel(torch.rand_like(logits))
 
-    def reduce(
-        self, source: list[Tensor], target: list[Tensor], used: Tensor
-    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """Maps of the used layers with an eighth of their channels.
+    def reduce(self, maps: list[Tensor], used: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Maps (B, C, h, w) of the used layers with an eighth of their channels, of sources and of targets.
 
         While training every layer is reduced, so that its batch statistics are kept up; the first one twice, as
         the published code does for pairs that choose none.
         """
-        layers = range(len(source)) if self.training else used.any(0).nonzero().flatten().tolist()
-        ours, theirs = ({layer: self.reductions[layer](maps[layer]) for layer in layers} for maps in (source, target))
+        layers = range(len(maps)) if self.training else used.any(0).nonzero().flatten().tolist()
+        source, target = {}, {}
+        for layer in layers:
+            source[layer], target[layer] = self.reductions[layer](maps[layer])
         if self.training:
             with torch.no_grad():
-                for maps in (source, target):
-                    self.reductions[0](maps[0])
-        return ours, theirs
+                self.reductions[0](maps[0])
+        return source, target
 
     def hyperimages(self, output: Hyperimages, pair: int) -> tuple[list[Tensor], list[Tensor]]:
         """Maps (C, h, w) of one pair's layers, those of one size together, for both images."""
@@ -328,9 +316,9 @@ class WeakDHPF(DHPF):
         count = len(batch["category"])
         own = torch.arange(count, device=batch["category"].device)
         others = own[batch["category"] != batch["category"].roll(-1)]
-        source, target = self.features(batch["source"], batch["target"])
-        first, second = torch.cat((own, others)), torch.cat((own, (others + 1) % count))
-        output = self.match([maps[first] for maps in source], [maps[second] for maps in target])
+        sources, targets = torch.cat((own, others)), torch.cat((own, (others + 1) % count))
+        images = torch.cat((sources, count + targets))
+        output = self.match([maps[images] for maps in self.features(batch["source"], batch["target"])])
         entropy = self.entropy(output)
         ratio = entropy[:count].mean() / (entropy[count:].mean() if len(others) else 1.0)
         return ratio + self.selection_loss(output)
@@ -350,6 +338,20 @@ class WeakDHPF(DHPF):
         of_source = resize_target(filtered, self.grid, coarse)[0]
         of_target = resize_source(filtered, self.grid, coarse)[0].T
         return (bits(of_source) + bits(of_target)).mean() / 2
+
+
+class Reduction(nn.Sequential):
+    """A layer of both images with an eighth of its channels; batch statistics are those of one image role each."""
+
+    def __init__(self, channels: int) -> None:
+        reduced = max(channels // REDUCTION, 1)
+        super().__init__(nn.Conv2d(channels, reduced, 1, bias=False), nn.BatchNorm2d(reduced), nn.ReLU())
+
+    def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        """(2B, C, h, w), the sources first -> (B, C', h, w) of the sources and of the targets."""
+        convolve, normalise, activate = self
+        source, target = convolve(input).chunk(2)
+        return activate(normalise(source)), activate(normalise(target))
 
 
 class PairNorm(nn.BatchNorm2d):

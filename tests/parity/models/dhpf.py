@@ -151,7 +151,7 @@ def two_pairs(mode: str, reference: Arrays) -> dict[str, Tensor]:
     batch = batch_of(reference)
     outputs = []
     match = model.match
-    model.match = MethodType(lambda _, *maps: outputs.append(match(*maps)) or outputs[-1], model)
+    model.match = MethodType(lambda _, maps: outputs.append(match(maps)) or outputs[-1], model)
     if supervision == "weak" and phase == "eval":
         batch["category"] = torch.zeros(2)  # evaluated without negatives
     loss = model.training_loss(batch, epoch=0)
