@@ -24,6 +24,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
 
     size        side S of the square images it is made for; points are in pixels of that S x S frame
     direction   "forward": points of the source are carried to the target; "backward": target to source
+    keep_aspect images keep their shape in the S x S frame (see ``sc_imagenet/frames.py``) instead of filling it
     mean, std   normalisation of the RGB input in [0, 1]
     backbone    the part trained at the recipe's ``backbone_lr``, or frozen; None if there is none
 
@@ -33,6 +34,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
 
     size: int
     direction: Direction = "forward"
+    keep_aspect: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     backbone: nn.Module | None  # no value here: a class attribute would hide the child's module

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -66,14 +65,12 @@ def predict_rows(
         for k, index in enumerate(batch["index"].tolist()):
             row = annotations[index]
             predicted = points[k][batch["valid"][k].numpy()]
-            if row["mirrored"]:
-                predicted[:, 0] = pairs.size - predicted[:, 0]
             sizes = {f"{side}_size": batch[f"{side}_size"][k].tolist() for side in ("source", "target")}
             yield {
                 **{name: row[name] for name in PREDICTION_SCHEMA.names if name in row},
                 "category": names[row["category"]],
                 **sizes,
-                "predicted_points": predicted * np.float32(sizes[f"{end}_size"]) / np.float32(pairs.size),
+                "predicted_points": pairs.frame.original(predicted, sizes[f"{end}_size"], row["mirrored"]),
                 "direction": direction,
             }
 
@@ -91,7 +88,7 @@ def evaluate(
     Chunks are kept beside ``path`` until all are there, so that an interrupted evaluation goes on where it
     was; every pair is predicted once.
     """
-    pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std)
+    pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std, keep_aspect=matcher.keep_aspect)
     direction: Direction = "forward" if info.direction == "forward" else "backward"
     parts = path.parent / f".{path.stem}-{info.manifest_sha256[:12]}"
     starts = range(0, len(rows), CHUNK)

@@ -18,6 +18,7 @@ from baselines import registry
 from baselines.matcher import Matcher
 from benchmark.evaluation import predict
 from sc_imagenet.errors import InputError
+from sc_imagenet.frames import Frame
 
 SEARCHED = 16  # side of the grid among whose points the most consistent are looked for
 RIM = 0.12  # share of the image at each edge left out of that search: what is photographed is rarely there
@@ -141,27 +142,25 @@ def grid_points(size: tuple[int, int], count: int) -> Points:
 def _both_ways(matcher: Matcher, source: Image.Image, target: Image.Image, points: Points) -> Matches:
     device = next((p.device for p in matcher.parameters()), torch.device("cpu"))
     a, b = (_as_input(matcher, image).to(device) for image in (source, target))
-    start = _scaled(points, source.size, matcher.size)
+    frame = Frame(matcher.size, matcher.keep_aspect)
+    start = torch.from_numpy(points * frame.scale(source.size)).float()[None]
     there = predict(matcher, {"source": a, "target": b, "source_points": start.to(device)}, "forward")
     back = predict(matcher, {"source": b, "target": a, "source_points": there}, "forward")
-    returned = _original(back, source.size, matcher.size)
-    return Matches(points, _original(there, target.size, matcher.size), np.linalg.norm(returned - points, axis=1))
+    returned, found = (
+        frame.original(carried[0].double().cpu().numpy(), image.size)
+        for carried, image in ((back, source), (there, target))
+    )
+    return Matches(points, found, np.linalg.norm(returned - points, axis=1))
 
 
 def _as_input(matcher: Matcher, image: Image.Image) -> Tensor:
-    """An RGB image as evaluation feeds it: resized as 8-bit, then normalised; (1, 3, S, S)."""
-    resized = F.pil_to_tensor(F.resize(image, [matcher.size, matcher.size])).float().div_(255)
+    """An RGB image as evaluation feeds it, (1, 3, S, S): resized as 8-bit, or in its own shape once normalised."""
+    frame = Frame(matcher.size, matcher.keep_aspect)
+    pixels = frame.pixels(image.size)
+    resized = image if matcher.keep_aspect else F.resize(image, pixels)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (matcher.mean, matcher.std))
-    return ((resized - mean) / std)[None]
-
-
-def _scaled(points: Points, size: tuple[int, int], side: int) -> Tensor:
-    return torch.from_numpy(points * (side / np.array(size, dtype=np.float64))).float()[None]
-
-
-def _original(points: Tensor, size: tuple[int, int], side: int) -> Points:
-    found: Points = points[0].double().cpu().numpy() * (np.array(size, dtype=np.float64) / side)
-    return found
+    normalised = (F.pil_to_tensor(resized).float().div_(255) - mean) / std
+    return frame.place(F.resize(normalised, pixels, antialias=False))[None]
 
 
 def _most_consistent(matches: Matches, size: tuple[int, int]) -> Matches:

@@ -30,6 +30,7 @@ PUBLISHED = {
     "vat": Published(512, "backward"),
     "ncnet": Published(224, "backward"),
     "dhpf": Published(240, "forward"),
+    "dhpf-weak": Published(240, "forward"),
     "transformatcher": Published(240, "forward", padded="bbox-padded2"),
     "hpf": Published(None, "forward", padded="bbox-kp"),
 }

@@ -140,6 +140,7 @@ class Run:
             matcher.size,
             matcher.mean,
             matcher.std,
+            keep_aspect=matcher.keep_aspect,
             augment=stage.recipe.augmentation,
             points=stage.recipe.points,
             seed=config.seed,

@@ -22,7 +22,7 @@ class Validation:
         self, matcher: Matcher, rows: datasets.Dataset, dataset: str, accelerator: Accelerator, workers: int
     ) -> None:
         self.matcher = matcher
-        self.pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std)
+        self.pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std, keep_aspect=matcher.keep_aspect)
         self.metric = next(metric for metric in strict(dataset) if metric.alpha == 0.1)
         self.accelerator = accelerator
         self.workers = workers

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from sc_imagenet.augmentation import augmentation
+from sc_imagenet.frames import Frame
 from sc_imagenet.images import open_image
 
 DECODED_BYTES = 512 * 2**20  # most memory for decoded images, per loader process
@@ -27,7 +28,9 @@ class PairDataset(torch.utils.data.Dataset):
     ``target_size`` (2,) original width and height; ``index``, the row; ``category``, its number.
 
     Without augmentation images are resized as 8-bit images with antialiasing, with it as float tensors
-    without, as the published codes do. Random draws depend on (seed, epoch, index, side) alone.
+    without, as the published codes do. With ``keep_aspect`` an image keeps its shape and lies in the frame as
+    ``sc_imagenet.frames.Frame`` says; it is always resized as a float tensor, as HPF does. Random draws depend
+    on (seed, epoch, index, side) alone.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class PairDataset(torch.utils.data.Dataset):
         mean: Sequence[float],
         std: Sequence[float],
         *,
+        keep_aspect: bool = False,
         augment: str = "none",
         points: int | None = None,
         seed: int = 0,
@@ -44,7 +48,7 @@ class PairDataset(torch.utils.data.Dataset):
         for name in ("source", "target"):
             rows = rows.cast_column(name, datasets.Image(decode=False))
         self.rows = rows
-        self.size = size
+        self.frame = Frame(size, keep_aspect)
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
         self.augment = augmentation(augment)
@@ -71,8 +75,7 @@ class PairDataset(torch.utils.data.Dataset):
         box = row[f"{name}_bbox"]
         bbox = np.full(4, np.nan, np.float32) if box is None else np.asarray(box, dtype=np.float32)
         image, (width, height) = self._image(row[name])
-        origin, scale = np.zeros(2, np.float32), np.array([self.size / width, self.size / height], np.float32)
-        crop = None
+        origin, shown, crop = np.zeros(2, np.float32), (width, height), None
         if self.augment is not None:
             keep = bbox if box is not None else np.concatenate([points.min(0), points.max(0)])
             image, crop = self.augment(draw, image, keep)
@@ -80,21 +83,22 @@ class PairDataset(torch.utils.data.Dataset):
             if crop is not None:
                 left, top, right, bottom = crop
                 tensor = tensor[:, top:bottom, left:right]
-                origin = np.array([left, top], np.float32)
-                scale = np.array([self.size / (right - left), self.size / (bottom - top)], np.float32)
-            tensor = F.resize(tensor, [self.size, self.size], antialias=False)
+                origin, shown = np.array([left, top], np.float32), (right - left, bottom - top)
         else:
             tensor = self._normalise(image)
+        tensor = F.resize(tensor, self.frame.pixels(shown), antialias=False)
+        scale = self.frame.scale(shown).astype(np.float32)
         points = (points - origin) * scale
         bbox = ((bbox.reshape(2, 2) - origin) * scale).reshape(4)
         if crop is not None:
-            points = points.clip(0, self.size - 1)
+            points = points.clip(0, self.frame.side - 1)
         if row["mirrored"]:
             tensor = tensor.flip(-1)
-            points[:, 0] = self.size - points[:, 0]
-            bbox[[0, 2]] = self.size - bbox[[2, 0]]
+            mirror = self.frame.extent(shown).astype(np.float32)[0]
+            points[:, 0] = mirror - points[:, 0]
+            bbox[[0, 2]] = mirror - bbox[[2, 0]]
         return {
-            name: tensor,
+            name: self.frame.place(tensor),
             f"{name}_points": torch.from_numpy(points),
             f"{name}_bbox": torch.from_numpy(bbox),
             f"{name}_size": torch.tensor([width, height]),
@@ -104,7 +108,7 @@ class PairDataset(torch.utils.data.Dataset):
         return (image.float().div_(255) - self.mean) / self.std
 
     def _image(self, cell: Mapping[str, Any]) -> tuple[Tensor, tuple[int, int]]:
-        """The decoded image, uint8 (3, H, W), and its original size; resized already if nothing is augmented."""
+        """The decoded image, uint8 (3, H, W), and its original size; resized already where that is done first."""
         key = cell["path"] if cell["bytes"] is None else None
         if key is not None and key in self._decoded:
             self._decoded.move_to_end(key)
@@ -112,8 +116,8 @@ class PairDataset(torch.utils.data.Dataset):
             return image, size
         opened = open_image(cell["path"] if key is not None else cell["bytes"])
         size = opened.size
-        if self.augment is None:
-            opened = F.resize(opened, [self.size, self.size])
+        if self.augment is None and not self.frame.keep_aspect:
+            opened = F.resize(opened, self.frame.pixels(size))
         image = F.pil_to_tensor(opened)
         if key is not None and image.nbytes <= DECODED_BYTES:
             self._decoded[key] = image, size

@@ -16,7 +16,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from timm.models.resnet import ResNet
@@ -26,6 +26,7 @@ from sc_imagenet.backbones.pretrained import LITE0, LITE0_MEAN, LITE0_STD, creat
 from sc_imagenet.errors import InputError
 
 COARSE = 16  # stride from which on a layer tells parts apart by itself
+Layers = Sequence[int] | Literal["all"] | None
 PROBE = 64  # side of the image that channels and strides are measured with
 
 
@@ -61,7 +62,7 @@ class Backbone(nn.Module):
 class HyperpixelResNet(Backbone):
     """A ResNet read before the last ReLU of its residual blocks."""
 
-    def __init__(self, name: str, net: Any, layers: Sequence[int] | None, finest: int = COARSE) -> None:
+    def __init__(self, name: str, net: Any, layers: Layers, finest: int = COARSE) -> None:
         blocks = [*net.layer1, *net.layer2, *net.layer3, *net.layer4]
         if layers is None:
             ends = accumulate(len(stage) for stage in (net.layer1, net.layer2, net.layer3, net.layer4))
@@ -99,7 +100,7 @@ class HyperpixelResNet(Backbone):
 class StagedBackbone(Backbone):
     """Any other timm network, read at its stages or blocks."""
 
-    def __init__(self, name: str, net: Any, layers: Sequence[int] | None, finest: int = COARSE) -> None:
+    def __init__(self, name: str, net: Any, layers: Layers, finest: int = COARSE) -> None:
         if not hasattr(net, "forward_intermediates"):
             raise InputError(f"backbone {name!r} gives no intermediate features in this timm", fix="Take another.")
         options: dict[str, bool] = {}
@@ -130,7 +131,7 @@ class StagedBackbone(Backbone):
 
 def build_backbone(
     name: str,
-    layers: Sequence[int] | None = None,
+    layers: Layers = None,
     size: int = 224,
     pretrained: bool | str = True,
     finest: int = COARSE,
@@ -140,7 +141,8 @@ def build_backbone(
     Args:
         name: such as ``resnet101.tv_in1k``, ``tf_efficientnet_lite0`` or ``vit_base_patch14_dinov2``.
         layers: numbers as the head of this file says, negative ones from the end; None takes the coarse ones:
-            the ends of a ResNet's stages, and of other CNNs all, from stride ``finest`` on, the last block of a ViT.
+            the ends of a ResNet's stages, and of other CNNs all, from stride ``finest`` on, the last block of a ViT;
+            "all" takes every one.
         size: input side.
         pretrained: see ``create_network``.
         finest: smallest stride that counts as coarse where no layers are given.
@@ -160,8 +162,10 @@ def build_backbone(
     return StagedBackbone(name, net.to(memory_format=torch.channels_last), layers, finest)
 
 
-def _checked(layers: Sequence[int], count: int, name: str) -> list[int]:
+def _checked(layers: Sequence[int] | Literal["all"], count: int, name: str) -> list[int]:
     """Layers as ascending numbers from 0."""
+    if layers == "all":
+        layers = range(count)
     if not layers or any(not isinstance(layer, int) or not -count <= layer < count for layer in layers):
         raise InputError(f"layers {list(layers)} of backbone {name!r}", fix=f"Valid: 0 to {count - 1}")
     return sorted({layer % count for layer in layers})

@@ -16,6 +16,7 @@ from sc_imagenet.errors import InputError
         ("pf-pascal", "hpf", "pck@0.1/img/image"),
         ("spair-71k", "scorrsan", "pck@0.1/bbox@256/image"),
         ("spair-71k", "dhpf", "pck@0.1/bbox@240/image"),
+        ("pf-pascal", "dhpf_weak", "pck@0.1/img@240/image"),
         ("pf-willow", "semimatch", "pck@0.1/bbox-padded@256/image"),
         ("pf-willow", "transformatcher", "pck@0.1/bbox-padded2@240/image"),
         ("pf-willow", "nearest", "pck@0.1/bbox-padded@320/image"),

@@ -1,0 +1,380 @@
+"""DHPF: Learning to Compose Hypercolumns for Visual Correspondence (Min et al., ECCV 2020).
+
+For every pair small gates choose which layers of a frozen backbone to use. What is chosen, reduced in channels,
+is correlated on a fine grid; Hough voting favours matches of consistent offset; keypoints follow the best matches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from baselines.matcher import Batch, Matcher
+from baselines.registry import register
+from sc_imagenet.backbones import Backbone, build_backbone
+from sc_imagenet.geometry.correlation import SMALLEST, mutual_nearest_neighbour
+from sc_imagenet.geometry.hough import (
+    HoughSpace,
+    difference_scores,
+    differences_at,
+    pixel_space,
+    rows_of_differences,
+    spread_differences,
+)
+from sc_imagenet.geometry.receptive_boxes import cell_corners, covering, mean_shift, nearest_cell
+from sc_imagenet.geometry.upsampled import inner_products, inner_products_of, square_norms
+from sc_imagenet.geometry.volumes import resize_source, resize_target
+
+HIDDEN = 32  # channels of a gate
+REDUCTION = 8  # a layer keeps this part of its channels
+NOISE = 1e-10  # keeps the logarithms of the Gumbel noise finite
+DAMPING = 0.001  # added to the product of two norms
+ZERO_NORM = 1e-4  # stands for a squared norm of exactly zero
+REACH = 5 / 4  # half side of a cell's receptive box in strides: 5 pixels at stride 4
+EASY = 0.1  # a keypoint that is predicted within this part of the threshold counts less
+ENTROPY_GRID = 15  # cells that the weak loss sees along each side
+
+
+class Hyperimages(NamedTuple):
+    """A batch of pairs, seen through the layers that the gates chose.
+
+    gates       (B, L): 1 where a layer is chosen for a pair, else 0; gradients are those of its probability
+    used        (B, L) bool: the chosen layers, or the first where a pair chooses none
+    source      reduced maps (B, C, h, w) of the layers that any pair uses, by number
+    target      likewise
+    appearance  (B, N, N), rows are source cells; no gradient flows through it
+    hough       (B, 2h - 1, 2w - 1), the score of each difference between cells; no gradient either
+    """
+
+    gates: Tensor
+    used: Tensor
+    source: dict[int, Tensor]
+    target: dict[int, Tensor]
+    appearance: Tensor
+    hough: Tensor
+
+
+@register(
+    "dhpf",
+    title="DHPF",
+    paper="Min et al., ECCV 2020",
+    licence="not verified: see the authors' repository",
+    supervision="keypoints",
+    backbone="resnet101.tv_in1k",
+)
+class DHPF(Matcher):
+    """DHPF trained with keypoints, on any backbone; the defaults are the published model.
+
+    Args:
+        backbone: timm's name.
+        layers: candidate layers (see ``sc_imagenet/backbones/layers.py``); None: all that are not finer than
+            the grid, 34 of a ResNet-101, 17 of a ResNet-50.
+        size: side S of the input.
+        stride: pixels between cells of the grid on which layers are compared.
+        rate: share of the pairs for which each layer should be chosen.
+        threshold: what "easy" is measured against: the larger side of the target's object box ("bbox"), or S
+            ("img", also used where there is no box).
+        pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
+
+    Raises:
+        InputError: a backbone that cannot be had.
+    """
+
+    direction = "forward"
+    backbone: Backbone
+
+    def __init__(
+        self,
+        backbone: str = "resnet101.tv_in1k",
+        layers: Sequence[int] | None = None,
+        size: int = 240,
+        stride: int = 4,
+        rate: float = 0.5,
+        threshold: Literal["bbox", "img"] = "bbox",
+        pretrained: bool | str = True,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.stride = stride
+        self.rate = rate
+        self.threshold = threshold
+        side = -(-size // stride)
+        self.grid = (side, side)
+        self.backbone = build_backbone(backbone, "all" if layers is None else layers, size, pretrained)
+        self.backbone.requires_grad_(False)
+        self.mean, self.std = self.backbone.mean, self.backbone.std
+        read = zip(self.backbone.channels, self.backbone.strides)
+        self.candidates = [place for place, (_, step) in enumerate(read) if layers is not None or step >= stride]
+        channels = [self.backbone.channels[place] for place in self.candidates]
+        self.reductions = nn.ModuleList(Reduction(count) for count in channels)
+        self.gates = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(count, HIDDEN, 1, bias=False),
+                PairNorm(HIDDEN),
+                nn.ReLU(),
+                nn.Conv2d(HIDDEN, 2, 1, bias=False),
+            )
+            for count in channels
+        )
+
+    def train(self, mode: bool = True) -> DHPF:
+        """The frozen backbone always runs on its stored statistics."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, source: Tensor, target: Tensor) -> Hyperimages:
+        """Images (B, 3, S, S) -> the chosen layers of each pair, their appearance similarity and Hough scores."""
+        return self.match(self.features(source, target))
+
+    @torch.no_grad()
+    def features(self, source: Tensor, target: Tensor) -> list[Tensor]:
+        """Features at all candidate layers, (2B, C, h, w) each: those of the sources, then those of the targets."""
+        maps = self.backbone(torch.cat((source, target)))
+        return [maps[place] for place in self.candidates]
+
+    def match(self, maps: list[Tensor]) -> Hyperimages:
+        """Features of all candidate layers -> the model's output."""
+        gates = self.choose(maps)
+        used = gates.detach().bool()
+        used[~used.any(1), 0] = True  # a pair that chooses no layer gets the first
+        ours, theirs = self.reduce(maps, used)
+        empty = gates.new_empty(len(gates), self.cells, self.cells)
+        output = Hyperimages(gates, used, ours, theirs, empty, empty)
+        with torch.no_grad():
+            for pair, appearance in enumerate(output.appearance):
+                for row, similarities in zip(appearance.split(self.grid[1]), self.appearance(output, pair)):
+                    row.copy_(similarities)
+            return output._replace(hough=difference_scores(output.appearance, self.hough_space))
+
+    @property
+    def cells(self) -> int:
+        """Cells of the grid, N."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def hough_space(self) -> HoughSpace:
+        """Bins of the offsets between cells of the grid."""
+        frame = (self.size, self.size)
+        return pixel_space(self.grid, self.grid, self.stride, frame, frame)
+
+    def choose(self, maps: list[Tensor]) -> Tensor:
+        """Gates (B, L) from what the maps of both images hold on average (section 3.2).
+
+        While training, Gumbel noise makes the choice random; the gradient is that of the softmax.
+        """
+        pooled = [features.mean((2, 3), keepdim=True).unflatten(0, (2, -1)).sum(0) for features in maps]
+        logits = torch.stack([gate(features).flatten(1) for gate, features in zip(self.gates, pooled)], 1)
+        if self.training:
+            logits = logits + self.noise(logits)
+        probability = logits.softmax(-1)[..., 1]
+        hard = (logits.argmax(-1) == 1).to(probability)
+        return hard + (probability - probability.detach())
+
+    def noise(self, logits: Tensor) -> Tensor:
+        """Gumbel noise for the gates' logits (B, L, 2)."""
+        return gumbel(torch.rand_like(logits))
+
+    def reduce(self, maps: list[Tensor], used: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Maps (B, C, h, w) of the used layers with an eighth of their channels, of sources and of targets.
+
+        While training every layer is reduced, so that its batch statistics are kept up; the first one twice, as
+        the published code does for pairs that choose none.
+        """
+        layers = range(len(maps)) if self.training else used.any(0).nonzero().flatten().tolist()
+        source, target = {}, {}
+        for layer in layers:
+            source[layer], target[layer] = self.reductions[layer](maps[layer])
+        if self.training:
+            with torch.no_grad():
+                self.reductions[0](maps[0])
+        return source, target
+
+    def hyperimages(self, output: Hyperimages, pair: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Maps (C, h, w) of one pair's layers, those of one size together, for both images."""
+        sizes: dict[tuple[int, ...], list[int]] = {}
+        for layer in output.used[pair].nonzero().flatten().tolist():
+            sizes.setdefault(tuple(output.source[layer].shape[2:]), []).append(layer)
+        gates = torch.where(output.used[pair] & (output.gates[pair] == 0), 1, output.gates[pair])
+        source, target = (
+            [torch.cat([maps[layer][pair] * gates[layer] for layer in layers]) for layers in sizes.values()]
+            for maps in (output.source, output.target)
+        )
+        return source, target
+
+    def appearance(self, output: Hyperimages, pair: int) -> Iterator[Tensor]:
+        """Appearance similarity of one pair, (cells of a row, N) for one row of the source's grid after the other."""
+        source, target = self.hyperimages(output, pair)
+        ours, theirs = (self.norms(maps) for maps in (source, target))
+        for row, products in zip(ours.split(self.grid[1]), inner_products(source, target, self.grid, self.grid)):
+            yield similarity(products, row, theirs)
+
+    def appearance_of(self, output: Hyperimages, pair: int, cells: Tensor) -> Tensor:
+        """Appearance similarity (K, N) of some source cells of one pair."""
+        source, target = self.hyperimages(output, pair)
+        products = inner_products_of(source, target, cells, self.grid, self.grid)
+        return similarity(products, self.norms(source)[cells], self.norms(target))
+
+    def norms(self, maps: list[Tensor]) -> Tensor:
+        """L2 norm of every hyperpixel (N,). It is never zero, where its gradient would be infinite."""
+        squares = square_norms(maps, self.grid)
+        return (squares + ZERO_NORM * (squares == 0)).sqrt()
+
+    def confidence(self, output: Hyperimages, pair: int, cells: Tensor, appearance: Tensor) -> Tensor:
+        """Appearance (K, N) times Hough scores of some source cells of one pair (section 3.3)."""
+        return appearance * differences_at(output.hough[pair, None], cells, self.grid, self.grid)[0]
+
+    def loss(self, output: Hyperimages, batch: Batch) -> Tensor:
+        """Cross-entropy of the keypoints' rows of the match, and of how many layers are chosen (section 3.4)."""
+        valid = batch["valid"]
+        predicted = self.transfer(output, batch["source_points"].where(valid[..., None], 0))
+        distance = (predicted - batch["target_points"]).norm(dim=-1) / self.tolerance(batch)[:, None]
+        weight = torch.where(distance <= 1, distance**2, 1)
+        total = output.gates.new_zeros(())
+        for pair, there in enumerate(valid):
+            if not there.any():
+                continue
+            cells, right = (
+                nearest_cell(batch[f"{side}_points"][pair, there], self.stride, self.grid)
+                for side in ("source", "target")
+            )
+            rows = self.confidence(output, pair, cells, self.appearance_of(output, pair, cells))
+            spread = rows.std(1, keepdim=True).detach().clamp(min=SMALLEST)
+            probability = ((rows - rows.mean(1, keepdim=True)) / spread).softmax(1).gather(1, right[:, None])
+            total = total - ((probability[:, 0] + SMALLEST).log() * weight[pair, there]).mean()
+        return total / len(valid) + self.selection_loss(output)
+
+    def tolerance(self, batch: Batch) -> Tensor:
+        """Distance (B,) in pixels within which a prediction is easy."""
+        frame = torch.full_like(batch["target_bbox"][:, 0], self.size)
+        if self.threshold == "img":
+            return EASY * frame
+        box = batch["target_bbox"].unflatten(1, (2, 2))
+        side = (box[:, 1] - box[:, 0]).amax(1)
+        return EASY * torch.where(side.isfinite(), side, frame)
+
+    def selection_loss(self, output: Hyperimages) -> Tensor:
+        """Squared difference between the share of pairs that choose a layer and the wanted one, over all layers.
+
+        Weights of layers that no pair uses get a gradient of zero, so that their momentum goes on.
+        """
+        idle = [self.reductions[layer] for layer in (~output.used.any(0)).nonzero().flatten().tolist()]
+        nothing = sum(weight.sum() * 0 for reduction in idle for weight in reduction.parameters())
+        return (output.gates.mean(0) - self.rate).square().sum() + nothing
+
+    @torch.no_grad()
+    def transfer(self, output: Hyperimages, points: Tensor) -> Tensor:
+        """Points (B, K, 2) of the source -> of the target: moved like the cells whose boxes hold them, on average."""
+        columns = self.best_of_targets(output)
+        centres = cell_corners(self.grid, self.stride, points.device)
+        carried = []
+        for pair, own in enumerate(points):
+            covers = covering(own.clamp(0, self.size), centres, REACH * self.stride)
+            cells = covers.any(0).nonzero().flatten()
+            best = self.best_matches(output, pair, cells, columns[pair])
+            carried.append(own + mean_shift(covers[:, cells], centres[best] - centres[cells]))
+        return torch.stack(carried)
+
+    def best_of_targets(self, output: Hyperimages) -> Tensor:
+        """The highest confidence of each target cell (B, N)."""
+        highest = torch.zeros_like(output.appearance[:, 0])
+        scores = rows_of_differences(output.hough, self.grid, self.grid)
+        for appearance, row in zip(output.appearance.split(self.grid[1], 1), scores):
+            confidence = appearance.unflatten(2, self.grid) * row
+            highest = torch.maximum(highest, confidence.amax(1).flatten(1))
+        return highest
+
+    def best_matches(self, output: Hyperimages, pair: int, cells: Tensor, highest: Tensor) -> Tensor:
+        """The target cell (K,) of each source cell after the mutual nearest-neighbour filter."""
+        rows = self.confidence(output, pair, cells, output.appearance[pair, cells])
+        over_target = rows.amax(1, keepdim=True).clamp(min=SMALLEST)
+        return (rows * ((rows / over_target) * (rows / highest.clamp(min=SMALLEST)))).argmax(1)
+
+
+@register(
+    "dhpf-weak",
+    title="DHPF (weak)",
+    paper="Min et al., ECCV 2020",
+    licence="not verified: see the authors' repository",
+    supervision="weak",
+    backbone="resnet101.tv_in1k",
+)
+class WeakDHPF(DHPF):
+    """DHPF trained with class labels alone: pairs of one class should match more sharply than pairs of two."""
+
+    def training_loss(self, batch: Batch, epoch: int) -> Tensor:
+        """Entropy of the batch's pairs over that of pairs made of two of them (section 3.4).
+
+        Each source is paired with the next target if that is of another class. Without such pairs the entropy
+        itself is the loss.
+        """
+        count = len(batch["category"])
+        own = torch.arange(count, device=batch["category"].device)
+        others = own[batch["category"] != batch["category"].roll(-1)]
+        sources, targets = torch.cat((own, others)), torch.cat((own, (others + 1) % count))
+        images = torch.cat((sources, count + targets))
+        output = self.match([maps[images] for maps in self.features(batch["source"], batch["target"])])
+        entropy = self.entropy(output)
+        ratio = entropy[:count].mean() / (entropy[count:].mean() if len(others) else 1.0)
+        return ratio + self.selection_loss(output)
+
+    def entropy(self, output: Hyperimages) -> Tensor:
+        """How undecided each pair's filtered matches are (B,), in bits, averaged over cells and directions.
+
+        Volumes are not kept for the backward pass but computed again.
+        """
+        pairs = range(len(output.gates))
+        return torch.stack([checkpoint(self._entropy, output, pair, use_reentrant=False) for pair in pairs])
+
+    def _entropy(self, output: Hyperimages, pair: int) -> Tensor:
+        scores = spread_differences(output.hough[pair, None], self.grid, self.grid)[0]
+        filtered = mutual_nearest_neighbour(torch.cat(list(self.appearance(output, pair))) * scores)[None]
+        coarse = (ENTROPY_GRID, ENTROPY_GRID)
+        of_source = resize_target(filtered, self.grid, coarse)[0]
+        of_target = resize_source(filtered, self.grid, coarse)[0].T
+        return (bits(of_source) + bits(of_target)).mean() / 2
+
+
+class Reduction(nn.Sequential):
+    """A layer of both images with an eighth of its channels; batch statistics are those of one image role each."""
+
+    def __init__(self, channels: int) -> None:
+        reduced = max(channels // REDUCTION, 1)
+        super().__init__(nn.Conv2d(channels, reduced, 1, bias=False), nn.BatchNorm2d(reduced), nn.ReLU())
+
+    def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        """(2B, C, h, w), the sources first -> (B, C', h, w) of the sources and of the targets."""
+        convolve, normalise, activate = self
+        source, target = convolve(input).chunk(2)
+        return activate(normalise(source)), activate(normalise(target))
+
+
+class PairNorm(nn.BatchNorm2d):
+    """Batch norm over the pairs of a batch; a single pair, which has no statistics, is given the stored ones."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, 1, 1) -> same shape."""
+        if len(input) > 1:
+            return super().forward(input)
+        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+def gumbel(uniform: Tensor) -> Tensor:
+    """Uniform draws in [0, 1) -> draws of the Gumbel distribution, any shape."""
+    return -(NOISE - (uniform + NOISE).log()).log()
+
+
+def similarity(products: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Appearance similarity (K, N) of hyperpixels from their inner products and norms (K,), (N,) (equation 5)."""
+    return (products / (torch.outer(source, target) + DAMPING)).relu().square()
+
+
+def bits(scores: Tensor) -> Tensor:
+    """Entropy (N,) in bits of non-negative scores (N, cells), each row a distribution once it is normalised."""
+    share = F.normalize(scores, p=1, dim=1)
+    return -(share * share.where(share != 0, SMALLEST).log2()).sum(1)

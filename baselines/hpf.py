@@ -1,0 +1,208 @@
+"""HPF: Hyperpixel Flow (Min et al., ICCV 2019). Nothing is trained.
+
+Features of several layers of a backbone, stacked at every cell of the finest, are matched by cosine similarity;
+Hough voting favours matches of consistent offset; keypoints move like the cells around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from baselines.matcher import Matcher
+from baselines.registry import register
+from sc_imagenet.backbones import Backbone, build_backbone
+from sc_imagenet.frames import cut_out
+from sc_imagenet.geometry.correlation import SMALLEST
+from sc_imagenet.geometry.hough import difference_scores, pixel_space, rows_of_differences
+from sc_imagenet.geometry.receptive_boxes import cell_corners, covering, mean_shift
+from sc_imagenet.geometry.upsampled import inner_products, square_norms
+from sc_imagenet.geometry.volumes import Grid
+
+SPAIR_LAYERS = {"resnet101": (0, 8, 20, 21, 26, 28, 29, 30), "resnet50": (0, 9, 10, 11, 12, 13)}
+PF_PASCAL_LAYERS = {"resnet101": (2, 17, 21, 22, 25, 26, 28), "resnet50": (2, 7, 11, 12, 13)}
+
+# Side in pixels of what a cell of hyperpixels 0 to 9 sees, in ResNet-50 and ResNet-101.
+RECEPTIVE_FIELDS = (11, 19, 27, 35, 43, 59, 75, 91, 107, 139)
+
+
+class Hyperpixels(NamedTuple):
+    """An image seen by several layers.
+
+    maps      (C, h, w) of each layer's size, finest first
+    size      height and width of the image in pixels
+    grid      cells of the finest map, rows and columns
+    rows      the rows, and
+    columns   the columns whose boxes do not reach beyond the image by more than a stride
+    """
+
+    maps: list[Tensor]
+    size: tuple[int, int]
+    grid: Grid
+    rows: range
+    columns: range
+
+    @property
+    def kept(self) -> Grid:
+        """Rows and columns of the grid of kept cells."""
+        return len(self.rows), len(self.columns)
+
+    def keep(self, values: Tensor) -> Tensor:
+        """What of (..., h * w) belongs to kept cells, (..., N)."""
+        (top, bottom), (left, right) = ((line.start, line.stop) for line in (self.rows, self.columns))
+        return values.unflatten(-1, self.grid)[..., top:bottom, left:right].flatten(-2)
+
+
+class Match(NamedTuple):
+    """The most confident target cell of every source cell of one pair, and where cells lie, in pixels."""
+
+    best: Tensor  # (N_source,)
+    source: Tensor  # (N_source, 2)
+    target: Tensor  # (N_target, 2)
+
+
+@register(
+    "hpf",
+    title="HPF",
+    paper="Min et al., ICCV 2019",
+    licence="not verified: see the authors' repository",
+    supervision="none",
+    backbone="resnet101.tv_in1k",
+)
+class HPF(Matcher):
+    """HPF on any backbone; the defaults are the published model for SPair-71k.
+
+    Args:
+        backbone: timm's name.
+        layers: layers to stack (see ``sc_imagenet/backbones/layers.py``), found by ``search_layers``; None: the
+            published ones of a ResNet-101 or ResNet-50, the coarse layers of any other backbone. The finest
+            decides the grid.
+        size: images whose longer side is longer are made smaller.
+        pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
+
+    Raises:
+        InputError: a backbone that cannot be had.
+    """
+
+    direction = "forward"
+    keep_aspect = True
+    backbone: Backbone
+
+    def __init__(
+        self,
+        backbone: str = "resnet101.tv_in1k",
+        layers: Sequence[int] | None = None,
+        size: int = 300,
+        pretrained: bool | str = True,
+    ) -> None:
+        super().__init__()
+        family = backbone.split(".")[0]
+        self.size = size
+        self.backbone = build_backbone(backbone, layers or SPAIR_LAYERS.get(family), size, pretrained)
+        self.backbone.requires_grad_(False)
+        self.mean, self.std = self.backbone.mean, self.backbone.std
+        self.stride = self.backbone.strides[0]
+        first = self.backbone.layers[0]
+        known = family in SPAIR_LAYERS and first < len(RECEPTIVE_FIELDS)
+        # Of other backbones a cell is taken to see up to the centres of its neighbours.
+        self.reach = RECEPTIVE_FIELDS[first] // 2 if known else self.stride
+
+    def train(self, mode: bool = True) -> HPF:
+        """The backbone always runs on its stored statistics."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @torch.no_grad()
+    def forward(self, source: Tensor, target: Tensor) -> list[Match]:
+        """Images (B, 3, S, S), each in its own shape at the top left, -> the matches of each pair."""
+        return [self.match(self.see(ours), self.see(theirs)) for ours, theirs in zip(source, target)]
+
+    def see(self, image: Tensor) -> Hyperpixels:
+        """One image of a batch, (3, S, S) -> its hyperpixels."""
+        own = cut_out(image)
+        maps = self.backbone(own[None])
+        grid = (maps[0].shape[2], maps[0].shape[3])
+        sizes: dict[tuple[int, ...], list[Tensor]] = {}
+        for features in maps:
+            sizes.setdefault(tuple(features.shape[2:]), []).append(features[0])
+        rows, columns = (self._inside(count, length) for count, length in zip(grid, own.shape[1:]))
+        stacked = [torch.cat(of_one_size) for of_one_size in sizes.values()]
+        return Hyperpixels(stacked, (own.shape[1], own.shape[2]), grid, rows, columns)
+
+    def _inside(self, count: int, length: int) -> range:
+        """The cells along an axis of ``length`` pixels whose boxes are kept; all of them where none would be."""
+        centres = ((cell, cell * self.stride) for cell in range(count))
+        beyond = self.reach - self.stride
+        kept = [cell for cell, centre in centres if centre >= beyond and centre < length - beyond]
+        return range(kept[0], kept[-1] + 1) if kept else range(count)
+
+    def centres(self, seen: Hyperpixels) -> Tensor:
+        """Centres (N, 2), x and y, of the boxes of all kept cells."""
+        return seen.keep(cell_corners(seen.grid, self.stride, seen.maps[0].device).T).T
+
+    def match(self, source: Hyperpixels, target: Hyperpixels) -> Match:
+        """The best target cell of every source cell."""
+        best = torch.cat([row.argmax(1) for row in confidence(source, target, self.stride)])
+        return Match(best, self.centres(source), self.centres(target))
+
+    def transfer(self, output: list[Match], points: Tensor) -> Tensor:
+        """Points (B, K, 2) of the source -> of the target: moved like the cells whose boxes hold them, on average."""
+        carried = []
+        for match, own in zip(output, points):
+            shifts = match.target[match.best] - match.source
+            carried.append(own + mean_shift(covering(own, match.source, self.reach), shifts))
+        return torch.stack(carried)
+
+
+def votes(source: Hyperpixels, target: Hyperpixels) -> Tensor:
+    """Cosine similarities of all kept cells, negative ones as zero, to the third power: (N_source, N_target)."""
+    ours, theirs = (square_norms(seen.maps, seen.grid).sqrt().clamp(min=SMALLEST) for seen in (source, target))
+    theirs, by_row = target.keep(theirs), ours.unflatten(0, source.grid)
+    columns = slice(source.columns.start, source.columns.stop)
+    similarities = theirs.new_empty(*source.kept, len(theirs))
+    for row, products in enumerate(inner_products(source.maps, target.maps, source.grid, target.grid)):
+        if row in source.rows:
+            cosine = target.keep(products[columns]) / torch.outer(by_row[row, columns], theirs)
+            similarities[row - source.rows.start] = cosine.relu_().pow_(3)
+    return similarities.flatten(0, 1)
+
+
+def confidence(source: Hyperpixels, target: Hyperpixels, stride: float) -> Iterator[Tensor]:
+    """Votes times Hough scores (section 3.3): (columns, N_target) for one row of source cells after the other."""
+    similarities = votes(source, target)
+    space = pixel_space(source.kept, target.kept, stride, source.size, target.size)
+    scores = rows_of_differences(difference_scores(similarities[None], space), source.kept, target.kept)
+    for own, row in zip(similarities.split(len(source.columns)), scores):
+        yield own * row[0].flatten(1)
+
+
+def search_layers(
+    score: Callable[[tuple[int, ...]], float], candidates: Iterable[int], beam: int = 4, depth: int = 8
+) -> tuple[tuple[int, ...], float]:
+    """The layers that match best, by beam search (section 3.4).
+
+    Args:
+        score: what is to be made large: PCK on validation pairs with these layers.
+        candidates: layers to choose among.
+        beam: sets kept after each round; each is tried with every further layer.
+        depth: most layers of a set.
+
+    Returns:
+        The best set found and its score. Each set is scored once.
+
+    >>> search_layers(lambda layers: -abs(sum(layers) - 7), range(6), beam=2, depth=3)
+    ((2, 5), 0)
+    """
+    known: dict[tuple[int, ...], float] = {}
+    kept: list[tuple[int, ...]] = [()]
+    layers = sorted(set(candidates))
+    for _ in range(min(depth, len(layers))):
+        grown = {tuple(sorted((*chosen, layer))) for chosen in kept for layer in layers if layer not in chosen}
+        known |= {chosen: score(chosen) for chosen in sorted(grown) if chosen not in known}
+        kept = sorted(grown, key=lambda chosen: -known[chosen])[:beam]
+    best = max(known, key=lambda chosen: known[chosen])
+    return best, known[best]
