@@ -3,7 +3,7 @@
 What a layer's number means depends on the network:
 
     ResNets        hyperpixel ids (Min et al., ICCV 2019): 0 is the output of the stem's max-pooling, k is the
-                   k-th residual block, taken BEFORE the block's last ReLU
+                   k-th residual block, taken BEFORE the block's last ReLU unless ``activated`` is asked for
     EfficientNets  0 is the stem, k the k-th stage of blocks
     all others     the entries of timm's ``feature_info``: stages of a CNN, blocks of a ViT
 
@@ -57,22 +57,23 @@ class Backbone(nn.Module):
 
 
 class HyperpixelResNet(Backbone):
-    """A ResNet read before the last ReLU of its residual blocks."""
+    """A ResNet read before or after the last ReLU of its residual blocks."""
 
-    def __init__(self, name: str, net: Any, layers: Sequence[int] | None) -> None:
+    def __init__(self, name: str, net: Any, layers: Sequence[int] | None, activated: bool = False) -> None:
         blocks = [*net.layer1, *net.layer2, *net.layer3, *net.layer4]
         if layers is None:
             layers = [len(blocks) - len(net.layer4), len(blocks)]
         super().__init__(name, net, _checked(layers, len(blocks) + 1, name))
         self._blocks = blocks[: max(self.layers)]
-        # The last activation is taken out of the block and applied here, after the features were read.
+        self._activated = activated
+        # The last activation is taken out of the block and applied here, before or after the features are read.
         self._activations = []
         for number, block in enumerate(self._blocks, 1):
             last = "act3" if hasattr(block, "act3") else "act2"
             activation = getattr(block, last)
             setattr(block, last, nn.Identity())
             if hasattr(activation, "inplace"):
-                activation.inplace = number not in self.layers
+                activation.inplace = activated or number not in self.layers
             self._activations.append(activation)
         for part in (*blocks[max(self.layers) :], net.fc):
             part.requires_grad_(False)
@@ -85,11 +86,14 @@ class HyperpixelResNet(Backbone):
         maps = [x] if 0 in self.layers else []
         for number, (block, activation) in enumerate(zip(self._blocks, self._activations), 1):
             x = block(x)
+            if self._activated:
+                x = activation(x)
             if number in self.layers:
                 maps.append(x)
                 if number == self.layers[-1]:
                     break
-            x = activation(x)
+            if not self._activated:
+                x = activation(x)
         return maps
 
 
@@ -126,7 +130,11 @@ class StagedBackbone(Backbone):
 
 
 def build_backbone(
-    name: str, layers: Sequence[int] | None = None, size: int = 224, pretrained: bool | str = True
+    name: str,
+    layers: Sequence[int] | None = None,
+    size: int = 224,
+    pretrained: bool | str = True,
+    activated: bool = False,
 ) -> Backbone:
     """A backbone by timm's name.
 
@@ -136,6 +144,7 @@ def build_backbone(
             the ends of a ResNet's last two stages, stride 16 and more of other CNNs, the last block of a ViT.
         size: input side.
         pretrained: see ``create_network``.
+        activated: read the blocks of a ResNet after their last ReLU; without effect on other networks.
 
     >>> small = build_backbone("resnet10t", [0, 3], pretrained=False)
     >>> small.layers, small.channels, small.strides
@@ -146,7 +155,7 @@ def build_backbone(
     """
     net = create_network(name, pretrained, size)
     if isinstance(net, ResNet):
-        return HyperpixelResNet(name, net, layers)
+        return HyperpixelResNet(name, net, layers, activated)
     # Depthwise convolutions on the CPU are a third faster with channels last. ResNets stay as they are: their
     # sums are those of the published codes.
     return StagedBackbone(name, net.to(memory_format=torch.channels_last), layers)
