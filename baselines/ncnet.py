@@ -7,6 +7,7 @@ that does not.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -124,7 +125,7 @@ class Consensus(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         channels = (1, WIDTH, WIDTH, 1)
-        self.layers = nn.ModuleList(Conv4d(*pair) for pair in zip(channels, channels[1:]))
+        self.layers = nn.ModuleList(Conv4d(*pair) for pair in itertools.pairwise(channels))
 
     def forward(self, matches: Tensor) -> Tensor:
         """Matches (B, h, w, h', w') -> same shape: f(c) + f(c with its images exchanged), exchanged back.

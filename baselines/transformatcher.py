@@ -125,6 +125,8 @@ class TransforMatcher(Matcher):
         A point goes to the weighted mean of where the cells around it go, those of the up-sampled grid at less
         than ``reach`` cells; weights fall linearly to 0. Where other cells go is not computed.
         """
+        if points.shape[1] == 0:
+            return points + 0 * output.sum()  # nothing is carried, but a loss of nothing has its gradient too
         side = UPSAMPLING * self.grid
         spacing = 2 / (side - 1)
         around = int(2 * reach) + 1  # at most so many cells along an axis are near enough

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from sc_imagenet.augmentation import augmentation
+from sc_imagenet.augmentation import KEEPING_KEYPOINTS, augmentation
 from sc_imagenet.images import open_image
 
 DECODED_BYTES = 512 * 2**20  # most memory for decoded images, per loader process
@@ -48,6 +48,7 @@ class PairDataset(torch.utils.data.Dataset):
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
         self.augment = augmentation(augment)
+        self.keeps_keypoints = augment in KEEPING_KEYPOINTS
         self.points = points
         self.seed = seed
         self._decoded: OrderedDict[str, tuple[Tensor, tuple[int, int]]] = OrderedDict()
@@ -74,7 +75,11 @@ class PairDataset(torch.utils.data.Dataset):
         origin, scale = np.zeros(2, np.float32), np.array([self.size / width, self.size / height], np.float32)
         crop = None
         if self.augment is not None:
-            keep = bbox if box is not None else np.concatenate([points.min(0), points.max(0)])
+            keep = bbox
+            if len(points) and (box is None or self.keeps_keypoints):
+                keep = np.concatenate([points.min(0), points.max(0)])
+            elif box is None:
+                keep = np.array([0, 0, width, height], np.float32)
             image, crop = self.augment(draw, image, keep)
             tensor = self._normalise(image)
             if crop is not None:
