@@ -21,10 +21,11 @@ Crop = tuple[int, int, int, int] | None
 Augmentation = Callable[[np.random.Generator, Tensor, np.ndarray], tuple[Tensor, Crop]]
 
 PROBABILITY = 0.2  # of each photometric change
+MARGIN = 20  # pixels of the original image around keypoints that a crop keeps
 
 
 def cats(draw: np.random.Generator, image: Tensor, box: np.ndarray) -> tuple[Tensor, Crop]:
-    """The augmentation of CATs, VAT, TransforMatcher and SCorrSAN.
+    """The augmentation of CATs, VAT and SCorrSAN.
 
     Seven photometric changes in a fixed order, each with probability 0.2, then with probability 0.5 a crop
     that keeps the whole object box: each side is drawn uniformly between the box and the image border.
@@ -33,6 +34,19 @@ def cats(draw: np.random.Generator, image: Tensor, box: np.ndarray) -> tuple[Ten
         if draw.random() < PROBABILITY:
             image = change(draw, image)
     return image, crop_around(draw, image, box) if draw.random() < 0.5 else None
+
+
+def transformatcher(draw: np.random.Generator, image: Tensor, box: np.ndarray) -> tuple[Tensor, Crop]:
+    """The augmentation of TransforMatcher: that of CATs, but a crop keeps the keypoints, not the object.
+
+    ``box`` is the keypoints' extent; 20 pixels around it are kept too. Around a single keypoint half its
+    distance to each border is kept.
+    """
+    height, width = image.shape[-2:]
+    borders = np.array([0, 0, width, height], np.float32)
+    alone = np.array_equal(box[:2], box[2:])
+    wider = (box + borders) / 2 if alone else box + np.array([-MARGIN, -MARGIN, MARGIN, MARGIN])
+    return cats(draw, image, np.concatenate([np.maximum(wider[:2], 0), np.minimum(wider[2:], borders[2:])]))
 
 
 def crop_around(draw: np.random.Generator, image: Tensor, box: np.ndarray) -> Crop:
@@ -97,7 +111,8 @@ def jitter(draw: np.random.Generator, image: Tensor) -> Tensor:
     return image
 
 
-AUGMENTATIONS: dict[str, Augmentation | None] = {"none": None, "cats": cats}
+AUGMENTATIONS: dict[str, Augmentation | None] = {"none": None, "cats": cats, "transformatcher": transformatcher}
+KEEPING_KEYPOINTS = ("transformatcher",)  # the box these keep is the keypoints' extent, not the object's
 
 
 def augmentation(name: str) -> Augmentation | None:

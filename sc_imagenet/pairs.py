@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from sc_imagenet.augmentation import augmentation
+from sc_imagenet.augmentation import KEEPING_KEYPOINTS, augmentation
 from sc_imagenet.frames import Frame
 from sc_imagenet.images import open_image
 
@@ -52,6 +52,7 @@ class PairDataset(torch.utils.data.Dataset):
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
         self.augment = augmentation(augment)
+        self.keeps_keypoints = augment in KEEPING_KEYPOINTS
         self.points = points
         self.seed = seed
         self._decoded: OrderedDict[str, tuple[Tensor, tuple[int, int]]] = OrderedDict()
@@ -77,7 +78,11 @@ class PairDataset(torch.utils.data.Dataset):
         image, (width, height) = self._image(row[name])
         origin, shown, crop = np.zeros(2, np.float32), (width, height), None
         if self.augment is not None:
-            keep = bbox if box is not None else np.concatenate([points.min(0), points.max(0)])
+            keep = bbox
+            if len(points) and (box is None or self.keeps_keypoints):
+                keep = np.concatenate([points.min(0), points.max(0)])
+            elif box is None:
+                keep = np.array([0, 0, width, height], np.float32)
             image, crop = self.augment(draw, image, keep)
             tensor = self._normalise(image)
             if crop is not None:

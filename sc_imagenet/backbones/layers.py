@@ -3,7 +3,7 @@
 What a layer's number means depends on the network:
 
     ResNets        hyperpixel ids (Min et al., ICCV 2019): 0 is the output of the stem's max-pooling, k is the
-                   k-th residual block, taken BEFORE the block's last ReLU
+                   k-th residual block, taken BEFORE the block's last ReLU unless ``activated`` is asked for
     EfficientNets  0 is the stem, k the k-th stage of blocks
     all others     the entries of timm's ``feature_info``: stages of a CNN, blocks of a ViT
 
@@ -60,23 +60,26 @@ class Backbone(nn.Module):
 
 
 class HyperpixelResNet(Backbone):
-    """A ResNet read before the last ReLU of its residual blocks."""
+    """A ResNet read before or after the last ReLU of its residual blocks."""
 
-    def __init__(self, name: str, net: Any, layers: Layers, finest: int = COARSE) -> None:
+    def __init__(
+        self, name: str, net: Any, layers: Layers, finest: int = COARSE, activated: bool = False
+    ) -> None:
         blocks = [*net.layer1, *net.layer2, *net.layer3, *net.layer4]
         if layers is None:
             ends = accumulate(len(stage) for stage in (net.layer1, net.layer2, net.layer3, net.layer4))
             layers = [end for end, stride in zip(ends, (4, 8, 16, 32)) if stride >= finest]
         super().__init__(name, net, _checked(layers, len(blocks) + 1, name))
         self._blocks = blocks[: max(self.layers)]
-        # The last activation is taken out of the block and applied here, after the features were read.
+        self._activated = activated
+        # The last activation is taken out of the block and applied here, before or after the features are read.
         self._activations = []
         for number, block in enumerate(self._blocks, 1):
             last = "act3" if hasattr(block, "act3") else "act2"
             activation = getattr(block, last)
             setattr(block, last, nn.Identity())
             if hasattr(activation, "inplace"):
-                activation.inplace = number not in self.layers
+                activation.inplace = activated or number not in self.layers
             self._activations.append(activation)
         for part in (*blocks[max(self.layers) :], net.fc):
             part.requires_grad_(False)
@@ -89,11 +92,14 @@ class HyperpixelResNet(Backbone):
         maps = [x] if 0 in self.layers else []
         for number, (block, activation) in enumerate(zip(self._blocks, self._activations), 1):
             x = block(x)
+            if self._activated:
+                x = activation(x)
             if number in self.layers:
                 maps.append(x)
                 if number == self.layers[-1]:
                     break
-            x = activation(x)
+            if not self._activated:
+                x = activation(x)
         return maps
 
 
@@ -135,6 +141,7 @@ def build_backbone(
     size: int = 224,
     pretrained: bool | str = True,
     finest: int = COARSE,
+    activated: bool = False,
 ) -> Backbone:
     """A backbone by timm's name.
 
@@ -146,6 +153,7 @@ def build_backbone(
         size: input side.
         pretrained: see ``create_network``.
         finest: smallest stride that counts as coarse where no layers are given.
+        activated: read the blocks of a ResNet after their last ReLU; without effect on other networks.
 
     >>> small = build_backbone("resnet10t", [0, 3], pretrained=False)
     >>> small.layers, small.channels, small.strides
@@ -156,7 +164,7 @@ def build_backbone(
     """
     net = create_network(name, pretrained, size)
     if isinstance(net, ResNet):
-        return HyperpixelResNet(name, net, layers, finest)
+        return HyperpixelResNet(name, net, layers, finest, activated)
     # Depthwise convolutions on the CPU are a third faster with channels last. ResNets stay as they are: their
     # sums are those of the published codes.
     return StagedBackbone(name, net.to(memory_format=torch.channels_last), layers, finest)

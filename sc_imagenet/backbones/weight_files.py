@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 import warnings
@@ -78,7 +79,7 @@ def _read_safetensors(path: Path) -> State:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        with _numpy_scalars(), warnings.catch_warnings():
+        with _plain_values(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch finds odd about a file, our error says in one line
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -99,10 +100,9 @@ def _read_pickle(path: Path) -> Any:
         ) from error
 
 
-def _numpy_scalars() -> AbstractContextManager[None]:
-    """Some published checkpoints keep their best score as a numpy scalar: plain data, let through."""
+def _plain_values() -> AbstractContextManager[None]:
+    """What published checkpoints keep beside the weights and is plain data: numpy scalars, parsed arguments."""
     rebuild = numpy.float64(0).__reduce__()[0]  # its module was renamed in numpy 2; files name either
     kinds = [type(numpy.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
-    return torch.serialization.safe_globals(
-        [(rebuild, "numpy.core.multiarray.scalar"), (rebuild, "numpy._core.multiarray.scalar"), numpy.dtype, *kinds]
-    )
+    scalar = [(rebuild, "numpy.core.multiarray.scalar"), (rebuild, "numpy._core.multiarray.scalar"), numpy.dtype]
+    return torch.serialization.safe_globals([*scalar, *kinds, argparse.Namespace])

@@ -1,0 +1,204 @@
+"""NC-Net: Neighbourhood Consensus Networks for Estimating Image Correspondences (Rocco et al., NeurIPS 2018).
+
+All matches of source and target cells are correlated; 4-D convolutions strengthen a match that its neighbours agree
+with. It learns from pairs alone: matches of a pair that shows the same class should be surer than those of one
+that does not.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.matcher import Batch, Matcher
+from baselines.registry import register
+from sc_imagenet.backbones import Backbone, build_backbone
+from sc_imagenet.geometry.conv4d import conv4d
+from sc_imagenet.geometry.correlation import inner_product, unit
+from sc_imagenet.geometry.volumes import resize_source, resize_target
+
+LAYERS = (30,)  # the end of ResNet-101's third stage
+KERNEL = 5  # taps of a 4-D convolution along each dimension
+WIDTH = 16  # channels between the convolutions
+FRAME = 224  # side of the frame in which the authors normalise points, from the centre of its first pixel
+
+
+@register(
+    "ncnet",
+    title="NC-Net",
+    paper="Rocco et al., NeurIPS 2018",
+    licence="MIT",
+    supervision="weak",
+    backbone="resnet101.tv_in1k",
+)
+class NCNet(Matcher):
+    """NC-Net with any backbone; the defaults are the published model for PF-PASCAL.
+
+    Args:
+        backbone: timm's name.
+        layers: layers to correlate at (see ``sc_imagenet/backbones/layers.py``), the mean of their correlations
+            being taken; None: ``LAYERS`` of a ResNet-101, the coarse layers of any other backbone. A ResNet is
+            read after its blocks' last ReLU.
+        size: side S of the input.
+        sharpness: None starts with random weights, as published; a number with so many times the filtered
+            correlation, random weights beside it.
+        pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
+
+    Raises:
+        InputError: a backbone that cannot be had.
+    """
+
+    direction = "backward"
+    backbone: Backbone
+
+    def __init__(
+        self,
+        backbone: str = "resnet101.tv_in1k",
+        layers: Sequence[int] | None = None,
+        size: int = 400,
+        sharpness: float | None = None,
+        pretrained: bool | str = True,
+    ) -> None:
+        super().__init__()
+        if layers is None and backbone.split(".")[0] == "resnet101":
+            layers = LAYERS
+        self.size = size
+        self.backbone = build_backbone(backbone, layers, size, pretrained, activated=True)
+        self.mean, self.std = self.backbone.mean, self.backbone.std
+        self.consensus = Consensus()
+        if sharpness is not None:
+            self.consensus.start_at_correlation(sharpness)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Images (B, 3, S, S) -> filtered matches (B, h, w, h', w'), source cells first."""
+        features = self.describe(torch.cat((source, target)))
+        return self.match(*zip(*(maps.chunk(2) for maps in features)))
+
+    def describe(self, images: Tensor) -> list[Tensor]:
+        """Images -> unit features (B, C, h, w) of every layer."""
+        return [unit(maps) for maps in self.backbone(images)]
+
+    def match(self, source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
+        """Features of all layers -> filtered matches (B, h, w, h', w') (section 3)."""
+        return mutual_matching(self.consensus(mutual_matching(self.correlate(source, target))))
+
+    @staticmethod
+    def correlate(source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
+        """Inner products of all cells, the mean of all layers on the grid of the finest: (B, h, w, h', w')."""
+        grid = max(((maps.shape[2], maps.shape[3]) for maps in source), default=(0, 0))
+        total = torch.zeros((), device=source[0].device)
+        for ours, theirs in zip(source, target):
+            own = ours.shape[2], ours.shape[3]
+            volume = resize_source(inner_product(ours, theirs), own, grid)
+            total = total + resize_target(volume, own, grid)
+        return (total / len(source)).unflatten(2, grid).unflatten(1, grid)
+
+    def training_loss(self, batch: Batch, epoch: int) -> Tensor:
+        """How much surer the matches of wrong pairs are than those of the batch's pairs (section 3.4).
+
+        A wrong pair is a target with the source of the pair before it, whatever its class.
+        """
+        features = self.describe(torch.cat((batch["source"], batch["target"])))
+        source, target = zip(*(maps.chunk(2) for maps in features))
+        wrong = [maps.roll(1, 0) for maps in source]
+        pairs = [torch.cat(both) for both in zip(source, wrong)], [torch.cat((maps, maps)) for maps in target]
+        right, rolled = certainty(self.match(*pairs)).chunk(2)
+        return rolled.mean() - right.mean()
+
+    def transfer(self, output: Tensor, points: Tensor) -> Tensor:
+        """Points (B, K, 2) of the target -> points of the source.
+
+        The authors score in a frame of 224 pixels, the centres of whose first and last pixel are -1 and 1.
+        """
+        scale = FRAME / self.size
+        carried = carry(output, points * (scale * 2 / (FRAME - 1)) - 1)
+        return (carried + 1) * ((FRAME - 1) / (2 * scale))
+
+
+class Consensus(nn.Module):
+    """Three 4-D convolutions that treat source and target alike (section 3.2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = (1, WIDTH, WIDTH, 1)
+        self.layers = nn.ModuleList(Conv4d(*pair) for pair in itertools.pairwise(channels))
+
+    def forward(self, matches: Tensor) -> Tensor:
+        """Matches (B, h, w, h', w') -> same shape: f(c) + f(c with its images exchanged), exchanged back.
+
+        Both passes are one, where the two grids are alike; they always are of square images.
+        """
+        exchanged = (0, 3, 4, 1, 2)
+        x = torch.cat((matches, matches.permute(exchanged)))[:, None]
+        for layer in self.layers:
+            x = layer(x).relu_()
+        forth, back = x[:, 0].chunk(2)
+        return forth + back.permute(exchanged)
+
+    @torch.no_grad()
+    def start_at_correlation(self, sharpness: float) -> None:
+        """Let the first channel pass through all layers, at first ``sharpness`` / 2 times in each direction."""
+        centre = KERNEL // 2
+        for layer, gain in zip(self.layers, (1.0, 1.0, sharpness / 2)):
+            layer.weight[0] = 0.0
+            layer.weight[0, 0, centre, centre, centre, centre] = gain
+            layer.bias[0] = 0.0
+
+
+class Conv4d(nn.Module):
+    """A 4-D convolution over matches (B, C, h, w, h', w')."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        reach = (inputs * KERNEL**4) ** -0.5  # what torch gives its own convolutions
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, *4 * (KERNEL,)).uniform_(-reach, reach))
+        self.bias = nn.Parameter(torch.empty(outputs).uniform_(-reach, reach))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w, h', w') -> (B, O, h, w, h', w')."""
+        return conv4d(x, self.weight, self.bias)
+
+
+def mutual_matching(matches: Tensor, eps: float = 1e-5) -> Tensor:
+    """Soft mutual nearest-neighbour filter of non-negative matches (section 3.3), same shape (B, h, w, h', w').
+
+    >>> mutual_matching(torch.tensor([[0.5, 0.25], [0.0, 0.5]]).view(1, 1, 2, 1, 2), eps=0.0).flatten().tolist()
+    [0.5, 0.0625, 0.0, 0.5]
+    """
+    over_source = matches.amax((1, 2), keepdim=True) + eps
+    over_target = matches.amax((3, 4), keepdim=True) + eps
+    return matches * ((matches / over_source) * (matches / over_target))
+
+
+def certainty(matches: Tensor) -> Tensor:
+    """Mean over all cells of both images of the greatest probability among their matches (section 3.4): (B,).
+
+    >>> certainty(torch.zeros(1, 2, 2, 2, 2)).tolist()
+    [0.25]
+    """
+    flat = matches.flatten(3).flatten(1, 2)
+    best = [(flat.amax(dim) - flat.logsumexp(dim)).exp().mean(1) for dim in (1, 2)]
+    return (best[0] + best[1]) / 2
+
+
+def best_matches(matches: Tensor) -> Tensor:
+    """Where in the source each target cell's best match lies, (B, 2, h', w'): x and y, -1 and 1 at outer cells."""
+    height, width = matches.shape[1:3]
+    best = matches.flatten(1, 2).argmax(1)
+    xs, ys = (torch.linspace(-1, 1, count, device=matches.device) for count in (width, height))
+    return torch.stack((xs[best % width], ys[best // width]), 1)
+
+
+def carry(matches: Tensor, points: Tensor) -> Tensor:
+    """Carry points (B, K, 2) of the target to the source, outer cells of both grids being -1 and 1 (section 4).
+
+    A point between cells is blended of where the four cells around it go; outside the outer cells it goes where
+    they go.
+    """
+    arrived = best_matches(matches)
+    read = F.grid_sample(arrived, points[:, :, None], padding_mode="border", align_corners=True)
+    return read.squeeze(-1).transpose(1, 2)
