@@ -25,7 +25,7 @@ class Published:
     backbone     whether the file holds the backbone; if not, the backbone's own weights are taken
     """
 
-    marker: str
+    marker: str | tuple[str, ...]
     convert: Callable[[State], State]
     arguments: Callable[[Mapping[str, Tensor]], dict[str, Any]]
     optional: tuple[str, ...] = (".num_batches_tracked", "backbone.net.fc.")
