@@ -6,7 +6,8 @@ index) and a resumed run sees what an uninterrupted one saw.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,24 +16,42 @@ from torchvision.transforms.v2 import functional as F
 
 from sc_imagenet.errors import unknown_name
 
-# An augmentation draws from a generator, takes a uint8 image (3, H, W) and a box to keep (x_min, y_min,
-# x_max, y_max), and returns the changed image and the crop (left, top, right, bottom), None for no crop.
-Crop = tuple[int, int, int, int] | None
-Augmentation = Callable[[np.random.Generator, Tensor, np.ndarray], tuple[Tensor, Crop]]
+# A photometric change draws from a generator and takes and gives a uint8 image (3, H, W).
+Change = Callable[[np.random.Generator, Tensor], Tensor]
+Crop = tuple[int, int, int, int] | None  # left, top, right, bottom; None: the whole image
 
 PROBABILITY = 0.2  # of each photometric change
 
 
-def cats(draw: np.random.Generator, image: Tensor, box: np.ndarray) -> tuple[Tensor, Crop]:
-    """The augmentation of CATs, VAT, TransforMatcher and SCorrSAN.
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to both images of a pair, each drawn on its own.
 
-    Seven photometric changes in a fixed order, each with probability 0.2, then with probability 0.5 a crop
-    that keeps the whole object box: each side is drawn uniformly between the box and the image border.
+    changes   photometric changes, in this order, each with probability 0.2
+    crop      probability of a crop that keeps the whole object box: each side is drawn uniformly between the box
+              and the image border
+    views     further views of the target by name: their own changes instead, under the target's crop
     """
-    for change in (grey, posterize, equalize, sharpen, brighten, solarize, jitter):
+
+    changes: Sequence[Change]
+    crop: float = 0.5
+    views: Mapping[str, Sequence[Change]] = field(default_factory=dict)
+
+    def __call__(self, draw: np.random.Generator, image: Tensor, box: np.ndarray) -> tuple[Tensor, Crop]:
+        """The changed image and the crop that is to be cut from it.
+
+        ``image`` is uint8 (3, H, W), ``box`` (x_min, y_min, x_max, y_max) in its pixels.
+        """
+        image = changed(draw, image, self.changes)
+        return image, crop_around(draw, image, box) if draw.random() < self.crop else None
+
+
+def changed(draw: np.random.Generator, image: Tensor, changes: Sequence[Change]) -> Tensor:
+    """An image (3, H, W) after each of the changes with probability 0.2."""
+    for change in changes:
         if draw.random() < PROBABILITY:
             image = change(draw, image)
-    return image, crop_around(draw, image, box) if draw.random() < 0.5 else None
+    return image
 
 
 def crop_around(draw: np.random.Generator, image: Tensor, box: np.ndarray) -> Crop:
@@ -97,7 +116,22 @@ def jitter(draw: np.random.Generator, image: Tensor) -> Tensor:
     return image
 
 
-AUGMENTATIONS: dict[str, Augmentation | None] = {"none": None, "cats": cats}
+def blur(draw: np.random.Generator, image: Tensor) -> Tensor:
+    """Mean over squares of 3, 5 or 7 pixels."""
+    side = int(draw.choice((3, 5, 7)))
+    padded = torch.nn.functional.pad(image[None].float(), (side // 2,) * 4, mode="replicate")
+    return torch.nn.functional.avg_pool2d(padded, side, 1)[0].round_().to(torch.uint8)
+
+
+PHOTOMETRIC = (grey, posterize, equalize, sharpen, brighten, solarize, jitter)
+STRONG = (blur, grey, posterize, equalize, brighten, solarize, jitter)
+
+AUGMENTATIONS: dict[str, Augmentation | None] = {
+    "none": None,
+    "cats": Augmentation(PHOTOMETRIC),  # VAT's and TransforMatcher's too
+    "photometric": Augmentation(PHOTOMETRIC, crop=0.0),  # SCorrSAN's
+    "semimatch": Augmentation(PHOTOMETRIC, views={"plain": (), "strong": STRONG}),
+}
 
 
 def augmentation(name: str) -> Augmentation | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from sc_imagenet.augmentation import augmentation
+from sc_imagenet.augmentation import Crop, augmentation, changed
 from sc_imagenet.images import open_image
 
 DECODED_BYTES = 512 * 2**20  # most memory for decoded images, per loader process
@@ -24,7 +24,9 @@ class PairDataset(torch.utils.data.Dataset):
     Each item holds ``source``, ``target`` float32 (3, S, S), normalised by ``mean`` and ``std``;
     ``source_points``, ``target_points`` float32 (K, 2) in pixels of the S x S frame; ``source_bbox``,
     ``target_bbox`` (4,) in the same frame, NaN where the data set has none; ``source_size``,
-    ``target_size`` (2,) original width and height; ``index``, the row; ``category``, its number.
+    ``target_size`` (2,) original width and height; ``index``, the row; ``category``, its number. An augmentation
+    with further views of the target ("semimatch": ``target_plain``, without photometric changes, and
+    ``target_strong``) adds them, cut and resized as ``target`` is; its points and box hold for them too.
 
     Without augmentation images are resized as 8-bit images with antialiasing, with it as float tensors
     without, as the published codes do. Random draws depend on (seed, epoch, index, side) alone.
@@ -71,37 +73,42 @@ class PairDataset(torch.utils.data.Dataset):
         box = row[f"{name}_bbox"]
         bbox = np.full(4, np.nan, np.float32) if box is None else np.asarray(box, dtype=np.float32)
         image, (width, height) = self._image(row[name])
+        images = {name: image}
         origin, scale = np.zeros(2, np.float32), np.array([self.size / width, self.size / height], np.float32)
         crop = None
         if self.augment is not None:
             keep = bbox if box is not None else np.concatenate([points.min(0), points.max(0)])
-            image, crop = self.augment(draw, image, keep)
-            tensor = self._normalise(image)
+            images[name], crop = self.augment(draw, image, keep)
+            if name == "target":
+                for view, changes in self.augment.views.items():
+                    images[f"{name}_{view}"] = changed(draw, image, changes)
             if crop is not None:
                 left, top, right, bottom = crop
-                tensor = tensor[:, top:bottom, left:right]
                 origin = np.array([left, top], np.float32)
                 scale = np.array([self.size / (right - left), self.size / (bottom - top)], np.float32)
-            tensor = F.resize(tensor, [self.size, self.size], antialias=False)
-        else:
-            tensor = self._normalise(image)
         points = (points - origin) * scale
         bbox = ((bbox.reshape(2, 2) - origin) * scale).reshape(4)
         if crop is not None:
             points = points.clip(0, self.size - 1)
         if row["mirrored"]:
-            tensor = tensor.flip(-1)
             points[:, 0] = self.size - points[:, 0]
             bbox[[0, 2]] = self.size - bbox[[2, 0]]
         return {
-            name: tensor,
+            **{view: self._resized(image, crop, row["mirrored"]) for view, image in images.items()},
             f"{name}_points": torch.from_numpy(points),
             f"{name}_bbox": torch.from_numpy(bbox),
             f"{name}_size": torch.tensor([width, height]),
         }
 
-    def _normalise(self, image: Tensor) -> Tensor:
-        return (image.float().div_(255) - self.mean) / self.std
+    def _resized(self, image: Tensor, crop: Crop, mirrored: bool) -> Tensor:
+        """An image (3, H, W), resized already if nothing is augmented, as the model takes it."""
+        tensor = (image.float().div_(255) - self.mean) / self.std
+        if crop is not None:
+            left, top, right, bottom = crop
+            tensor = tensor[:, top:bottom, left:right]
+        if self.augment is not None:
+            tensor = F.resize(tensor, [self.size, self.size], antialias=False)
+        return tensor.flip(-1) if mirrored else tensor
 
     def _image(self, cell: Mapping[str, Any]) -> tuple[Tensor, tuple[int, int]]:
         """The decoded image, uint8 (3, H, W), and its original size; resized already if nothing is augmented."""
