@@ -177,12 +177,18 @@ class Aggregator(nn.Module):
         nn.init.trunc_normal_(self.pos_embed_y, std=PUBLISHED_START)
 
     def forward(self, correlation: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """Correlation (B, L, N_source, N_target), features (B, L, N, P) -> (B, N_source, N_target)."""
+        """Correlation (B, L, N_source, N_target), features (B, L, N, P) -> (B, N_source, N_target).
+
+        The mean over the layers is taken before the last linear ones, with which it commutes.
+        """
         position = self.position()
         seen_from_target = torch.cat((correlation.transpose(-1, -2), target), -1) + position
         refined = self.proj(self.blocks(seen_from_target)).transpose(-1, -2) + correlation
         seen_from_source = torch.cat((refined, source), -1) + position
-        return (self.proj(self.blocks(seen_from_source)) + correlation).mean(1)
+        *earlier, last = self.blocks
+        for block in earlier:
+            seen_from_source = block(seen_from_source)
+        return self.proj(last.averaged(seen_from_source)) + correlation.mean(1)
 
     def position(self) -> Tensor:
         """Learned position of every cell, half its channels by column, half by row: (1, L, N, width)."""
@@ -204,11 +210,22 @@ class MultiscaleBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, N, width) -> same shape."""
+        x = self.attend(x)
+        return x + self.mlp(self.norm2(x))
+
+    def attend(self, x: Tensor) -> Tensor:
+        """All but the last step; shapes as in ``forward``."""
         x = x + self.attn(self.norm1(x))
         if x.shape[1] > 1:
             x = x + self.mlp2(self.norm4(x))
             x = x + self.attn_multiscale(self.norm3(x).transpose(1, 2)).transpose(1, 2)
-        return x + self.mlp(self.norm2(x))
+        return x
+
+    def averaged(self, x: Tensor) -> Tensor:
+        """The mean of ``forward`` over the layers: (B, L, N, width) -> (B, N, width)."""
+        x = self.attend(x)
+        hidden = F.gelu(self.mlp.fc1(self.norm2(x)))
+        return x.mean(1) + self.mlp.fc2(hidden.mean(1))
 
 
 class Attention(nn.Module):

@@ -1,7 +1,4 @@
-"""Checkpoints of SCorrSAN's published code, which keeps one network; the authors released none.
-
-A file may be loaded into a model of two networks: the second then starts from the backbone's own weights.
-"""
+"""Checkpoints of SCorrSAN's published code, which keeps one of the two networks; the authors released none."""
 
 from __future__ import annotations
 
@@ -72,5 +69,6 @@ PUBLISHED = Published(
     marker=("feature_extraction.backbone.", "SCEs."),
     convert=convert,
     arguments=arguments,
-    optional=(".num_batches_tracked", "backbone.0.net.fc.", "backbone.1.", "heads.1."),
+    optional=(".num_batches_tracked", "backbone.0.net.fc."),
+    scheme=("pseudo_start",),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from baselines.checkpoints.cats import PUBLISHED
+from dataclasses import replace
 
-__all__ = ["PUBLISHED"]
+from baselines.checkpoints import cats
+
+PUBLISHED = replace(cats.PUBLISHED, scheme=("temperature", "confidence", "keyout", "dynamic"))
