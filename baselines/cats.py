@@ -23,7 +23,6 @@ from sc_imagenet.geometry.soft_argmax import soft_argmax
 
 SPAIR_LAYERS = (0, 8, 20, 21, 26, 28, 29, 30)  # hyperpixels of ResNet-101, found by Min et al. per data set
 PF_PASCAL_LAYERS = (2, 17, 21, 22, 25, 26, 28)
-TEMPERATURE = 0.02  # of the soft-argmax
 PUBLISHED_START = 0.02  # standard deviation of the transformer's weights before training
 REACH = 17 / 16  # a keypoint supervises the cells this many strides around it (35 pixels at stride 16)
 
@@ -56,6 +55,7 @@ class CATs(Matcher):
     """
 
     direction = "backward"
+    temperature = 0.02  # of the soft-argmax
     backbone: Backbone
 
     def __init__(
@@ -101,12 +101,13 @@ class CATs(Matcher):
     def features(self, source: Tensor, target: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Features of both images at every layer, resized to the grid: lists of (B, C, h, w)."""
         if self.backbone.training:  # two passes: batch statistics of one image role each, as published
-            maps = self.backbone(source), self.backbone(target)
-        else:
-            both = [features.chunk(2) for features in self.backbone(torch.cat((source, target)))]
-            maps = [features[0] for features in both], [features[1] for features in both]
-        source_maps, target_maps = ([self._to_grid(features) for features in role] for role in maps)
-        return source_maps, target_maps
+            return self.describe(source), self.describe(target)
+        both = [features.chunk(2) for features in self.describe(torch.cat((source, target)))]
+        return [features[0] for features in both], [features[1] for features in both]
+
+    def describe(self, images: Tensor) -> list[Tensor]:
+        """Features of images (B, 3, S, S) at every layer, resized to the grid: a list of (B, C, h, w)."""
+        return [self._to_grid(features) for features in self.backbone(images)]
 
     def _to_grid(self, features: Tensor) -> Tensor:
         grid = (self.feature_size, self.feature_size)
@@ -132,7 +133,7 @@ class CATs(Matcher):
         """Refined correlation (B, N_source, N_target) -> flow (B, 2, h, w)."""
         grid = self.feature_size
         scores = correlation.unflatten(1, (grid, grid))
-        mapping = soft_argmax(scores, self.x_normal, self.y_normal, TEMPERATURE)
+        mapping = soft_argmax(scores, self.x_normal, self.y_normal, self.temperature)
         return mapping_to_flow(mapping.unflatten(2, (grid, grid)))
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
@@ -176,12 +177,18 @@ class Aggregator(nn.Module):
         nn.init.trunc_normal_(self.pos_embed_y, std=PUBLISHED_START)
 
     def forward(self, correlation: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """Correlation (B, L, N_source, N_target), features (B, L, N, P) -> (B, N_source, N_target)."""
+        """Correlation (B, L, N_source, N_target), features (B, L, N, P) -> (B, N_source, N_target).
+
+        The mean over the layers is taken before the last linear ones, with which it commutes.
+        """
         position = self.position()
         seen_from_target = torch.cat((correlation.transpose(-1, -2), target), -1) + position
         refined = self.proj(self.blocks(seen_from_target)).transpose(-1, -2) + correlation
         seen_from_source = torch.cat((refined, source), -1) + position
-        return (self.proj(self.blocks(seen_from_source)) + correlation).mean(1)
+        *earlier, last = self.blocks
+        for block in earlier:
+            seen_from_source = block(seen_from_source)
+        return self.proj(last.averaged(seen_from_source)) + correlation.mean(1)
 
     def position(self) -> Tensor:
         """Learned position of every cell, half its channels by column, half by row: (1, L, N, width)."""
@@ -203,11 +210,22 @@ class MultiscaleBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, N, width) -> same shape."""
+        x = self.attend(x)
+        return x + self.mlp(self.norm2(x))
+
+    def attend(self, x: Tensor) -> Tensor:
+        """All but the last step; shapes as in ``forward``."""
         x = x + self.attn(self.norm1(x))
         if x.shape[1] > 1:
             x = x + self.mlp2(self.norm4(x))
             x = x + self.attn_multiscale(self.norm3(x).transpose(1, 2)).transpose(1, 2)
-        return x + self.mlp(self.norm2(x))
+        return x
+
+    def averaged(self, x: Tensor) -> Tensor:
+        """The mean of ``forward`` over the layers: (B, L, N, width) -> (B, N, width)."""
+        x = self.attend(x)
+        hidden = F.gelu(self.mlp.fc1(self.norm2(x)))
+        return x.mean(1) + self.mlp.fc2(hidden.mean(1))
 
 
 class Attention(nn.Module):

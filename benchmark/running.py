@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from baselines import registry
 from baselines.checkpoints import load_checkpoint
+from baselines.checkpoints.published import published
 from baselines.matcher import Matcher
 from baselines.recipe import find_recipe, override, with_backbone
 from benchmark.data import Pairs
@@ -59,6 +60,9 @@ class Run:
         recipes = [override(recipe, options.settings) for recipe in built]
         # One model runs through all stages: the last stage's, which is the one that is scored.
         arguments = dict(recipes[len(self.trained_on) - 1].model if self.trained_on else recipes[0].model)
+        if options.checkpoint:  # it says how the model is built; the recipe says how it is trained
+            theirs = published(name)
+            arguments = {key: arguments[key] for key in (theirs.scheme if theirs else ()) if key in arguments}
         stages = tuple(
             Stage(
                 pairs.dataset,
@@ -71,7 +75,7 @@ class Run:
         )
         return RunConfig(
             model=name,
-            arguments={} if options.checkpoint else arguments,
+            arguments=arguments,
             stages=stages,
             preset=options.preset,
             checkpoint_sha256=checkpoint_sha256(options.checkpoint) if options.checkpoint else None,
@@ -125,7 +129,7 @@ class Run:
     def _untrained(self, config: RunConfig, weights_follow: bool = False) -> Matcher:
         torch.manual_seed(config.seed)
         if self.options.checkpoint:
-            return load_checkpoint(config.model, self.options.checkpoint)[0]
+            return load_checkpoint(config.model, self.options.checkpoint, config.arguments)[0]
         arguments = dict(config.arguments)
         if weights_follow:
             arguments["pretrained"] = False

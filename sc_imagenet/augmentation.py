@@ -6,7 +6,9 @@ index) and a resumed run sees what an uninterrupted one saw.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,38 +17,61 @@ from torchvision.transforms.v2 import functional as F
 
 from sc_imagenet.errors import unknown_name
 
-# An augmentation draws from a generator, takes a uint8 image (3, H, W) and a box to keep (x_min, y_min,
-# x_max, y_max), and returns the changed image and the crop (left, top, right, bottom), None for no crop.
-Crop = tuple[int, int, int, int] | None
-Augmentation = Callable[[np.random.Generator, Tensor, np.ndarray], tuple[Tensor, Crop]]
+# A photometric change draws from a generator and takes and gives a uint8 image (3, H, W).
+Change = Callable[[np.random.Generator, Tensor], Tensor]
+Crop = tuple[int, int, int, int] | None  # left, top, right, bottom; None: the whole image
 
 PROBABILITY = 0.2  # of each photometric change
 MARGIN = 20  # pixels of the original image around keypoints that a crop keeps
 
 
-def cats(draw: np.random.Generator, image: Tensor, box: np.ndarray) -> tuple[Tensor, Crop]:
-    """The augmentation of CATs, VAT and SCorrSAN.
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to both images of a pair, each drawn on its own.
 
-    Seven photometric changes in a fixed order, each with probability 0.2, then with probability 0.5 a crop
-    that keeps the whole object box: each side is drawn uniformly between the box and the image border.
+    changes   photometric changes, in this order, each with probability 0.2
+    crop      probability of a crop: each side is drawn uniformly between the box it keeps and the image border
+    keeps     the box: the object's, or the keypoints' with a margin
+    views     further views of the target by name: their own changes instead, under the target's crop
     """
-    for change in (grey, posterize, equalize, sharpen, brighten, solarize, jitter):
+
+    changes: Sequence[Change]
+    crop: float = 0.5
+    keeps: Literal["object", "keypoints"] = "object"
+    views: Mapping[str, Sequence[Change]] = field(default_factory=dict)
+
+    def __call__(self, draw: np.random.Generator, image: Tensor, box: np.ndarray) -> tuple[Tensor, Crop]:
+        """The changed image and the crop that is to be cut from it.
+
+        ``image`` is uint8 (3, H, W), ``box`` (x_min, y_min, x_max, y_max), the object's or the keypoints' extent,
+        in its pixels.
+        """
+        image = changed(draw, image, self.changes)
+        if draw.random() >= self.crop:
+            return image, None
+        height, width = image.shape[-2:]
+        kept = around_keypoints(box, width, height) if self.keeps == "keypoints" else box
+        return image, crop_around(draw, image, kept)
+
+
+def changed(draw: np.random.Generator, image: Tensor, changes: Sequence[Change]) -> Tensor:
+    """An image (3, H, W) after each of the changes with probability 0.2."""
+    for change in changes:
         if draw.random() < PROBABILITY:
             image = change(draw, image)
-    return image, crop_around(draw, image, box) if draw.random() < 0.5 else None
+    return image
 
 
-def transformatcher(draw: np.random.Generator, image: Tensor, box: np.ndarray) -> tuple[Tensor, Crop]:
-    """The augmentation of TransforMatcher: that of CATs, but a crop keeps the keypoints, not the object.
+def around_keypoints(box: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The keypoints' extent and 20 pixels around it; around one keypoint, half its distance to each border.
 
-    ``box`` is the keypoints' extent; 20 pixels around it are kept too. Around a single keypoint half its
-    distance to each border is kept.
+    >>> around_keypoints(np.array([30.0, 40, 50, 45]), 60, 100).tolist()
+    [10.0, 20.0, 60.0, 65.0]
     """
-    height, width = image.shape[-2:]
     borders = np.array([0, 0, width, height], np.float32)
     alone = np.array_equal(box[:2], box[2:])
     wider = (box + borders) / 2 if alone else box + np.array([-MARGIN, -MARGIN, MARGIN, MARGIN])
-    return cats(draw, image, np.concatenate([np.maximum(wider[:2], 0), np.minimum(wider[2:], borders[2:])]))
+    return np.concatenate([np.maximum(wider[:2], 0), np.minimum(wider[2:], borders[2:])])
 
 
 def crop_around(draw: np.random.Generator, image: Tensor, box: np.ndarray) -> Crop:
@@ -111,8 +136,23 @@ def jitter(draw: np.random.Generator, image: Tensor) -> Tensor:
     return image
 
 
-AUGMENTATIONS: dict[str, Augmentation | None] = {"none": None, "cats": cats, "transformatcher": transformatcher}
-KEEPING_KEYPOINTS = ("transformatcher",)  # the box these keep is the keypoints' extent, not the object's
+def blur(draw: np.random.Generator, image: Tensor) -> Tensor:
+    """Mean over squares of 3, 5 or 7 pixels."""
+    side = int(draw.choice((3, 5, 7)))
+    padded = torch.nn.functional.pad(image[None].float(), (side // 2,) * 4, mode="replicate")
+    return torch.nn.functional.avg_pool2d(padded, side, 1)[0].round_().to(torch.uint8)
+
+
+PHOTOMETRIC = (grey, posterize, equalize, sharpen, brighten, solarize, jitter)
+STRONG = (blur, grey, posterize, equalize, brighten, solarize, jitter)
+
+AUGMENTATIONS: dict[str, Augmentation | None] = {
+    "none": None,
+    "cats": Augmentation(PHOTOMETRIC),  # VAT's too
+    "photometric": Augmentation(PHOTOMETRIC, crop=0.0),  # SCorrSAN's
+    "transformatcher": Augmentation(PHOTOMETRIC, keeps="keypoints"),
+    "semimatch": Augmentation(PHOTOMETRIC, views={"plain": (), "strong": STRONG}),
+}
 
 
 def augmentation(name: str) -> Augmentation | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from sc_imagenet.augmentation import KEEPING_KEYPOINTS, augmentation
+from sc_imagenet.augmentation import Crop, augmentation, changed
 from sc_imagenet.frames import Frame
 from sc_imagenet.images import open_image
 
@@ -25,7 +25,9 @@ class PairDataset(torch.utils.data.Dataset):
     Each item holds ``source``, ``target`` float32 (3, S, S), normalised by ``mean`` and ``std``;
     ``source_points``, ``target_points`` float32 (K, 2) in pixels of the S x S frame; ``source_bbox``,
     ``target_bbox`` (4,) in the same frame, NaN where the data set has none; ``source_size``,
-    ``target_size`` (2,) original width and height; ``index``, the row; ``category``, its number.
+    ``target_size`` (2,) original width and height; ``index``, the row; ``category``, its number. An augmentation
+    with further views of the target ("semimatch": ``target_plain``, without photometric changes, and
+    ``target_strong``) adds them, cut and resized as ``target`` is; its points and box hold for them too.
 
     Without augmentation images are resized as 8-bit images with antialiasing, with it as float tensors
     without, as the published codes do. With ``keep_aspect`` an image keeps its shape and lies in the frame as
@@ -52,7 +54,6 @@ class PairDataset(torch.utils.data.Dataset):
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
         self.augment = augmentation(augment)
-        self.keeps_keypoints = augment in KEEPING_KEYPOINTS
         self.points = points
         self.seed = seed
         self._decoded: OrderedDict[str, tuple[Tensor, tuple[int, int]]] = OrderedDict()
@@ -76,41 +77,47 @@ class PairDataset(torch.utils.data.Dataset):
         box = row[f"{name}_bbox"]
         bbox = np.full(4, np.nan, np.float32) if box is None else np.asarray(box, dtype=np.float32)
         image, (width, height) = self._image(row[name])
+        images = {name: image}
         origin, shown, crop = np.zeros(2, np.float32), (width, height), None
         if self.augment is not None:
-            keep = bbox
-            if len(points) and (box is None or self.keeps_keypoints):
-                keep = np.concatenate([points.min(0), points.max(0)])
-            elif box is None:
-                keep = np.array([0, 0, width, height], np.float32)
-            image, crop = self.augment(draw, image, keep)
-            tensor = self._normalise(image)
+            images[name], crop = self.augment(draw, image, self._kept(points, box, (width, height)))
+            if name == "target":
+                for view, changes in self.augment.views.items():
+                    images[f"{name}_{view}"] = changed(draw, image, changes)
             if crop is not None:
                 left, top, right, bottom = crop
-                tensor = tensor[:, top:bottom, left:right]
                 origin, shown = np.array([left, top], np.float32), (right - left, bottom - top)
-        else:
-            tensor = self._normalise(image)
-        tensor = F.resize(tensor, self.frame.pixels(shown), antialias=False)
         scale = self.frame.scale(shown).astype(np.float32)
         points = (points - origin) * scale
         bbox = ((bbox.reshape(2, 2) - origin) * scale).reshape(4)
         if crop is not None:
             points = points.clip(0, self.frame.side - 1)
         if row["mirrored"]:
-            tensor = tensor.flip(-1)
             mirror = self.frame.extent(shown).astype(np.float32)[0]
             points[:, 0] = mirror - points[:, 0]
             bbox[[0, 2]] = mirror - bbox[[2, 0]]
         return {
-            name: self.frame.place(tensor),
+            **{view: self._framed(image, crop, shown, row["mirrored"]) for view, image in images.items()},
             f"{name}_points": torch.from_numpy(points),
             f"{name}_bbox": torch.from_numpy(bbox),
             f"{name}_size": torch.tensor([width, height]),
         }
 
-    def _normalise(self, image: Tensor) -> Tensor:
-        return (image.float().div_(255) - self.mean) / self.std
+    def _kept(self, points: np.ndarray, box: Sequence[float] | None, size: tuple[int, int]) -> np.ndarray:
+        """The box that a crop must keep; the whole image where nothing is known."""
+        assert self.augment is not None
+        if box is not None and (self.augment.keeps == "object" or not len(points)):
+            return np.asarray(box, np.float32)
+        return np.concatenate([points.min(0), points.max(0)]) if len(points) else np.array([0, 0, *size], np.float32)
+
+    def _framed(self, image: Tensor, crop: Crop, shown: tuple[int, int], mirrored: bool) -> Tensor:
+        """An image (3, H, W), resized already if nothing is augmented, as the model takes it."""
+        tensor = (image.float().div_(255) - self.mean) / self.std
+        if crop is not None:
+            left, top, right, bottom = crop
+            tensor = tensor[:, top:bottom, left:right]
+        tensor = F.resize(tensor, self.frame.pixels(shown), antialias=False)
+        return self.frame.place(tensor.flip(-1) if mirrored else tensor)
 
     def _image(self, cell: Mapping[str, Any]) -> tuple[Tensor, tuple[int, int]]:
         """The decoded image, uint8 (3, H, W), and its original size; resized already where that is done first."""

@@ -16,13 +16,16 @@ from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, sha256_of
 
 
-def load_checkpoint(model_name: str, path: Path | str) -> tuple[Matcher, str]:
+def load_checkpoint(
+    model_name: str, path: Path | str, settings: Mapping[str, Any] | None = None
+) -> tuple[Matcher, str]:
     """Build the model that a checkpoint was made with and load it.
 
     Args:
         model_name: as in the registry.
         path: the authors' file; a folder written by ``save_pretrained``; or a ``.safetensors`` file, its
             ``config.json`` beside it or in the run's folder above it.
+        settings: arguments of the model that hold whatever the checkpoint says, such as those of a training scheme.
 
     Returns:
         The model in evaluation mode, and the SHA-256 of the file of weights.
@@ -45,7 +48,7 @@ def load_checkpoint(model_name: str, path: Path | str) -> tuple[Matcher, str]:
             arguments = theirs.arguments(state)
         except InputError as error:
             raise InputError(str(error), where=path) from error
-    matcher = registry.create(name, **{**arguments, "pretrained": not complete})
+    matcher = registry.create(name, **{**arguments, **(settings or {}), "pretrained": not complete})
     _load(matcher, name, state, path)
     return matcher.eval(), sha256_of(file)
 
@@ -86,10 +89,15 @@ def _saved_arguments(name: str, file: Path) -> dict[str, Any] | None:
     if file.parent.name == "checkpoints" and above.is_file():
         run = read_json(above)
         if isinstance(run, dict) and isinstance(run.get("arguments"), dict):
-            if run.get("model") != name:
+            if not _takes(name, str(run.get("model"))):
                 raise InputError(f"holds weights of {run.get('model')}, not of {name}", where=file)
             return run["arguments"]
     return None
+
+
+def _takes(name: str, other: str) -> bool:
+    """Whether a model is another one or a way to train it, and so takes its weights."""
+    return name == other or issubclass(registry.card(name).model, registry.card(other).model)
 
 
 def _ours(name: str, state: State) -> State:

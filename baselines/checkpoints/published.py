@@ -18,18 +18,20 @@ from sc_imagenet.backbones.weight_files import State
 class Published:
     """How the authors' files differ from ours.
 
-    marker       a key that starts so tells the authors' file from ours
+    marker       a key that starts so, or in one of these ways, tells the authors' file from ours
     convert      the authors' state -> ours, keys and layouts; raises InputError
     arguments    constructor arguments read off the shapes of the converted weights; raises InputError
     optional     beginnings or ends of our keys that a file may lack: weights that nothing reads
     backbone     whether the file holds the backbone; if not, the backbone's own weights are taken
+    scheme       constructor arguments that say how the model is trained; a recipe sets them whatever the file holds
     """
 
-    marker: str
+    marker: str | tuple[str, ...]
     convert: Callable[[State], State]
     arguments: Callable[[Mapping[str, Tensor]], dict[str, Any]]
     optional: tuple[str, ...] = (".num_batches_tracked", "backbone.net.fc.")
     backbone: bool = True
+    scheme: tuple[str, ...] = ()
 
 
 def published(model: str) -> Published | None:

@@ -62,9 +62,7 @@ class Backbone(nn.Module):
 class HyperpixelResNet(Backbone):
     """A ResNet read before or after the last ReLU of its residual blocks."""
 
-    def __init__(
-        self, name: str, net: Any, layers: Layers, finest: int = COARSE, activated: bool = False
-    ) -> None:
+    def __init__(self, name: str, net: Any, layers: Layers, finest: int = COARSE, activated: bool = False) -> None:
         blocks = [*net.layer1, *net.layer2, *net.layer3, *net.layer4]
         if layers is None:
             ends = accumulate(len(stage) for stage in (net.layer1, net.layer2, net.layer3, net.layer4))

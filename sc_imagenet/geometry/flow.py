@@ -70,3 +70,21 @@ def carry_points(flow: Tensor, points: Tensor, side: int) -> Tensor:
     index = pixels[..., 1] * side + pixels[..., 0]
     shift = dense.flatten(2).gather(2, index[:, None].expand(-1, 2, -1))
     return pixels.to(shift.dtype) + shift.transpose(1, 2)
+
+
+def cells_read(points: Tensor, side: int, grid: int) -> Tensor:
+    """The cells of a flow (B, 2, grid, grid) that ``carry_points`` reads for ``points``: (B, grid, grid) bool.
+
+    Args:
+        points: (B, K, 2), pixels of the frame of side ``side``.
+        side: side of the frame in pixels.
+        grid: cells along each side.
+
+    >>> cells_read(torch.tensor([[[10.0, 0.0]]]), 64, 4).int()[0].tolist()
+    [[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    """
+    pixels = points.long().clamp(0, side - 1)
+    place = (pixels + 0.5) * (grid / side) - 0.5
+    either = torch.stack((place.floor(), place.ceil()), -1).long().clamp(0, grid - 1)  # (B, K, 2, 2)
+    columns, rows = F.one_hot(either, grid).amax(3).float().unbind(2)  # (B, K, grid)
+    return (rows.mT @ columns) > 0

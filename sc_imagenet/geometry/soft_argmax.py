@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+FINE_AT_ONCE = {"cpu": 2**19, "cuda": 2**26}  # up-sampled scores held at a time: on a CPU what its caches hold
 
 
 def soft_argmax(scores: Tensor, xs: Tensor, ys: Tensor, temperature: float) -> Tensor:
@@ -29,6 +33,56 @@ def soft_argmax(scores: Tensor, xs: Tensor, ys: Tensor, temperature: float) -> T
     x = (weights.sum(1) * xs[:, None]).sum(1)
     y = (weights.sum(2) * ys[:, None]).sum(1)
     return torch.stack((x, y), 1)
+
+
+def upsampled_soft_argmax(scores: Tensor, xs: Tensor, ys: Tensor, temperature: float) -> Tensor:
+    """Expected position under softmax(scores / temperature), the scores up-sampled to a finer grid before.
+
+    The same as resizing to H x W (bilinear, corners aligned) and ``soft_argmax``, but the fine scores are never
+    held: a few rows at a time are up-sampled, reduced to their expectation and forgotten, and made again for the
+    backward pass. In float32 whatever the precision around.
+
+    Args:
+        scores: (N, h, w), N distributions over a coarse grid; each may span up to some 300 temperatures.
+        xs: (W,) value of each fine column.
+        ys: (H,) value of each fine row.
+        temperature: the smaller, the closer to argmax.
+
+    Returns:
+        (N, 2), x then y, in the units of ``xs`` and ``ys``.
+
+    >>> corner = torch.tensor([[[0.0, 0.0], [0.0, 1.0]]])
+    >>> upsampled_soft_argmax(corner, torch.arange(5.0), torch.arange(9.0), 0.001).tolist()
+    [[4.0, 8.0]]
+    """
+    at_once = FINE_AT_ONCE.get(scores.device.type, FINE_AT_ONCE["cuda"])
+    rows = max(1, at_once // (len(xs) * len(ys)))
+    with torch.autocast(scores.device.type, enabled=False):
+        given = (scores.float() / temperature, xs.float(), ys.float())
+        if len(scores) <= rows or not torch.is_grad_enabled():
+            positions = [_expected_position(some, *given[1:]) for some in given[0].split(rows)]
+        else:
+            positions = [
+                checkpoint(_expected_position, some, *given[1:], use_reentrant=False, preserve_rng_state=False)
+                for some in given[0].split(rows)
+            ]
+    return torch.cat(positions)
+
+
+def _expected_position(logits: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
+    """(N, h, w) -> expected position (N, 2) under the softmax of the up-sampled logits."""
+    # A coarse maximum bounds what is interpolated from it, so that exp needs no second look at the fine scores.
+    below = logits - logits.amax((1, 2), keepdim=True)
+    weights = (_linear(ys, below.shape[1]).mT @ (below @ _linear(xs, below.shape[2]))).exp()
+    by_column, by_row = weights.sum(1), weights.sum(2)
+    total = by_column.sum(1)
+    return torch.stack(((by_column * xs).sum(1), (by_row * ys).sum(1)), 1) / total[:, None]
+
+
+def _linear(fine: Tensor, count: int) -> Tensor:
+    """Matrix (count, len(fine)) that resizes ``count`` values linearly, corners aligned."""
+    identity = torch.eye(count, device=fine.device)
+    return F.interpolate(identity[None], len(fine), mode="linear", align_corners=True)[0]
 
 
 def windowed_soft_argmax(scores: Tensor, radius: float, temperature: float) -> Tensor:

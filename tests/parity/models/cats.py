@@ -82,13 +82,13 @@ def our_arrays(name: str, reference: Arrays) -> dict[str, np.ndarray]:
         filtered = model.correlate(*maps)
         out["corr_mnn_first"], out["corr_mnn_last"] = filtered[0, 0], filtered[0, -1]
         out["src_proj_last"], out["trg_proj_first"] = model.project(maps[0])[0, -1], model.project(maps[1])[0, 0]
-        passes: list[tuple[Tensor, Tensor]] = []
-        hook = model.decoder.blocks.register_forward_hook(lambda _, x, y: passes.append((x[0], y)))
+        given: list[Tensor] = []
+        hook = model.decoder.blocks[0].norm1.register_forward_pre_hook(lambda _, tokens: given.append(tokens[0]))
         refined = model.refine(*maps)
         hook.remove()
-        for number, tensors in enumerate(passes):
-            for side, tokens in zip(("in", "out"), tensors):
-                out[f"blocks_pass{number}_{side}_lvl0_rows16"] = tokens[0, 0, ::16]
+        for number, tokens in enumerate(given):
+            out[f"blocks_pass{number}_in_lvl0_rows16"] = tokens[0, 0, ::16]
+            out[f"blocks_pass{number}_out_lvl0_rows16"] = model.decoder.blocks(tokens)[0, 0, ::16]
         flow = model.flow(refined)
         out["refined_corr"], out["flow_eval"], out["loss_eval"] = refined[0], flow[0], model.loss(flow, batch)
         points = batch["target_points"][:, : int(reference["n_pts"])]
