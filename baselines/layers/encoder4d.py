@@ -138,8 +138,7 @@ class _NormConvolution(torch.autograd.Function):
             hidden = norm.rectified(chunk, item)
             out[item].flatten(0, 1)[part] = _convolved(hidden, supp, supp_bias, 2)
             pooled[item].flatten(0, 1)[part] = F.max_pool2d(_first(hidden), 2, ceil_mode=True).movedim(1, -1)
-        for item in range(len(raw)):
-            out[item] += _convolved_over_target(pooled[item], query, query_bias)
+        out += _convolved_over_target(pooled, query, query_bias)
         ctx.save_for_backward(raw, weight, query, supp)
         ctx.norm = norm
         return out
@@ -149,10 +148,8 @@ class _NormConvolution(torch.autograd.Function):
         raw, weight, query, supp = ctx.saved_tensors
         gradient = gradient.contiguous()
         pooled = raw.new_empty(*gradient.shape[:-1], raw.shape[-1])
-        for_pooled = torch.empty_like(pooled)
-        for_query, for_supp = Summed(), Summed()
-        for item in range(len(raw)):
-            for_pooled[item] = _target_gradient(gradient[item], pooled[item], query, (True, False, False))[0]
+        for_supp = Summed()
+        for_pooled = _target_gradient(gradient, pooled, query, (True, False, False))[0]
         back = NormGradient(ctx.norm, raw)
         for item, part, chunk in _cells(raw):
             hidden = ctx.norm.rectified(chunk, item)
@@ -164,9 +161,8 @@ class _NormConvolution(torch.autograd.Function):
                 _first(for_pooled[item].flatten(0, 1)[part]), _first(hidden), 2, 2, 0, 1, True, where
             ).movedim(1, -1)
             back.take(item, part, chunk, hidden, for_hidden)
-        for item in range(len(raw)):
-            for_query.add(_target_gradient(gradient[item], pooled[item], query, (False, True, True))[1:])
-        return *back.finish(weight), None, *for_query.sums, *for_supp.sums
+        for_query = _target_gradient(gradient, pooled, query, (False, True, True))[1:]
+        return *back.finish(weight), None, *for_query, *for_supp.sums
 
 
 class _Norm(torch.autograd.Function):
@@ -317,15 +313,15 @@ def _convolution_gradient(gradient: Tensor, maps: Tensor, weight: Tensor, stride
 
 
 def _volumetric(volume: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Volume (h, w, h', w', C) and 3 x 3 weight for a 3-D convolution that leaves the source's cells apart."""
+    """Volume (B, h, w, h', w', C) and 3 x 3 weight for a 3-D convolution that leaves the source's cells apart."""
     weight = weight[..., None].contiguous(memory_format=torch.channels_last_3d)
-    return volume.flatten(2, 3).movedim(-1, 0)[None], weight
+    return volume.flatten(3, 4).movedim(-1, 1), weight
 
 
 def _convolved_over_target(volume: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """3 x 3 convolution of (h, w, h', w', C) over the first two dimensions."""
+    """3 x 3 convolution of (B, h, w, h', w', C) over h and w."""
     out = F.conv3d(*_volumetric(volume, weight), bias, padding=(1, 1, 0))
-    return out[0].movedim(0, -1).unflatten(2, volume.shape[2:4])
+    return out.movedim(1, -1).unflatten(3, volume.shape[3:5])
 
 
 def _target_gradient(
@@ -338,5 +334,5 @@ def _target_gradient(
         back, maps, kernel, [len(weight)], [1] * 3, [1, 1, 0], [1] * 3, False, [0] * 3, 1, list(wanted)
     )
     if for_maps is not None:
-        for_maps = for_maps[0].movedim(0, -1).unflatten(2, volume.shape[2:4])
+        for_maps = for_maps.movedim(1, -1).unflatten(3, volume.shape[3:5])
     return for_maps, None if for_weight is None else for_weight[..., 0], for_bias

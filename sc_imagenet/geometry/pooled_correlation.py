@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 1 << 20  # entries of a volume that are held at once; what fits a core's cache is fastest
+CHUNK = 1 << 19  # entries of a volume that are held at once; what fits a core's cache is fastest
 EPS = 1e-5  # added to the norm of a feature
 
 
@@ -99,24 +99,23 @@ class Blocks:
 
 
 class _PooledCorrelation(torch.autograd.Function):
-    """Layer by layer and, within a layer, for some rows of source blocks at a time.
+    """For some rows of source blocks at a time, and there layer by layer.
 
     A chunk's volume is (members, blocks) of the source x (members, blocks) of the target.
     """
 
     @staticmethod
     def forward(ctx: Any, pool_target: int, pool_source: int, *maps: Tensor) -> tuple[Tensor, Tensor]:
-        layers = len(maps) // 2
-        target = Blocks(*maps[0].shape[-2:], pool_target)
-        source = Blocks(*maps[-1].shape[-2:], pool_source)
-        batch, like = len(maps[0]), maps[0]
-        over_source = like.new_empty(batch, source.rows, source.columns, target.height, target.width, layers)
-        over_target = like.new_empty(batch, target.rows, target.columns, source.height, source.width, layers)
+        layers, like = len(maps) // 2, maps[0]
+        target = Blocks(like.shape[-2], like.shape[-1], pool_target)
+        source = Blocks(maps[-1].shape[-2], maps[-1].shape[-1], pool_source)
+        over_source = like.new_empty(len(like), source.rows, source.columns, target.height, target.width, layers)
+        over_target = like.new_empty(len(like), target.rows, target.columns, source.height, source.width, layers)
+        theirs, ours = _units(maps[:layers], target), _units(maps[layers:], source)
         largest = []
-        for layer in range(layers):
-            theirs, ours = _units(maps[layer], target), _units(maps[layers + layer], source)
-            for item, rows, pixels in _chunks(batch, source, target):
-                volume = ours[item, :, rows].flatten(0, 2) @ theirs[item].flatten(0, 2).T
+        for item, rows, pixels in _chunks(len(like), source, target):
+            for layer in range(layers):
+                volume = ours[layer][item, :, rows].flatten(0, 2) @ theirs[layer][item].flatten(0, 2).T
                 volume = volume.view(source.members, -1, target.members, target.rows * target.columns)
                 best_source = volume.amax(0).clamp_(min=0)
                 best_target = volume.amax(2).clamp_(min=0)
@@ -136,14 +135,15 @@ class _PooledCorrelation(torch.autograd.Function):
         maps, (target, source) = ctx.saved_tensors, ctx.grids
         layers = len(maps) // 2
         largest = iter(ctx.largest)
-        gradients: list[Tensor | None] = [None] * len(maps)
-        for layer in range(layers):
-            pair = [features.detach().requires_grad_() for features in (maps[layer], maps[layers + layer])]
-            with torch.enable_grad():
-                units = [_units(features, blocks) for features, blocks in zip(pair, (target, source))]
-            theirs, ours = (features.detach() for features in units)
-            for_theirs, for_ours = torch.zeros_like(theirs), torch.empty_like(ours)
-            for item, rows, pixels in _chunks(len(theirs), source, target):
+        leaves = [features.detach().requires_grad_() for features in maps]
+        with torch.enable_grad():
+            units = _units(leaves[:layers], target) + _units(leaves[layers:], source)
+        cells = [features.detach() for features in units]
+        theirs, ours = cells[:layers], cells[layers:]
+        gradients = [torch.zeros_like(features) for features in cells]
+        for_theirs, for_ours = gradients[:layers], gradients[layers:]
+        for item, rows, pixels in _chunks(len(maps[0]), source, target):
+            for layer in range(layers):
                 which_source, which_target = next(largest)
                 best_source = target.split(for_source[item, rows, ..., layer].flatten(0, 1)).flatten(-2)
                 best_target = source.split(for_target[item, :, :, pixels, :, layer].flatten(0, 1))
@@ -151,12 +151,12 @@ class _PooledCorrelation(torch.autograd.Function):
                 volume = _given_to(which_source, best_source, 0, source.members)
                 volume += _given_to(which_target, best_target, 2, target.members)
                 volume = volume.flatten(0, 1).flatten(1)
-                for_ours[item, :, rows] = (volume @ theirs[item].flatten(0, 2)).view_as(for_ours[item, :, rows])
-                for_theirs[item].flatten(0, 2).addmm_(volume.T, ours[item, :, rows].flatten(0, 2))
-            # Contiguous: for other strides of a batch of one, torch's batch norm gives a wrong bias gradient.
-            found = [part.contiguous() for part in torch.autograd.grad(units, pair, (for_theirs, for_ours))]
-            gradients[layer], gradients[layers + layer] = found
-        return None, None, *gradients
+                part = for_ours[layer][item, :, rows]
+                part[:] = (volume @ theirs[layer][item].flatten(0, 2)).view_as(part)
+                whole = for_theirs[layer][item].flatten(0, 2)
+                whole.addmm_(volume.T, ours[layer][item, :, rows].flatten(0, 2))
+        # Contiguous: for other strides of a batch of one, torch's batch norm gives a wrong bias gradient.
+        return None, None, *(part.contiguous() for part in torch.autograd.grad(units, leaves, gradients))
 
 
 def _chunks(batch: int, source: Blocks, target: Blocks) -> Iterator[tuple[int, slice, slice]]:
@@ -169,10 +169,10 @@ def _chunks(batch: int, source: Blocks, target: Blocks) -> Iterator[tuple[int, s
             yield item, rows, slice(rows.start * source.side, rows.stop * source.side)
 
 
-def _units(maps: Tensor, blocks: Blocks) -> Tensor:
+def _units(maps: Sequence[Tensor], blocks: Blocks) -> list[Tensor]:
     """(B, C, h, w) -> (B, members, rows, columns, C), every feature divided by its norm + 1e-5."""
-    features = blocks.split(maps).movedim(1, -1).contiguous()
-    return features / (features.norm(dim=-1, keepdim=True) + EPS)
+    rows = [blocks.split(features).movedim(1, -1).contiguous() for features in maps]
+    return [features / (features.norm(dim=-1, keepdim=True) + EPS) for features in rows]
 
 
 def _members_at(volume: Tensor, best: Tensor, dim: int) -> Tensor:
@@ -185,4 +185,4 @@ def _members_at(volume: Tensor, best: Tensor, dim: int) -> Tensor:
 
 def _given_to(largest: Tensor, gradient: Tensor, dim: int, members: int) -> Tensor:
     """The gradient of a maximum handed to the members that were the largest, the others getting 0."""
-    return torch.stack([(largest >> number & 1) * gradient for number in range(members)], dim)
+    return torch.stack([(largest >> number & 1).to(gradient.dtype) * gradient for number in range(members)], dim)
