@@ -12,23 +12,20 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from baselines.matcher import Batch, Matcher
 from baselines.registry import register
 from sc_imagenet.backbones import Backbone, build_backbone
-from sc_imagenet.geometry.correlation import SMALLEST, mutual_nearest_neighbour
+from sc_imagenet.geometry.correlation import SMALLEST
 from sc_imagenet.geometry.hough import (
     HoughSpace,
     difference_scores,
     differences_at,
     pixel_space,
     rows_of_differences,
-    spread_differences,
 )
 from sc_imagenet.geometry.receptive_boxes import cell_corners, covering, mean_shift, nearest_cell
 from sc_imagenet.geometry.upsampled import inner_products, inner_products_of, square_norms
-from sc_imagenet.geometry.volumes import resize_source, resize_target
 
 HIDDEN = 32  # channels of a gate
 REDUCTION = 8  # a layer keeps this part of its channels
@@ -37,7 +34,6 @@ DAMPING = 0.001  # added to the product of two norms
 ZERO_NORM = 1e-4  # stands for a squared norm of exactly zero
 REACH = 5 / 4  # half side of a cell's receptive box in strides: 5 pixels at stride 4
 EASY = 0.1  # a keypoint that is predicted within this part of the threshold counts less
-ENTROPY_GRID = 15  # cells that the weak loss sees along each side
 
 
 class Hyperimages(NamedTuple):
@@ -164,7 +160,7 @@ class DHPF(Matcher):
         return pixel_space(self.grid, self.grid, self.stride, frame, frame)
 
     def choose(self, maps: list[Tensor]) -> Tensor:
-        """Gates (B, L) from what the maps of both images hold on average (section 3.2).
+        """Gates (B, L) from what the maps of both images hold on average.
 
         While training, Gumbel noise makes the choice random; the gradient is that of the softmax.
         """
@@ -226,11 +222,11 @@ class DHPF(Matcher):
         return (squares + ZERO_NORM * (squares == 0)).sqrt()
 
     def confidence(self, output: Hyperimages, pair: int, cells: Tensor, appearance: Tensor) -> Tensor:
-        """Appearance (K, N) times Hough scores of some source cells of one pair (section 3.3)."""
+        """Appearance (K, N) times Hough scores of some source cells of one pair."""
         return appearance * differences_at(output.hough[pair, None], cells, self.grid, self.grid)[0]
 
     def loss(self, output: Hyperimages, batch: Batch) -> Tensor:
-        """Cross-entropy of the keypoints' rows of the match, and of how many layers are chosen (section 3.4)."""
+        """Cross-entropy of the keypoints' rows of the match, and of how many layers are chosen."""
         valid = batch["valid"]
         predicted = self.transfer(output, batch["source_points"].where(valid[..., None], 0))
         distance = (predicted - batch["target_points"]).norm(dim=-1) / self.tolerance(batch)[:, None]
@@ -296,50 +292,6 @@ class DHPF(Matcher):
         return (rows * ((rows / over_target) * (rows / highest.clamp(min=SMALLEST)))).argmax(1)
 
 
-@register(
-    "dhpf-weak",
-    title="DHPF (weak)",
-    paper="Min et al., ECCV 2020",
-    licence="not verified: see the authors' repository",
-    supervision="weak",
-    backbone="resnet101.tv_in1k",
-)
-class WeakDHPF(DHPF):
-    """DHPF trained with class labels alone: pairs of one class should match more sharply than pairs of two."""
-
-    def training_loss(self, batch: Batch, epoch: int) -> Tensor:
-        """Entropy of the batch's pairs over that of pairs made of two of them (section 3.4).
-
-        Each source is paired with the next target if that is of another class. Without such pairs the entropy
-        itself is the loss.
-        """
-        count = len(batch["category"])
-        own = torch.arange(count, device=batch["category"].device)
-        others = own[batch["category"] != batch["category"].roll(-1)]
-        sources, targets = torch.cat((own, others)), torch.cat((own, (others + 1) % count))
-        images = torch.cat((sources, count + targets))
-        output = self.match([maps[images] for maps in self.features(batch["source"], batch["target"])])
-        entropy = self.entropy(output)
-        ratio = entropy[:count].mean() / (entropy[count:].mean() if len(others) else 1.0)
-        return ratio + self.selection_loss(output)
-
-    def entropy(self, output: Hyperimages) -> Tensor:
-        """How undecided each pair's filtered matches are (B,), in bits, averaged over cells and directions.
-
-        Volumes are not kept for the backward pass but computed again.
-        """
-        pairs = range(len(output.gates))
-        return torch.stack([checkpoint(self._entropy, output, pair, use_reentrant=False) for pair in pairs])
-
-    def _entropy(self, output: Hyperimages, pair: int) -> Tensor:
-        scores = spread_differences(output.hough[pair, None], self.grid, self.grid)[0]
-        filtered = mutual_nearest_neighbour(torch.cat(list(self.appearance(output, pair))) * scores)[None]
-        coarse = (ENTROPY_GRID, ENTROPY_GRID)
-        of_source = resize_target(filtered, self.grid, coarse)[0]
-        of_target = resize_source(filtered, self.grid, coarse)[0].T
-        return (bits(of_source) + bits(of_target)).mean() / 2
-
-
 class Reduction(nn.Sequential):
     """A layer of both images with an eighth of its channels; batch statistics are those of one image role each."""
 
@@ -370,11 +322,5 @@ def gumbel(uniform: Tensor) -> Tensor:
 
 
 def similarity(products: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """Appearance similarity (K, N) of hyperpixels from their inner products and norms (K,), (N,) (equation 5)."""
+    """Appearance similarity (K, N) of hyperpixels from their inner products and norms (K,), (N,)."""
     return (products / (torch.outer(source, target) + DAMPING)).relu().square()
-
-
-def bits(scores: Tensor) -> Tensor:
-    """Entropy (N,) in bits of non-negative scores (N, cells), each row a distribution once it is normalised."""
-    share = F.normalize(scores, p=1, dim=1)
-    return -(share * share.where(share != 0, SMALLEST).log2()).sum(1)

@@ -172,7 +172,7 @@ def votes(source: Hyperpixels, target: Hyperpixels) -> Tensor:
 
 
 def confidence(source: Hyperpixels, target: Hyperpixels, stride: float) -> Iterator[Tensor]:
-    """Votes times Hough scores (section 3.3): (columns, N_target) for one row of source cells after the other."""
+    """Votes times Hough scores: (columns, N_target) for one row of source cells after the other."""
     similarities = votes(source, target)
     space = pixel_space(source.kept, target.kept, stride, source.size, target.size)
     scores = rows_of_differences(difference_scores(similarities[None], space), source.kept, target.kept)
@@ -183,7 +183,7 @@ def confidence(source: Hyperpixels, target: Hyperpixels, stride: float) -> Itera
 def search_layers(
     score: Callable[[tuple[int, ...]], float], candidates: Iterable[int], beam: int = 4, depth: int = 8
 ) -> tuple[tuple[int, ...], float]:
-    """The layers that match best, by beam search (section 3.4).
+    """The layers that match best, by beam search.
 
     Args:
         score: what is to be made large: PCK on validation pairs with these layers.

@@ -2,7 +2,7 @@
 
 A match of source cell s and target cell t votes with its similarity for its offset, the way from s to t. Votes are
 counted in bins of similar offset, the histogram is smoothed with a Gaussian, and every match is scored by what its
-bin then holds (Min et al., ICCV 2019, section 3.3).
+bin then holds (Min et al., ICCV 2019).
 
 ``grid_scores`` is for cells on regular grids. The offset of a match then depends on its row and column difference
 alone: all votes of a difference are summed first, along the diagonals of the volume, and a small table of

@@ -1,4 +1,4 @@
-"""Keypoint transfer by receptive boxes: a point moves like the cells that see it (Min et al., ICCV 2019, section 3.4).
+"""Keypoint transfer by receptive boxes: a point moves like the cells that see it (Min et al., ICCV 2019).
 
 Cell (i, j) of a grid sees a square box around (j * stride, i * stride): the first cell lies on the first pixel.
 """

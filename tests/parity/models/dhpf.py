@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from baselines.checkpoints.dhpf import rename
-from baselines.dhpf import DHPF, WeakDHPF, gumbel
+from baselines.dhpf import DHPF, gumbel
+from baselines.dhpf_weak import WeakDHPF
 from sc_imagenet.geometry.hough import (
     bin_side_of,
     box_bins,

@@ -37,6 +37,8 @@ def thin(name: str, array: np.ndarray) -> np.ndarray:
         return array[..., ::2, ::2]
     if name == "conf":
         return array[::3, ::3]
+    if name.endswith("_hyper"):
+        return array[::2, ::2]
     if name.startswith("g16_") and array.shape == (256, 256):
         return array[::4, ::4]
     return array
