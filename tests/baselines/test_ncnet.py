@@ -71,7 +71,7 @@ def test_points_between_cells_are_blended_of_four_best_matches():
 
 
 def saved_in_2018(path, **changes):
-    state = {key: torch.zeros(1).expand(shape) for key, shape in published_shapes("ncnet").items()}
+    state = {key: torch.zeros(()).expand(shape) for key, shape in published_shapes("ncnet").items()}
     state = {key.replace(".model.", ".vgg."): value for key, value in state.items() if "num_batches" not in key}
     marked = torch.zeros(5, 16, 1, 5, 5, 5)
     marked[1, 7, 0, 2, 3, 4] = 1

@@ -78,14 +78,15 @@ def test_any_layers_and_grid_can_be_trained(changes):
 
 
 def test_a_sharp_start_carries_points_to_the_best_correlation():
-    """The correlation says: two cells to the right."""
-    model = small(size=160, sharpness=1000.0)
+    """The correlation is highest two cells to the right."""
+    model = small(size=160, sharpness=100.0)
     grid = model.grid
-    correlation = torch.eye(grid**2).view(grid, grid, grid, grid).roll(2, 3).flatten(2).flatten(0, 1)
+    cells = torch.stack((torch.arange(grid).repeat(grid), torch.arange(grid).repeat_interleave(grid)), 1)
+    correlation = torch.exp(-torch.cdist(cells + torch.tensor([2.0, 0.0]), cells.float()).square() / 8)
     refined = model.match2match(correlation.expand(1, len(model.backbone.source.layers), -1, -1))
     points = torch.tensor([[[40.0, 40.0], [80.0, 100.0]]])
     moved = model.transfer(refined, points) - points
-    torch.testing.assert_close(moved, torch.tensor([2 * 160 / (grid - 1), 0.0]).expand(1, 2, 2), atol=2.0, rtol=0)
+    torch.testing.assert_close(moved, torch.tensor([2 * 160 / (grid - 1), 0.0]).expand(1, 2, 2), atol=3.0, rtol=0)
 
 
 @pytest.mark.parametrize("reach", [REACH, REACH_IN_TRAINING])
