@@ -62,9 +62,7 @@ class SemiMatch(CATs):
         dynamic: bool = False,
         pretrained: bool | str = True,
     ) -> None:
-        super().__init__(
-            backbone, layers, size, feature_size, projection, heads, depth, mlp_ratio, start, pretrained
-        )
+        super().__init__(backbone, layers, size, feature_size, projection, heads, depth, mlp_ratio, start, pretrained)
         self.temperature = temperature
         self.confidence = confidence
         self.keyout = keyout
