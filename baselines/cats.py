@@ -185,10 +185,10 @@ class Aggregator(nn.Module):
         seen_from_target = torch.cat((correlation.transpose(-1, -2), target), -1) + position
         refined = self.proj(self.blocks(seen_from_target)).transpose(-1, -2) + correlation
         seen_from_source = torch.cat((refined, source), -1) + position
-        *earlier, last = self.blocks
-        for block in earlier:
+        blocks: list[MultiscaleBlock] = list(self.blocks)  # type: ignore[arg-type]
+        for block in blocks[:-1]:
             seen_from_source = block(seen_from_source)
-        return self.proj(last.averaged(seen_from_source)) + correlation.mean(1)
+        return self.proj(blocks[-1].averaged(seen_from_source)) + correlation.mean(1)
 
     def position(self) -> Tensor:
         """Learned position of every cell, half its channels by column, half by row: (1, L, N, width)."""

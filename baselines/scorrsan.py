@@ -9,6 +9,7 @@ side by side: beside the keypoints, each learns from the other where both agree.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +67,8 @@ class SCorrSAN(Matcher):
 
     direction = "backward"
     backbone: nn.ModuleList
+    coarse: int  # cells along each side of the features
+    fine: int  # and of the flow
 
     def __init__(
         self,
@@ -90,10 +93,10 @@ class SCorrSAN(Matcher):
         self.size = size
         self.pseudo_start = pseudo_start
         self.backbone = nn.ModuleList(build_backbone(backbone, layers, size, pretrained) for _ in range(networks))
-        first = self.backbone[0]
+        first: Any = self.backbone[0]
         self.mean, self.std = first.mean, first.std
-        self.coarse = -(-size // first.strides[0])  # cells along each side of the features
-        self.fine = UPSAMPLING * self.coarse  # and of the flow
+        self.coarse = -(-size // first.strides[0])
+        self.fine = UPSAMPLING * self.coarse
         self.heads = nn.ModuleList(Head(first.channels[0], context, width, self.fine) for _ in range(networks))
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
@@ -105,7 +108,7 @@ class SCorrSAN(Matcher):
 
     def correlate(self, source: Tensor, target: Tensor, network: int) -> Tensor:
         """The filtered correlation that one of the networks sees; shapes as in ``forward``."""
-        encode = self.heads[network].encoder
+        encode: Any = self.heads[network].encoder
         features = (encode(maps) for maps in self.features(source, target, network))
         return mutual_nearest_neighbour(cosine(*features))
 
@@ -130,7 +133,7 @@ class SCorrSAN(Matcher):
         ``cells`` (B, H, W) bool are those where the flow is wanted; None wants all. Elsewhere nothing is computed,
         and the flow points at the source's centre.
         """
-        head = self.heads[network]
+        head: Any = self.heads[network]
         coarse, fine = (self.coarse, self.coarse), (self.fine, self.fine)
         rows = resize_target(correlation, coarse, fine).transpose(1, 2)  # (B, N_fine, N_source)
         wanted = rows.new_ones(rows.shape[:2], dtype=torch.bool) if cells is None else cells.flatten(1)

@@ -109,5 +109,5 @@ def small() -> Recipe:
 
 @recipe("scorrsan", preset="tiny")
 def tiny() -> Recipe:
-    """One network at 160 px, a flow of 40 x 40 cells: ``scbench run scorrsan --preset tiny --finetune toy --eval toy``."""
+    """One network at 160 px, 40 x 40 cells: ``scbench run scorrsan --preset tiny --finetune toy --eval toy``."""
     return replace(LAPTOP, model={**LAPTOP.model, "size": 160, "networks": 1}, epochs=2, augmentation="none")

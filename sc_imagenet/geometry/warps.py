@@ -57,7 +57,9 @@ def _lattice(count: int, like: Tensor) -> Tensor:
 
 
 def spline(control: Tensor, values: Tensor, positions: Tensor) -> Tensor:
-    """The thin-plate spline through ``values`` (B, N, C) at ``control`` (N, 2), read at ``positions`` (M, 2): (B, M, C).
+    """The thin-plate spline through ``values`` (B, N, C) at ``control`` (N, 2), read at ``positions`` (M, 2).
+
+    Returns (B, M, C).
 
     >>> corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     >>> bool(torch.allclose(spline(corners, corners[None] ** 2, corners), corners[None] ** 2, atol=1e-5))

@@ -62,6 +62,40 @@ def test_published_checkpoints_load_strictly(tmp_path, name, layers, parameters,
         assert torch.equal(model.state_dict()[rename(key)], value.to(model.state_dict()[rename(key)].dtype)), key
 
 
+@pytest.mark.parametrize(
+    ("name", "context", "width", "parameters"),
+    [("scorrsan_spair", 7, 2048, 46_705_832), ("scorrsan_pfpascal", 13, 1024, 45_652_136)],
+)
+def test_one_published_network_of_scorrsan_loads_strictly(tmp_path, name, context, width, parameters):
+    state = published(name)
+    path = saved(tmp_path / "model_best.pth", {"epoch": 3, "state_dict": state, "best_model_type": "teacher"})
+    model, _ = load_checkpoint("scorrsan", path, {"pseudo_start": 9})
+    assert model.pseudo_start == 9
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert len(model.state_dict()) == len(state) == 630
+    assert model.heads[0].encoder.conv.weight.shape == (width, 1024 + 4 * context, 1, 1)
+    assert torch.equal(model.heads[0].x_normal, state["x_normal"])
+    del state["SCEs.0.conv.bias"]
+    with pytest.raises(InputError, match=r"1 of 630 weights missing \(heads\.0\.encoder\.conv\.bias\)"):
+        load_weights(model, saved(tmp_path / "less.pth", state))
+    del state["x_normal"]
+    with pytest.raises(InputError, match=r"are no weights of SCorrSAN: there is no heads\.0\.x_normal"):
+        load_checkpoint("scorrsan", saved(tmp_path / "none.pth", state))
+
+
+def test_semimatch_starts_from_weights_of_cats_but_cats_not_from_its_own_run(tmp_path, small):
+    model, _ = load_checkpoint("semimatch", saved(tmp_path / "cats.pth", published("cats_pfpascal")), {"keyout": 0.5})
+    assert (registry.name_of(model), model.backbone.layers, model.keyout) == ("semimatch", PF_PASCAL_LAYERS, 0.5)
+    for trained in ("cats", "semimatch"):
+        run = tmp_path / "runs" / trained
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "config.json").write_text(json.dumps({"model": trained, "arguments": SMALL}))
+        save_file(contiguous(small), run / "checkpoints/best.safetensors")
+    assert registry.name_of(load_checkpoint("semimatch", tmp_path / "runs/cats/checkpoints/best.safetensors")[0])
+    with pytest.raises(InputError, match="holds weights of semimatch, not of cats"):
+        load_checkpoint("cats", tmp_path / "runs/semimatch/checkpoints/best.safetensors")
+
+
 def test_a_bare_state_without_classifier_and_counters_loads(tmp_path):
     state = {
         key: value

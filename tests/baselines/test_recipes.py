@@ -34,6 +34,26 @@ def test_cats_is_trained_as_published(dataset):
     assert tuple(recipe.model["layers"]) == layers
 
 
+@pytest.mark.parametrize(("dataset", "context", "start"), [("spair-71k", 7, 4), ("pf-pascal", 13, 60)])
+def test_scorrsan_is_trained_as_published(dataset, context, start):
+    recipe = find_recipe("scorrsan", dataset)
+    assert (recipe.lr, recipe.backbone_lr, recipe.weight_decay) == (3e-5, 3e-6, 0.05)
+    assert (recipe.batch, recipe.epochs, recipe.augmentation) == (16, 150, "photometric")
+    assert (recipe.model["networks"], recipe.model["context"], recipe.model["pseudo_start"]) == (2, context, start)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "lr", "batch", "confidence", "dynamic"),
+    [("spair-71k", 1e-6, 8, 0.5, True), ("pf-pascal", 3e-5, 4, 0.9, False)],
+)
+def test_semimatch_is_trained_as_published(dataset, lr, batch, confidence, dynamic):
+    recipe = find_recipe("semimatch", dataset)
+    assert (recipe.lr, recipe.backbone_lr, recipe.weight_decay, recipe.batch) == (lr, 3e-6, 0.05, batch)
+    assert (recipe.milestones, recipe.gamma, recipe.augmentation) == ((150, 220), 0.5, "semimatch")
+    arguments = {name: recipe.model[name] for name in ("temperature", "confidence", "keyout", "dynamic")}
+    assert arguments == {"temperature": 0.1, "confidence": confidence, "keyout": 0.2, "dynamic": dynamic}
+
+
 def test_another_backbone_is_read_at_its_own_layers():
     recipe = find_recipe("cats", "pf-pascal")
     assert "layers" not in with_backbone(recipe.model, "convnext_atto")
