@@ -8,7 +8,7 @@ mean over the source becomes a flow in a 2-D decoder that the target's features 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -112,12 +112,11 @@ class VAT(Matcher):
         self.narrow = nn.ModuleList(
             nn.Conv2d(before, after - share, 1) for before, after, share in zip(widths, widths[1:], shares[1:])
         )
-        self.head = nn.Sequential(
-            nn.Conv2d(widths[-1], width // 4, 3, padding=1), nn.ReLU(), nn.Conv2d(width // 4, 2, 3, padding=1)
-        )
+        last: Any = nn.Conv2d(width // 4, 2, 3, padding=1)
+        self.head = nn.Sequential(nn.Conv2d(widths[-1], width // 4, 3, padding=1), nn.ReLU(), last)
         if residual:
-            nn.init.zeros_(self.head[-1].weight)
-            nn.init.zeros_(self.head[-1].bias)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Images (B, 3, S, S) -> flow (B, 2, h, w) on the target's grid into the source, in cells."""

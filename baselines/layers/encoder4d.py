@@ -11,7 +11,7 @@ target's grid first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -39,7 +39,7 @@ class Encoder4d(nn.Module):
     def __init__(self, layers: int, channels: Sequence[int], strides: Strides, groups: Sequence[int]) -> None:
         super().__init__()
         self.strides = strides
-        self.layers: Iterable[Layer4d] = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             Layer4d(before, after, count) for before, after, count in zip((layers, *channels), channels, groups)
         )
 
