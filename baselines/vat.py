@@ -8,7 +8,7 @@ mean over the source becomes a flow in a 2-D decoder that the target's features 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +20,14 @@ from baselines.matcher import Batch, Matcher
 from baselines.registry import register
 from sc_imagenet.backbones import Backbone, build_backbone
 from sc_imagenet.errors import InputError
+from sc_imagenet.geometry.correlation import cosine
 from sc_imagenet.geometry.flow import carry_points, mapping_to_flow
 from sc_imagenet.geometry.keypoint_maps import sparse_flow
+from sc_imagenet.geometry.soft_argmax import soft_argmax
 
 PUBLISHED_LAYERS = tuple(range(4, 34))  # every residual block of ResNet-101 from its second stage on
 REACH = 17 / 16  # a keypoint supervises the cells this many strides around it (35 pixels at stride 16)
+TEMPERATURE = 0.02  # of the soft-argmax that a residual flow begins at
 WINDOW, WINDOW_2D = 4, 8  # sides of the windows in volumes and in the decoder
 
 
@@ -38,6 +41,7 @@ class Level(NamedTuple):
 
 
 LEVELS = (Level(32, (2, 1), 2, 4), Level(16, (2, 2), 2, 2), Level(8, (2, 2), 3, 2))
+MIDDLE = 1  # the level whose features lie on the flow's grid
 
 
 @register(
@@ -58,6 +62,8 @@ class VAT(Matcher):
             level (stride 32, 16 or 8) of its stride; a level without any takes those of the nearest.
         size: side S of the input.
         width: channels of the volumes, a multiple of 16.
+        residual: add what the decoder gives to where the raw correlations at stride 16 point, beginning with
+            nothing added. The published model gives the whole flow itself and has to learn it from noise.
         pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
 
     Raises:
@@ -73,6 +79,7 @@ class VAT(Matcher):
         layers: Sequence[int] | None = None,
         size: int = 512,
         width: int = 128,
+        residual: bool = False,
         pretrained: bool | str = True,
     ) -> None:
         super().__init__()
@@ -81,6 +88,7 @@ class VAT(Matcher):
         if layers is None and backbone.split(".")[0] == "resnet101":
             layers = PUBLISHED_LAYERS
         self.size = size
+        self.residual = residual
         self.backbone = build_backbone(backbone, layers, size, pretrained, finest=LEVELS[-1].stride)
         self.mean, self.std = self.backbone.mean, self.backbone.std
         self.members = members(self.backbone.strides)
@@ -104,15 +112,20 @@ class VAT(Matcher):
         self.narrow = nn.ModuleList(
             nn.Conv2d(before, after - share, 1) for before, after, share in zip(widths, widths[1:], shares[1:])
         )
-        self.head = nn.Sequential(
-            nn.Conv2d(widths[-1], width // 4, 3, padding=1), nn.ReLU(), nn.Conv2d(width // 4, 2, 3, padding=1)
-        )
+        last: Any = nn.Conv2d(width // 4, 2, 3, padding=1)
+        self.head = nn.Sequential(nn.Conv2d(widths[-1], width // 4, 3, padding=1), nn.ReLU(), last)
+        if residual:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Images (B, 3, S, S) -> flow (B, 2, h, w) on the target's grid into the source, in cells."""
         source_levels, target_levels = self.features(source, target)
         refined = self.refine(self.encode(source_levels, target_levels))
-        return mapping_to_flow(self.decode(refined[-1], self.guide(target_levels)))
+        mapping = self.decode(refined[-1], self.guide(target_levels))
+        if self.residual:
+            mapping = mapping + self.pointed_at(source_levels[MIDDLE], target_levels[MIDDLE])
+        return mapping_to_flow(mapping)
 
     def features(self, source: Tensor, target: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
         """Features of both images at every level, coarsest first: lists of maps (B, C, h, w)."""
@@ -154,6 +167,14 @@ class VAT(Matcher):
             if number < len(self.narrow):
                 x = self.narrow[number](x)
         return self.head(x)
+
+    def pointed_at(self, source: list[Tensor], target: list[Tensor]) -> Tensor:
+        """Where the mean correlation of some layers points: mapping (B, 2, h, w) on the target's grid."""
+        grid = self.feature_size
+        scores = torch.stack([cosine(ours, theirs) for ours, theirs in zip(source, target)]).mean(0)
+        places = torch.linspace(-1, 1, grid, device=scores.device)
+        found = soft_argmax(scores.unflatten(1, (grid, grid)), places, places, TEMPERATURE)
+        return found.unflatten(2, (grid, grid))
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """End-point error of the flow in cells, averaged over the supervised cells of the whole batch.

@@ -39,21 +39,20 @@ class Encoder4d(nn.Module):
     def __init__(self, layers: int, channels: Sequence[int], strides: Strides, groups: Sequence[int]) -> None:
         super().__init__()
         self.strides = strides
-        self.layers = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             Layer4d(before, after, count) for before, after, count in zip((layers, *channels), channels, groups)
         )
 
     def forward(self, target: Sequence[Tensor], source: Sequence[Tensor]) -> Tensor:
         """Features of both images, lists of (B, C, h, w) -> volume (B, h, w, h', w', channels)."""
         with torch.autocast(target[0].device.type, enabled=False):
-            first, *others = self.layers
-            over_source, over_target = pooled_correlation(target, source, *self.strides)
-            raw = _FirstConvolution.apply(over_source, over_target, *first.weights(), self.strides)
-            norm = first.norm
-            for layer in others:
-                raw = _NormConvolution.apply(raw, norm.weight, norm.bias, norm.num_groups, *layer.weights())
-                norm = layer.norm
-            return _Norm.apply(raw, norm.weight, norm.bias, norm.num_groups)
+            pooled = pooled_correlation(target, source, *self.strides)
+            first, *others = (layer.convolution() for layer in self.layers)
+            *norms, last = (layer.normalisation() for layer in self.layers)
+            raw = _FirstConvolution.apply(*pooled, *first, self.strides)
+            for norm, convolution in zip(norms, others):
+                raw = _NormConvolution.apply(raw, *norm, *convolution)
+            return _Norm.apply(raw, *last)
 
 
 class Layer4d(nn.Module):
@@ -65,9 +64,13 @@ class Layer4d(nn.Module):
         self.supp_conv = nn.Conv2d(before, after, 3, padding=1)
         self.norm = nn.GroupNorm(groups, after, eps=EPS)
 
-    def weights(self) -> tuple[Tensor | None, ...]:
+    def convolution(self) -> tuple[Tensor | None, ...]:
         """Weight and bias over the target, then over the source."""
         return self.query_conv.weight, self.query_conv.bias, self.supp_conv.weight, self.supp_conv.bias
+
+    def normalisation(self) -> tuple[Tensor, Tensor, int]:
+        """Weight, bias and groups of the norm."""
+        return self.norm.weight, self.norm.bias, self.norm.num_groups
 
 
 class _FirstConvolution(torch.autograd.Function):
@@ -326,7 +329,7 @@ def _convolved_over_target(volume: Tensor, weight: Tensor, bias: Tensor) -> Tens
 
 def _target_gradient(
     gradient: Tensor, volume: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
-) -> tuple[Tensor | None, ...]:
+) -> tuple[Any, ...]:
     """Gradients of the volume, the weight and the bias of ``_convolved_over_target``, those that are wanted."""
     maps, kernel = _volumetric(volume, weight)
     back, _ = _volumetric(gradient, weight)

@@ -68,7 +68,7 @@ def any_data() -> Recipe:
 # 16 and 32.
 LITE0_FROZEN = ("backbone.net.conv_stem", "backbone.net.bn1", *(f"backbone.net.blocks.{k}." for k in range(4)))
 LAPTOP = Recipe(
-    model={"backbone": "tf_efficientnet_lite0", "layers": [3, 4, 5, 6, 7], "size": 256, "width": 64},
+    model={"backbone": "tf_efficientnet_lite0", "layers": [3, 4, 5, 6, 7], "size": 256, "width": 64, "residual": True},
     lr=1e-3,
     backbone_lr=5e-4,
     frozen=LITE0_FROZEN,

@@ -14,6 +14,7 @@ from baselines.layers.window_attention import WindowBlock
 from baselines.recipe import find_recipe
 from baselines.vat import VAT, members
 from sc_imagenet.errors import InputError
+from sc_imagenet.geometry.flow import mapping_to_flow
 from sc_imagenet.geometry.windows4d import attention_mask, partition
 
 SMALL = {"backbone": "resnet10t", "pretrained": False, "size": 64, "width": 16}
@@ -40,16 +41,24 @@ def encoded_by_definition(encoder: Encoder4d, target: list[torch.Tensor], source
     unit = [[level / (level.norm(dim=1, keepdim=True) + 1e-5) for level in maps] for maps in (target, source)]
     x = torch.stack([torch.einsum("bcij,bckm->bijkm", *pair) for pair in zip(*unit)], 1).clamp(min=0)
     for number, layer in enumerate(encoder.layers):
-        over_target, over_source = encoder.strides if number == 0 else (1, 2)
-        pooled = inner(x, lambda maps: F.max_pool2d(maps, over_source, ceil_mode=True)).permute(0, 1, 4, 5, 2, 3)
-        conv = layer.query_conv
-        by_target = inner(pooled, lambda maps: F.conv2d(maps, conv.weight, conv.bias, over_target, 1))
-        pooled = inner(x.permute(0, 1, 4, 5, 2, 3), lambda maps: F.max_pool2d(maps, over_target, ceil_mode=True))
-        conv = layer.supp_conv
-        pooled = pooled.permute(0, 1, 4, 5, 2, 3)
-        by_source = inner(pooled, lambda maps: F.conv2d(maps, conv.weight, conv.bias, over_source, 1))
-        x = F.relu(layer.norm(by_target.permute(0, 1, 4, 5, 2, 3) + by_source))
+        strides = encoder.strides if number == 0 else (1, 2)
+        by_target = swapped(convolved(swapped(pooled(x, strides[1])), layer.query_conv, strides[0]))
+        by_source = convolved(swapped(pooled(swapped(x), strides[0])), layer.supp_conv, strides[1])
+        x = F.relu(layer.norm(by_target + by_source))
     return x.permute(0, 2, 3, 4, 5, 1)
+
+
+def swapped(volume: torch.Tensor) -> torch.Tensor:
+    """(B, C, h, w, h', w') -> (B, C, h', w', h, w)."""
+    return volume.permute(0, 1, 4, 5, 2, 3)
+
+
+def pooled(volume: torch.Tensor, stride: int) -> torch.Tensor:
+    return inner(volume, lambda maps: F.max_pool2d(maps, stride, ceil_mode=True))
+
+
+def convolved(volume: torch.Tensor, conv: torch.nn.Conv2d, stride: int) -> torch.Tensor:
+    return inner(volume, lambda maps: F.conv2d(maps, conv.weight, conv.bias, stride, padding=1))
 
 
 def inner(volume: torch.Tensor, function) -> torch.Tensor:
@@ -117,6 +126,15 @@ def test_any_backbone_size_and_layers_give_a_flow_that_can_be_trained(changes):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, name
+
+
+def test_a_residual_flow_begins_where_the_correlations_point():
+    model = small(residual=True)
+    flow = model(*images())
+    levels = model.features(*images())
+    torch.testing.assert_close(flow, mapping_to_flow(model.pointed_at(levels[0][1], levels[1][1])))
+    own = [torch.eye(16).view(1, 16, 4, 4)]  # every cell has a feature of its own
+    assert mapping_to_flow(model.pointed_at(own, own)).abs().max() < 1e-4
 
 
 def test_pairs_of_a_batch_do_not_touch_each_other():
