@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import MethodType
 
 import numpy as np
@@ -19,7 +20,7 @@ from sc_imagenet.geometry.hough import (
     half_maximum_sigma,
 )
 from sc_imagenet.geometry.receptive_boxes import cell_corners, nearest_cell
-from tests.parity.filling import fill, gradient_norms, published_state
+from tests.parity.filling import gradient_norms, published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, on_two_threads, published_shapes
 
 FILES = ("dhpf_resnet101",)
@@ -79,15 +80,20 @@ def batch_of(reference: Arrays) -> dict[str, Tensor]:
     }
 
 
+@lru_cache(maxsize=1)
+def filled_state() -> dict[str, Tensor]:
+    """Every weight by our key; the backbone is called "backbone." and torchvision's key."""
+    shapes = {
+        f"backbone.{key}": list(value.shape) for key, value in DHPF(pretrained=False).backbone.net.state_dict().items()
+    }
+    state = published_state({**shapes, **published_shapes(FILES[0])})
+    return {rename(key.replace("backbone.", "backbone.net.", 1)): value for key, value in state.items()}
+
+
 def filled(weak: bool, reference: Arrays) -> DHPF:
     """DHPF with the reference's weights and noise."""
     model = (WeakDHPF if weak else DHPF)(pretrained=False)
-    own = model.state_dict()
-    state = {rename(key): value for key, value in published_state(published_shapes(FILES[0])).items()}
-    for key in own.keys() - state.keys():
-        name, shape = key.replace("backbone.net.", "backbone."), tuple(own[key].shape)
-        state[key] = own[key] if key.endswith("num_batches_tracked") else torch.from_numpy(fill(name, shape))
-    model.load_state_dict(state)
+    model.load_state_dict(filled_state())
     draws = torch.from_numpy(reference["gumbel_u"])
     model.noise = MethodType(lambda _, logits: gumbel(draws[:, : len(logits)].transpose(0, 1)), model)
     return model
