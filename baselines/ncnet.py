@@ -144,6 +144,7 @@ class Consensus(nn.Module):
         """Let the first channel pass through all layers, at first ``sharpness`` / 2 times in each direction."""
         centre = KERNEL // 2
         for layer, gain in zip(self.layers, (1.0, 1.0, sharpness / 2)):
+            assert isinstance(layer, Conv4d)
             layer.weight[0] = 0.0
             layer.weight[0, 0, centre, centre, centre, centre] = gain
             layer.bias[0] = 0.0

@@ -201,10 +201,9 @@ class MatchToMatch(nn.Module):
         self.embed.weight[0], self.embed.bias[0] = 1 / self.embed.in_features, 0.0
         self.readout.weight.zero_()
         self.readout.weight[0, 0] = sharpness
-        for block in self.blocks:
-            for last in (block.attention.proj, block.mlp[2]):
-                last.weight.zero_()
-                last.bias.zero_()
+        for name, parameter in self.blocks.named_parameters():
+            if ".attention.proj." in name or ".mlp.2." in name:
+                parameter.zero_()
 
 
 def rotary_turns(count: int) -> Tensor:

@@ -104,5 +104,5 @@ def _plain_values() -> AbstractContextManager[None]:
     """What published checkpoints keep beside the weights and is plain data: numpy scalars, parsed arguments."""
     rebuild = numpy.float64(0).__reduce__()[0]  # its module was renamed in numpy 2; files name either
     kinds = [type(numpy.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
-    scalar = [(rebuild, "numpy.core.multiarray.scalar"), (rebuild, "numpy._core.multiarray.scalar"), numpy.dtype]
-    return torch.serialization.safe_globals([*scalar, *kinds, argparse.Namespace])
+    scalars: list[Any] = [(rebuild, f"numpy.{name}.multiarray.scalar") for name in ("core", "_core")]
+    return torch.serialization.safe_globals([*scalars, numpy.dtype, *kinds, argparse.Namespace])
