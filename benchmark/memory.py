@@ -10,7 +10,10 @@ import torch
 
 def peak_memory() -> int:
     """The most memory held at once, in bytes: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else process_memory()
+
+
+def process_memory() -> int:
+    """The most memory that this process held at once, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+from sc_imagenet.errors import InputError
 
 
 def several(values: Sequence[str]) -> list[str]:
@@ -12,3 +15,24 @@ def several(values: Sequence[str]) -> list[str]:
     ['spair-71k', 'pf-pascal', 'pf-willow']
     """
     return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+def settings_of(values: Sequence[str]) -> dict[str, str]:
+    """The settings of a repeated ``--set``, each of which may hold several: ``recipe.KEY=VALUE,recipe.KEY=VALUE``.
+
+    Lists keep their commas: it is split at those that stand before a new ``recipe.``.
+
+    >>> settings_of(["recipe.milestones=[1,2],recipe.lr=0.1"])
+    {'recipe.milestones': '[1,2]', 'recipe.lr': '0.1'}
+
+    Raises:
+        InputError: a setting without "=".
+    """
+    found = {}
+    for value in values:
+        for part in re.split(r",(?=\s*recipe\.)", value):
+            key, equals, text = part.partition("=")
+            if not equals:
+                raise InputError(f"--set {part!r} is not KEY=VALUE")
+            found[key.strip()] = text.strip()
+    return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from baselines import registry
 from baselines.matcher import Matcher
-from baselines.recipe import Recipe, find_recipe, with_backbone
-from benchmark.memory import peak_memory
+from baselines.recipe import Recipe, find_recipe, override, with_backbone
+from benchmark.memory import process_memory
 from benchmark.synthetic_warps import warped_pairs
 from benchmark.training import StepLoss, frozen_parameters
+from sc_imagenet.backbones import Backbone
 from sc_imagenet.backbones.pretrained import create_network
 from sc_imagenet.errors import InputError, unknown_name
 
@@ -44,6 +45,7 @@ class Setup:
     threads: int = 2
     batch: int = 1
     rounds: int = 5
+    settings: Mapping[str, str] = field(default_factory=dict)  # of the recipe, as 'scbench run --set' takes them
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Passes:
         torch.set_num_threads(setup.threads)
         torch.manual_seed(0)
         card = registry.card(setup.model)
-        self.recipe: Recipe = find_recipe(card.name, setup.data, setup.preset)
+        self.recipe: Recipe = override(find_recipe(card.name, setup.data, setup.preset), setup.settings)
         arguments = {**with_backbone(self.recipe.model, setup.backbone), "pretrained": False}
         self.matcher: Matcher = registry.create(card.name, **arguments).to(setup.device)
         for parameter in frozen_parameters(self.matcher, self.recipe):
@@ -91,8 +93,10 @@ class Passes:
         batch = warped_pairs(self.matcher, setup.batch, POINTS, torch.Generator().manual_seed(0))
         self.batch = {key: value.to(setup.device) for key, value in batch.items()}
         self.name = arguments.get("backbone", card.backbone) if self.matcher.backbone is not None else None
-        backbone = list(self.matcher.backbone.parameters()) if self.matcher.backbone is not None else []
-        self.trains_backbone = any(parameter.requires_grad for parameter in backbone)
+        # A model may have a backbone for each image or each of its networks: one of them, and both images.
+        self.backbone = next((part for part in self.matcher.modules() if isinstance(part, Backbone)), None)
+        parameters = list(self.backbone.parameters()) if self.backbone is not None else []
+        self.trains_backbone = any(parameter.requires_grad for parameter in parameters)
 
     def kinds(self) -> list[tuple[str, str]]:
         """What can be run, and in which mode."""
@@ -105,7 +109,7 @@ class Passes:
         if what == "model":
             return self._forward(self.matcher) if mode == "forward" else self._model_step()
         if what == "its backbone":
-            module: Any = self.matcher.backbone
+            module: Any = self.backbone
         else:
             module = create_network(str(self.name), False, self.matcher.size).to(self.setup.device)
         trained = mode == "step" and self.trains_backbone
@@ -244,7 +248,7 @@ def _memory(setup: Setup, passes: Passes) -> dict[tuple[str, str], int]:
 
 def _memory_alone(setup: Setup, key: tuple[str, str]) -> int:
     Passes(setup).pass_of(*key)()
-    return peak_memory()
+    return process_memory()
 
 
 def print_speed(speed: Speed, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from benchmark.options import several
+from benchmark.options import settings_of, several
 
 
 def add_to(app: typer.Typer) -> None:
@@ -60,13 +60,6 @@ def run(
     ):
         if value not in valid:
             raise unknown_name(name, value, valid)
-    pairs = {}
-    for setting in settings:
-        for part in split_settings(setting):
-            key, equals, text = part.partition("=")
-            if not equals:
-                raise InputError(f"--set {part!r} is not KEY=VALUE")
-            pairs[key.strip()] = text.strip()
     options = Options(
         model=model or "",
         pretrain=pretrain,
@@ -75,7 +68,7 @@ def run(
         backbone=backbone,
         checkpoint=checkpoint,
         preset=preset,
-        settings=pairs,
+        settings=settings_of(settings),
         limit=limit,
         max_steps=max_steps,
         seed=seed,
@@ -102,14 +95,3 @@ def run(
     if dry_run:
         raise InputError("--dry-run goes with --table")
     execute(options, as_json)
-
-
-def split_settings(text: str) -> list[str]:
-    """Split at the commas that stand before a new ``recipe.KEY=``, so that lists keep theirs.
-
-    >>> split_settings("recipe.milestones=[1,2],recipe.lr=0.1")
-    ['recipe.milestones=[1,2]', 'recipe.lr=0.1']
-    """
-    import re
-
-    return re.split(r",(?=\s*recipe\.)", text)

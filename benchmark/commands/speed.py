@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from benchmark.options import settings_of
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to ``scbench``."""
@@ -21,6 +23,7 @@ def speed(
     threads: int = typer.Option(2, help="CPU threads."),
     batch: int = typer.Option(1, help="Pairs in a pass."),
     rounds: int = typer.Option(5, help="Times every pass is measured; the median is printed."),
+    settings: list[str] = typer.Option([], "--set", help="recipe.KEY=VALUE; repeat or separate by commas."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
     """Time a model beside the bare backbone on the same pair, in turns; weights are random. No data.
@@ -29,5 +32,6 @@ def speed(
     """
     from benchmark.speed import Setup, measure, print_speed
 
-    setup = Setup(model, preset, data, backbone, device, precision, compiled, threads, batch, rounds)
+    chosen = settings_of(settings)
+    setup = Setup(model, preset, data, backbone, device, precision, compiled, threads, batch, rounds, chosen)
     print_speed(measure(setup), as_json)
