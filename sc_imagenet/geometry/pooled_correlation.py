@@ -16,6 +16,7 @@ from torch import Tensor
 
 CHUNK = 1 << 19  # entries of a volume that are held at once; what fits a core's cache is fastest
 EPS = 1e-5  # added to the norm of a feature
+SMALLEST = 1e-30  # stands for a norm of exactly zero
 
 
 def pooled_correlation(
@@ -111,11 +112,12 @@ class _PooledCorrelation(torch.autograd.Function):
         source = Blocks(maps[-1].shape[-2], maps[-1].shape[-1], pool_source)
         over_source = like.new_empty(len(like), source.rows, source.columns, target.height, target.width, layers)
         over_target = like.new_empty(len(like), target.rows, target.columns, source.height, source.width, layers)
-        theirs, ours = _units(maps[:layers], target), _units(maps[layers:], source)
+        theirs = [Units(features, target) for features in maps[:layers]]
+        ours = [Units(features, source) for features in maps[layers:]]
         largest = []
         for item, rows, pixels in _chunks(len(like), source, target):
             for layer in range(layers):
-                volume = ours[layer][item, :, rows].flatten(0, 2) @ theirs[layer][item].flatten(0, 2).T
+                volume = ours[layer].of(item, rows).T @ theirs[layer].of(item)
                 volume = volume.view(source.members, -1, target.members, target.rows * target.columns)
                 best_source = volume.amax(0).clamp_(min=0)
                 best_target = volume.amax(2).clamp_(min=0)
@@ -135,13 +137,9 @@ class _PooledCorrelation(torch.autograd.Function):
         maps, (target, source) = ctx.saved_tensors, ctx.grids
         layers = len(maps) // 2
         largest = iter(ctx.largest)
-        leaves = [features.detach().requires_grad_() for features in maps]
-        with torch.enable_grad():
-            units = _units(leaves[:layers], target) + _units(leaves[layers:], source)
-        cells = [features.detach() for features in units]
-        theirs, ours = cells[:layers], cells[layers:]
-        gradients = [torch.zeros_like(features) for features in cells]
-        for_theirs, for_ours = gradients[:layers], gradients[layers:]
+        theirs = [Units(features, target) for features in maps[:layers]]
+        ours = [Units(features, source) for features in maps[layers:]]
+        for_theirs, for_ours = ([torch.zeros_like(units.cells) for units in side] for side in (theirs, ours))
         for item, rows, pixels in _chunks(len(maps[0]), source, target):
             for layer in range(layers):
                 which_source, which_target = next(largest)
@@ -151,12 +149,33 @@ class _PooledCorrelation(torch.autograd.Function):
                 volume = _given_to(which_source, best_source, 0, source.members)
                 volume += _given_to(which_target, best_target, 2, target.members)
                 volume = volume.flatten(0, 1).flatten(1)
-                part = for_ours[layer][item, :, rows]
-                part[:] = (volume @ theirs[layer][item].flatten(0, 2)).view_as(part)
-                whole = for_theirs[layer][item].flatten(0, 2)
-                whole.addmm_(volume.T, ours[layer][item, :, rows].flatten(0, 2))
+                part = for_ours[layer][item, :, :, rows]
+                part[:] = (theirs[layer].of(item) @ volume.T).view_as(part)
+                for_theirs[layer][item].flatten(1).addmm_(ours[layer].of(item, rows), volume)
+        sides = (*zip(theirs, for_theirs), *zip(ours, for_ours))
+        return None, None, *(units.gradient(gradient) for units, gradient in sides)
+
+
+class Units:
+    """Features (B, C, h, w) divided by their norm + 1e-5, as (B, C, members, rows, columns) of blocks."""
+
+    def __init__(self, features: Tensor, blocks: Blocks) -> None:
+        self.blocks = blocks
+        # Squares that are summed: a vector norm over channels that are far apart in memory is slow.
+        self.norm = blocks.split(features.square().sum(1, keepdim=True).sqrt())
+        self.cells = blocks.split(features).contiguous() / (self.norm + EPS)
+
+    def of(self, item: int, rows: slice = slice(None)) -> Tensor:
+        """Features of some rows of blocks, (C, cells)."""
+        return self.cells[item, :, :, rows].flatten(1)
+
+    def gradient(self, gradient: Tensor) -> Tensor:
+        """The gradient (B, C, h, w) of the features from that of ``cells``, which is overwritten."""
+        along = (self.cells * gradient).sum(1, keepdim=True)
+        scale = 1 / (self.norm + EPS)
+        gradient.addcmul_(self.cells, along / (scale * self.norm.clamp(min=SMALLEST)), value=-1).mul_(scale)
         # Contiguous: for other strides of a batch of one, torch's batch norm gives a wrong bias gradient.
-        return None, None, *(part.contiguous() for part in torch.autograd.grad(units, leaves, gradients))
+        return self.blocks.join(gradient)[:, :, : self.blocks.height].contiguous()
 
 
 def _chunks(batch: int, source: Blocks, target: Blocks) -> Iterator[tuple[int, slice, slice]]:
@@ -167,12 +186,6 @@ def _chunks(batch: int, source: Blocks, target: Blocks) -> Iterator[tuple[int, s
         for first in range(0, source.rows, step):
             rows = slice(first, min(first + step, source.rows))
             yield item, rows, slice(rows.start * source.side, rows.stop * source.side)
-
-
-def _units(maps: Sequence[Tensor], blocks: Blocks) -> list[Tensor]:
-    """(B, C, h, w) -> (B, members, rows, columns, C), every feature divided by its norm + 1e-5."""
-    rows = [blocks.split(features).movedim(1, -1).contiguous() for features in maps]
-    return [features / (features.norm(dim=-1, keepdim=True) + EPS) for features in rows]
 
 
 def _members_at(volume: Tensor, best: Tensor, dim: int) -> Tensor:

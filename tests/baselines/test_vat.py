@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from baselines import registry
 from baselines.checkpoints import load_checkpoint
+from baselines.checkpoints.vat import arguments, convert
 from baselines.layers import encoder4d, window_attention
 from baselines.layers.encoder4d import Encoder4d
 from baselines.layers.window_attention import WindowBlock
@@ -15,7 +16,8 @@ from baselines.recipe import find_recipe
 from baselines.vat import VAT, members
 from sc_imagenet.errors import InputError
 from sc_imagenet.geometry.flow import mapping_to_flow
-from sc_imagenet.geometry.windows4d import attention_mask, partition
+from sc_imagenet.geometry.windows4d import attention_mask, half_shift, partition
+from tests.parity.references import published_shapes
 
 SMALL = {"backbone": "resnet10t", "pretrained": False, "size": 64, "width": 16}
 
@@ -188,3 +190,33 @@ def test_it_is_trained_as_published(dataset):
     assert (recipe.epochs, recipe.milestones, recipe.gamma) == (300, (150, 200, 250), 0.5)
     assert recipe.model["size"] == 512
     assert registry.card("vat").supervision == "keypoints"
+
+
+def test_every_published_key_is_accounted_for():
+    shapes = published_shapes("vat")
+    with torch.device("meta"):
+        theirs = {key: torch.empty(shape) for key, shape in shapes.items()}
+        model = VAT(pretrained=False)
+    state = convert(theirs)
+    assert (len(shapes), len(shapes) - len(state)) == (903, 21)  # 14 tables of offsets, 7 masks
+    assert {key: value.shape for key, value in state.items()} == {
+        key: value.shape for key, value in model.state_dict().items()
+    }
+    assert arguments(state) == {"layers": list(range(4, 34)), "size": 512, "width": 128}
+
+
+def test_tables_of_the_published_code_are_those_computed_here():
+    shapes = published_shapes("vat")
+    for number, block in ((0, 1), (1, 1), (2, 1)):
+        key = f"hpn_learner.ours.transformer.{number}.transformer.layer.blocks.{block}.attn_mask"
+        grid = (8 << number, 8 << number, 8, 8)
+        masks, kind = attention_mask(grid, 4, half_shift(grid, 4))
+        assert [len(kind), *masks.shape[1:]] == shapes[key]
+
+
+def test_weights_of_other_windows_are_refused():
+    key = "hpn_learner.ours.transformer.0.transformer.layer.blocks.0.attn.relative_position_index"
+    with pytest.raises(InputError, match="81x81: windows of 256 tokens are known"):
+        convert({key: torch.zeros(81, 81)})
+    with pytest.raises(InputError, match="no published weights of VAT"):
+        arguments({"backbone.net.conv1.weight": torch.zeros(1)})
