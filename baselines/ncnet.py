@@ -22,8 +22,6 @@ from sc_imagenet.geometry.correlation import inner_product, unit
 from sc_imagenet.geometry.volumes import resize_source, resize_target
 
 LAYERS = (30,)  # the end of ResNet-101's third stage
-KERNEL = 5  # taps of a 4-D convolution along each dimension
-WIDTH = 16  # channels between the convolutions
 FRAME = 224  # side of the frame in which the authors normalise points, from the centre of its first pixel
 
 
@@ -44,6 +42,8 @@ class NCNet(Matcher):
             being taken; None: ``LAYERS`` of a ResNet-101, the coarse layers of any other backbone. A ResNet is
             read after its blocks' last ReLU.
         size: side S of the input.
+        kernel: taps of the 4-D convolutions along each dimension.
+        width: channels between the convolutions.
         sharpness: None starts with random weights, as published; a number with so many times the filtered
             correlation, random weights beside it.
         pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
@@ -60,6 +60,8 @@ class NCNet(Matcher):
         backbone: str = "resnet101.tv_in1k",
         layers: Sequence[int] | None = None,
         size: int = 400,
+        kernel: int = 5,
+        width: int = 16,
         sharpness: float | None = None,
         pretrained: bool | str = True,
     ) -> None:
@@ -69,7 +71,7 @@ class NCNet(Matcher):
         self.size = size
         self.backbone = build_backbone(backbone, layers, size, pretrained, activated=True)
         self.mean, self.std = self.backbone.mean, self.backbone.std
-        self.consensus = Consensus()
+        self.consensus = Consensus(kernel, width)
         if sharpness is not None:
             self.consensus.start_at_correlation(sharpness)
 
@@ -122,10 +124,10 @@ class NCNet(Matcher):
 class Consensus(nn.Module):
     """Three 4-D convolutions that treat source and target alike (section 3.2)."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: int, width: int) -> None:
         super().__init__()
-        channels = (1, WIDTH, WIDTH, 1)
-        self.layers = nn.ModuleList(Conv4d(*pair) for pair in itertools.pairwise(channels))
+        channels = (1, width, width, 1)
+        self.layers = nn.ModuleList(Conv4d(*pair, kernel) for pair in itertools.pairwise(channels))
 
     def forward(self, matches: Tensor) -> Tensor:
         """Matches (B, h, w, h', w') -> same shape: f(c) + f(c with its images exchanged), exchanged back.
@@ -142,9 +144,9 @@ class Consensus(nn.Module):
     @torch.no_grad()
     def start_at_correlation(self, sharpness: float) -> None:
         """Let the first channel pass through all layers, at first ``sharpness`` / 2 times in each direction."""
-        centre = KERNEL // 2
         for layer, gain in zip(self.layers, (1.0, 1.0, sharpness / 2)):
             assert isinstance(layer, Conv4d)
+            centre = layer.weight.shape[-1] // 2
             layer.weight[0] = 0.0
             layer.weight[0, 0, centre, centre, centre, centre] = gain
             layer.bias[0] = 0.0
@@ -153,10 +155,10 @@ class Consensus(nn.Module):
 class Conv4d(nn.Module):
     """A 4-D convolution over matches (B, C, h, w, h', w')."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
-        reach = (inputs * KERNEL**4) ** -0.5  # what torch gives its own convolutions
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, *4 * (KERNEL,)).uniform_(-reach, reach))
+        reach = (inputs * kernel**4) ** -0.5  # what torch gives its own convolutions
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, *4 * (kernel,)).uniform_(-reach, reach))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-reach, reach))
 
     def forward(self, x: Tensor) -> Tensor:

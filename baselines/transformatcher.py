@@ -27,7 +27,6 @@ LAYERS = tuple(range(8, 34))  # every block of the last two stages of ResNet-101
 WIDTH = 16  # channels of a token
 HEADS, HEAD = 8, 4  # heads of the attention and the channels of each
 HIDDEN = 64  # channels inside the feed-forward network
-DEPTH = 6
 FREQUENCIES = (1.0, 5.0)  # of the rotary embedding, in half circles a token; adjacent channels are turned together
 UPSAMPLING = 2  # cells read per cell correlated
 SIGMA = 1 / 3  # of the Gaussian around a row's best match, in sides of the grid
@@ -52,6 +51,7 @@ class TransforMatcher(Matcher):
         layers: layers to correlate at (see ``sc_imagenet/backbones/layers.py``); None: ``LAYERS`` of a
             ResNet-101, the coarse layers of any other backbone. A ResNet is read after its blocks' last ReLU.
         size: side S of the input. The finest layer's cells are the grid, of side S / stride.
+        depth: blocks of the transformer.
         sharpness: None starts with random weights, as published; a number with so many times the mean
             correlation of all layers, which the transformer leaves as it is until it is trained.
         pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
@@ -68,6 +68,7 @@ class TransforMatcher(Matcher):
         backbone: str = "resnet101.tv_in1k",
         layers: Sequence[int] | None = None,
         size: int = 240,
+        depth: int = 6,
         sharpness: float | None = None,
         pretrained: bool | str = True,
     ) -> None:
@@ -79,7 +80,7 @@ class TransforMatcher(Matcher):
         self.mean, self.std = branch.mean, branch.std
         self.grid = -(-size // min(branch.strides))
         self.backbone = Branches(branch)
-        self.match2match = MatchToMatch(self.grid, len(branch.channels))
+        self.match2match = MatchToMatch(self.grid, len(branch.channels), depth)
         if sharpness is not None:
             self.match2match.start_at_correlations(sharpness)
 
@@ -179,12 +180,12 @@ class MatchToMatch(nn.Module):
 
     turns: Tensor
 
-    def __init__(self, grid: int, levels: int) -> None:
+    def __init__(self, grid: int, levels: int, depth: int) -> None:
         super().__init__()
         # In published checkpoints, but never used; it gets no gradient.
         self.posenc = nn.Parameter(torch.randn(*4 * (grid,), WIDTH), requires_grad=False)
         self.embed = nn.Linear(levels, WIDTH)
-        self.blocks = nn.ModuleList(Block() for _ in range(DEPTH))
+        self.blocks = nn.ModuleList(Block() for _ in range(depth))
         self.readout = nn.Linear(WIDTH, 1)
         self.register_buffer("turns", rotary_turns(grid**4), persistent=False)
 

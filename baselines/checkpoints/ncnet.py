@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from baselines.checkpoints.published import Published
-from baselines.ncnet import KERNEL, LAYERS, WIDTH
+from baselines.ncnet import LAYERS
 from sc_imagenet.backbones.weight_files import State
 from sc_imagenet.errors import InputError
 
@@ -43,21 +43,22 @@ def arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Arguments of ``NCNet`` for these weights.
 
     Raises:
-        InputError: not weights of NC-Net, or of other convolutions or another backbone than those for PF-PASCAL.
+        InputError: not weights of NC-Net, or of fewer convolutions or another backbone than for PF-PASCAL.
     """
     weights = [key for key in state if key.startswith("consensus.layers.") and key.endswith(".weight")]
     if not weights:
         raise InputError("are no weights of NC-Net: there is no consensus.layers.0.weight")
     found = [tuple(state[key].shape) for key in sorted(weights)]
-    taps = 4 * (KERNEL,)
-    if found != [(WIDTH, 1, *taps), (WIDTH, WIDTH, *taps), (1, WIDTH, *taps)]:
-        raise InputError(f"holds NC-Net with convolutions {found}, not those for PF-PASCAL (5^4 taps, 1-16-16-1)")
+    width, *_, kernel = found[0]
+    taps = 4 * (kernel,)
+    if found != [(width, 1, *taps), (width, width, *taps), (1, width, *taps)]:
+        raise InputError(f"holds NC-Net with convolutions {found}, not three as in the model for PF-PASCAL")
     if "backbone.net.layer3.22.bn3.weight" not in state:
         raise InputError(
             "holds NC-Net with another backbone than ResNet-101",
             fix="A model of another backbone is loaded from the folder that save_pretrained wrote.",
         )
-    return {"layers": list(LAYERS)}
+    return {"layers": list(LAYERS), "kernel": kernel, "width": width}
 
 
 PUBLISHED = Published(

@@ -83,16 +83,16 @@ def arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         InputError: not weights of TransforMatcher, or of a backbone that the authors did not use.
     """
-    needed = ("match2match.embed.weight", "match2match.posenc")
-    if missing := [key for key in needed if key not in state]:
-        raise InputError(f"are no weights of TransforMatcher: there is no {missing[0]}")
+    if "match2match.embed.weight" not in state:
+        raise InputError("are no weights of TransforMatcher: there is no match2match.embed.weight")
     levels = state["match2match.embed.weight"].shape[-1]
     if levels != len(LAYERS) or "backbone.source.net.layer3.22.bn3.weight" not in state:
         raise InputError(
             f"holds TransforMatcher with {levels} layers, not the published ResNet-101 model",
             fix="A model of another backbone is loaded from the folder that save_pretrained wrote.",
         )
-    return {"layers": list(LAYERS), "size": 16 * state["match2match.posenc"].shape[0]}
+    depth = len({key.split(".")[2] for key in state if key.startswith("match2match.blocks.")})
+    return {"layers": list(LAYERS), "depth": depth}
 
 
 PUBLISHED = Published(

@@ -86,5 +86,5 @@ def small() -> Recipe:
 
 @recipe("transformatcher", preset="tiny")
 def tiny() -> Recipe:
-    """The same at 160 px, 10 x 10 cells: ``scbench run transformatcher --preset tiny --finetune toy --eval toy``."""
-    return replace(LAPTOP, model={**LAPTOP.model, "size": 160}, epochs=2, augmentation="none")
+    """Two blocks at 160 px, 10 x 10 cells: ``scbench run transformatcher --preset tiny --finetune toy --eval toy``."""
+    return replace(LAPTOP, model={**LAPTOP.model, "size": 160, "depth": 2}, epochs=2, augmentation="none")
