@@ -144,8 +144,9 @@ class DHPF(Matcher):
         output = Hyperimages(gates, used, ours, theirs, empty, empty)
         with torch.no_grad():
             for pair, appearance in enumerate(output.appearance):
-                for row, similarities in zip(appearance.split(self.grid[1]), self.appearance(output, pair)):
-                    row.copy_(similarities)
+                parts = self.appearance(output, pair)
+                for rows, similarities in zip(appearance.split(self.cells_at_once(appearance)), parts):
+                    rows.copy_(similarities)
             return output._replace(hough=difference_scores(output.appearance, self.hough_space))
 
     @property
@@ -203,8 +204,15 @@ class DHPF(Matcher):
         )
         return source, target
 
+    def cells_at_once(self, like: Tensor) -> int:
+        """Source cells that ``appearance`` takes at a time: a row, for a processor's cache, or on a GPU all."""
+        return self.grid[1] if like.device.type == "cpu" else self.cells
+
     def appearance(self, output: Hyperimages, pair: int) -> Iterator[Tensor]:
-        """Appearance similarity of one pair, (cells of a row, N) for one row of the source's grid after the other."""
+        """Appearance similarity of one pair, (``cells_at_once``, N) for some cells of the source after the other."""
+        if self.cells_at_once(output.gates) == self.cells:
+            yield self.appearance_of(output, pair, torch.arange(self.cells, device=output.gates.device))
+            return
         source, target = self.hyperimages(output, pair)
         ours, theirs = (self.norms(maps) for maps in (source, target))
         for row, products in zip(ours.split(self.grid[1]), inner_products(source, target, self.grid, self.grid)):
