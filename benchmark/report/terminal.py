@@ -26,6 +26,9 @@ def print_report(report: Report) -> None:
     for result in report.unscored:
         console.print(f"not evaluated: {escape(text.one_line(result))}")
     console.print(f"\n{text.summary(report)}")
+    for sheet in report.sheets:
+        for problem in sheet.problems:
+            console.print(f"[yellow]{escape(sheet.result.run)}:[/] {escape(problem)}")
     for problem in report.problems:
         console.print(f"[yellow]left out:[/] {escape(problem)}")
 

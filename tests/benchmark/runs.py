@@ -8,7 +8,7 @@ from benchmark import protocols
 from benchmark.predictions import PredictionInfo, write_predictions
 from benchmark.report.paper_tables import table_3
 from benchmark.result import EvaluatedData, Result, write_result
-from benchmark.results import score_run
+from benchmark.results import FoundRun, score_run
 
 SPAIR = [column.category for column in table_3().columns if column.category]
 
@@ -24,7 +24,7 @@ def make_run(
     title: str = "CATs",
     draws: int = 50,
     **fields,
-) -> Result:
+) -> FoundRun:
     """A finished run whose predictions miss by ``noise`` pixels on 200 x 150 images."""
     folder = runs / model / run
     known = protocols.published(model)
@@ -78,4 +78,4 @@ def make_run(
         **values,
     )
     write_result(folder, result)
-    return result
+    return FoundRun(folder, result)
