@@ -165,10 +165,11 @@ def _by_category(
     counts = first.counts.astype(float)
     if metric.average != "point":
         found, counts = [hits / np.maximum(counts, 1) for hits in found], (counts > 0).astype(float)
+    gain, weight = member * (found[1] - found[0])[:, None], member * counts[:, None]
     gains = []
     for weights in pck.bootstrap_weights(len(first), max(draws, 1), seed):
         with np.errstate(invalid="ignore", divide="ignore"):
-            gains.append(100 * (weights @ (member * (found[1] - found[0])[:, None])) / (weights @ (member * counts[:, None])))
+            gains.append(100 * (weights @ gain) / (weights @ weight))
     drawn = np.concatenate(gains)
     return {
         name: _difference(values[0][name], values[1][name], drawn[:, c])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,10 +67,8 @@ def run_curves(folder: Path, result: Result) -> tuple[Curves, list[str]]:
         found[data.key] = curves
         computed = True
     if computed:
-        try:
+        with suppress(InputError):  # a folder that only may be read: they are computed again the next time
             write_curves(folder, {**stored, **found})
-        except InputError:  # a folder that only may be read: they are computed again the next time
-            pass
     return found, problems
 
 

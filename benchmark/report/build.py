@@ -184,16 +184,16 @@ def _boards(results: Sequence[Result], curves: Mapping[str, Curves]) -> tuple[Bo
     """
     groups: dict[tuple[str, str, int, str, str], list[Result]] = {}
     for result in results:
-        for data in result.data:
-            key = (data.name, data.split, data.pairs, data.manifest_sha256, result.direction)
-            groups.setdefault(key, []).append(result)
+        for part in result.data:
+            same = (part.name, part.split, part.pairs, part.manifest_sha256, result.direction)
+            groups.setdefault(same, []).append(result)
     boards = []
     for (name, split, pairs, manifest, direction), members in sorted(groups.items(), key=lambda item: item[0]):
-        key = data_key(name, split)
+        data = data_key(name, split)
         metrics = tuple(protocols.strict(name))
-        entries = [_entry(result, key, metrics, curves[result.run].get(key, {})) for result in members]
+        entries = [_entry(result, data, metrics, curves[result.run].get(data, {})) for result in members]
         entries.sort(key=lambda entry: (-_rank(entry), entry.result.run))
-        boards.append(Board(key, info(name).title, split, pairs, manifest, direction, metrics, tuple(entries)))
+        boards.append(Board(data, info(name).title, split, pairs, manifest, direction, metrics, tuple(entries)))
     return tuple(boards)
 
 

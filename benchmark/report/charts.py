@@ -53,7 +53,8 @@ def curve_chart(board: Board) -> CurveChart | None:
     best = styled[0][1]
     title = (
         f"PCK over alpha of {len(styled)} runs on {text.board_title(board)}; the best, {best.result.title} "
-        f"{text.training(best.result)}, from {best.curve[0]:.1f} at {ALPHAS[0]:g} to {best.curve[-1]:.1f} at {ALPHAS[-1]:g}"
+        f"{text.training(best.result)}, from {best.curve[0]:.1f} at {ALPHAS[0]:g} "
+        f"to {best.curve[-1]:.1f} at {ALPHAS[-1]:g}"
     )
     return CurveChart(
         chart(title, lines[::-1], "alpha", "PCK, %", floor=0),
@@ -70,6 +71,7 @@ def training_charts(sheet: Sheet) -> list[Markup]:
         (log.validation, "Validation PCK", "validation PCK@0.1, %", None),
     ):
         if len(points) > 1:
-            title = f"{what} of run {sheet.result.run} from {points[0][1]:.3g} to {points[-1][1]:.3g} at step {points[-1][0]:g}"
+            (_, first), (step, last) = points[0], points[-1]
+            title = f"{what} of run {sheet.result.run} from {first:.3g} to {last:.3g} at step {step:g}"
             found.append(chart(title, [Line(what, points, "line-0")], "step", unit, floor))
     return found

@@ -8,23 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
-from benchmark import comparison, pck
+from benchmark import comparison
 from benchmark.pair_images import PairImages
 from benchmark.pck import Metric
+from benchmark.prediction_picture import best_median_worst, picture_of_pair
 from benchmark.predictions import Predictions, read_predictions
 from benchmark.report import text
 from benchmark.report.build import Board, Entry, Report
 from benchmark.result import Result
-from sc_imagenet.drawing import draw_pair
 from sc_imagenet.errors import InputError
 
-HEIGHT = 220  # pixels of a drawn image: small enough that a report of many boards stays a small file
+HEIGHT = 280  # pixels of a drawn image: small enough that a report of many boards stays a small file
 QUALITY = 72  # of WebP
 MOST_BYTES = 2_500_000  # of all pictures of a report together
-KINDS = (("best gain", -1), ("median gain", None), ("worst gain", 0))
+# What two runs have in common that differ in their seeds alone.
+TRAINING = ("model", "backbone", "pretrain", "finetune", "checkpoint", "preset", "changes")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,9 @@ def baseline_of(entries: Sequence[Entry]) -> tuple[Entry, str] | None:
         if candidates:
             same_seed = [entry for entry in candidates if entry.result.seed == best.seed]
             return (same_seed or candidates)[0], reason
-    return others[-1], "the weakest run"
+    weakest = others[-1]
+    alike = all(getattr(weakest.result, name) == getattr(best, name) for name in TRAINING)
+    return weakest, "the same with another seed" if alike else "the weakest run"
 
 
 def _figure(board: Board, folders: dict[str, Path], root: Path | None, draw: bool) -> Figure | None:
@@ -119,38 +121,19 @@ def _figure(board: Board, folders: dict[str, Path], root: Path | None, draw: boo
         shares = comparison.pair_shares(first, metric), comparison.pair_shares(second, metric)
     except InputError:  # damaged since it was scored; the run's own sheet says so
         return None
-    rows = _rows(first, shares[1] - shares[0])
-    images, note = (_images(name, board.split, root) if draw else (None, "left out to keep this file small"))
+    images, note = _images(name, board.split, root) if draw else (None, "left out to keep this file small")
     shown = []
-    for kind, row in rows:
-        pictures = ("", "")
+    for kind, row in best_median_worst(shares[1] - shares[0], first.pair_ids):
+        pair_id, pictures = str(first.pair_ids[row]), ("", "")
         if images is not None:
             try:
-                sides = images.of(str(first.pair_ids[row]))
-                pictures = _drawn(first, row, metric, sides), _drawn(second, row, metric, sides)
+                sides = images.of(pair_id)
+                pictures = _drawn(first, pair_id, metric, sides), _drawn(second, pair_id, metric, sides)
             except InputError as error:
                 note = str(error)
-        shown.append(
-            Shown(
-                kind,
-                str(first.pair_ids[row]),
-                str(first.categories[row]),
-                float(shares[0][row]),
-                float(shares[1][row]),
-                pictures,
-            )
-        )
+        category, before, after = str(first.categories[row]), float(shares[0][row]), float(shares[1][row])
+        shown.append(Shown(kind, pair_id, category, before, after, pictures))
     return Figure(baseline, compared, chosen[1], metric, len(first), tuple(shown), note)
-
-
-def _rows(predictions: Predictions, gains: np.ndarray) -> list[tuple[str, int]]:
-    """The rows of the best, the median and the worst gain; ties in the order of pair ids."""
-    counted = np.flatnonzero(np.isfinite(gains))
-    order = counted[np.lexsort((predictions.pair_ids[counted], gains[counted]))]
-    if not len(order):
-        return []
-    found = [(kind, int(order[len(order) // 2 if place is None else place])) for kind, place in KINDS]
-    return list({row: (kind, row) for kind, row in reversed(found)}.values())[::-1]
 
 
 def _images(name: str, split: str, root: Path | None) -> tuple[PairImages | None, str]:
@@ -160,17 +143,9 @@ def _images(name: str, split: str, root: Path | None) -> tuple[PairImages | None
         return None, str(error)
 
 
-def _drawn(
-    predictions: Predictions, row: int, metric: Metric, images: tuple[Image.Image, Image.Image]
-) -> str:
-    """One pair as a data URI: given points left, predictions right, the truth crossed."""
-    one = predictions.take(np.array([row]))
-    left, right = images if predictions.info.direction == "forward" else images[::-1]
-    if left.size != tuple(one.other_sizes[0]) or right.size != tuple(one.sizes[0]):
-        raise InputError(f"the images of pair {one.pair_ids[0]!r} here have another size than when it was predicted")
-    reach = metric.alpha * pck.thresholds(one, metric.threshold, metric.frame)
-    correct = pck.distances(one, metric.frame) <= reach
-    picture = draw_pair(left, right, one.other, one.predicted, correct=correct, truth=one.true, height=HEIGHT)
+def _drawn(predictions: Predictions, pair_id: str, metric: Metric, images: tuple[Image.Image, Image.Image]) -> str:
+    """One pair as a data URI."""
+    picture = picture_of_pair(predictions, pair_id, metric, images, height=HEIGHT)
     packed = io.BytesIO()
     picture.save(packed, "WEBP", quality=QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(packed.getvalue()).decode()

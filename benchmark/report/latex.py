@@ -38,7 +38,11 @@ def _table(view: TableView) -> str:
     paper = view.paper
     columns = "l" + "c" * len(paper.columns)
     lines = [r"\begin{table*}[t]", r"\centering", rf"\caption{{{escaped(_caption(view))}}}"]
-    lines += [rf"\label{{tab:paper-{paper.number}}}", r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{{columns}}}"]
+    lines += [
+        rf"\label{{tab:paper-{paper.number}}}",
+        r"\resizebox{\textwidth}{!}{%",
+        rf"\begin{{tabular}}{{{columns}}}",
+    ]
     lines += [r"\toprule"]
     if not paper.by_category:
         lines += _groups(view)

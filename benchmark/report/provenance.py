@@ -49,7 +49,10 @@ def facts(result: Result, folder: Path) -> tuple[str, Facts]:
         ("Backbone", result.backbone),
         ("Training", text.training(result)),
         ("Recipe", text.recipe(result)),
-        ("Recipe in full", json.dumps(dict(result.recipe), sort_keys=True) if result.recipe else ""),
+        (
+            "Recipe in full",
+            ", ".join(f"{key} {json.dumps(value)}" for key, value in sorted(result.recipe.items()) if value != {}),
+        ),
         ("Seed", str(result.seed)),
         ("Direction", text.arrow(result)),
         *((f"Trained on {_split(stage)}", f"manifest {stage.get('manifest_sha256')}") for stage in _stages(config)),

@@ -74,7 +74,9 @@ def command_for(row: Row, column: Column) -> str | None:
     evaluate = "pf-pascal,pf-willow" if column.finetune == "pf-pascal" else column.dataset
     changed = {key: value for key, value in row.settings.items() if FULL_PROCEDURE[key] != value}
     settings = "".join(f" --set {_ARGUMENT}{key}={_typed(value)}" for key, value in changed.items())
-    return f"scbench run {row.model}{pretrain} --finetune {row.train_set or column.finetune} --eval {evaluate}{settings}"
+    return (
+        f"scbench run {row.model}{pretrain} --finetune {row.train_set or column.finetune} --eval {evaluate}{settings}"
+    )
 
 
 @lru_cache(maxsize=1)

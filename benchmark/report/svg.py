@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 44, 14, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 44, 14, 28, 42
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,9 @@ def chart(title: str, lines: Sequence[Line], x_label: str, y_label: str, floor: 
         if x_range[0] <= tick <= x_range[1]:
             x, _ = at(tick, y_range[0])
             parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
-    parts.append(
-        f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>'
-    )
-    parts.append(f'<text class="axis" x="{LEFT + 6}" y="{TOP + 6}">{escape(y_label)}</text>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(f'<text class="axis" x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(f'<text class="axis" x="{LEFT}" y="{TOP - 12}">{escape(y_label)}</text>')
     for line in drawn:
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (at(*point) for point in line.points))
         data = "".join(f' data-{key}="{escape(value)}"' for key, value in line.data.items())

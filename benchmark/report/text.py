@@ -150,5 +150,9 @@ def summary(report: Report) -> str:
     """One sentence on what is there."""
     runs = "1 run" if report.runs == 1 else f"{report.runs} runs"
     filled, printed = (sum(getattr(table, name) for table in report.tables) for name in ("filled", "printed"))
-    full = [f"{table.filled} of {table.printed} in Table {table.paper.number}" for table in report.tables if table.filled]
-    return f"{runs} found; {filled} of the paper's {printed} figures measured" + (f": {', '.join(full)}." if full else ".")
+    full = [
+        f"{table.filled} of {table.printed} in Table {table.paper.number}" for table in report.tables if table.filled
+    ]
+    return f"{runs} found; {filled} of the paper's {printed} figures measured" + (
+        f": {', '.join(full)}." if full else "."
+    )
