@@ -97,13 +97,33 @@ def read_result(path: Path | str) -> Result:
         wrong = ", ".join(sorted(set(content) ^ known))
         raise InputError(f"has missing or unknown entries: {wrong}", where=file)
     try:
+        _check_kinds(content)
         content["data"] = tuple(EvaluatedData(**entry) for entry in content["data"])
         content["changes"] = tuple(content["changes"])
         _check_scores(content["metrics"], {"value", "low", "high"})
         _check_scores(content["per_category"], None)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, KeyError) as error:
         raise InputError(f"has an entry of another kind ({error})", where=file) from error
     return Result(**content)
+
+
+def _check_kinds(content: Mapping[str, Any]) -> None:
+    """What a report prints, sums or sorts must be of its kind."""
+    kinds: dict[str, tuple[type, ...]] = {
+        **dict.fromkeys(("run", "model", "title", "supervision", "backbone", "preset", "direction"), (str,)),
+        **dict.fromkeys(("pretrain", "finetune", "checkpoint", "weights_sha256"), (str, type(None))),
+        **dict.fromkeys(("seed", "size"), (int,)),
+        **{"seconds": (int, float), "peak_memory": (int, type(None)), "recipe": (dict,), "changes": (list,)},
+    }
+    wrong = [name for name, valid in kinds.items() if not isinstance(content[name], valid)]
+    wrong += ["changes"] if not all(isinstance(change, str) for change in content["changes"]) else []
+    if wrong:
+        raise TypeError(f"{wrong[0]} is {content[wrong[0]]!r}")
+    if content["direction"] not in ("forward", "backward"):
+        raise TypeError(f"direction is {content['direction']!r}")
+    for data in content["data"]:
+        if not (isinstance(data["pairs"], int) and isinstance(data["split"], str) and isinstance(data["name"], str)):
+            raise TypeError(f"data is {data!r}")
 
 
 def _check_scores(table: Mapping[str, Mapping[str, Mapping[str, float]]], keys: set[str] | None) -> None:

@@ -69,7 +69,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     """Round numbers from at most ``low`` to at least ``high``, about so many steps apart.
 
     >>> ticks(0, 97.3, 5)
-    [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]
+    [0, 20, 40, 60, 80, 100]
     >>> ticks(2.5, 2.5, 5)
     [2.5, 3.5]
     """

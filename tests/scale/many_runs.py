@@ -52,7 +52,8 @@ def make(runs: Path, count: int, pairs: int) -> None:
     for number in range(count):
         model = MODELS[number % len(MODELS)]
         known = protocols.published(model)
-        assert known is not None and known.frame is not None
+        assert known is not None
+        assert known.frame is not None
         run = f"{number:012x}"
         folder = runs / model / run
         table = pa.table(
