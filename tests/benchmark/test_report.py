@@ -218,7 +218,7 @@ def test_the_page_is_one_file_and_escapes_what_data_says(tmp_path):
 def test_tables_of_the_page_are_complete(tmp_path):
     page = to_html(build([make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal", draws=2)]))
     for table in tables():
-        part = Page(page[page.index(f'<section id="table-{table.number}"') :].partition("</section>")[0])
+        part = Page(page[page.index(f'<section class="printed" id="table-{table.number}"') :].partition("</section>")[0])
         heads = 1 if table.by_category else 2
         assert part.tags.count("tr") == len(table.rows) + heads
         extra = {1: 0, 2: 1, 3: 0, 4: 0, 5: 0}[table.number]  # supervision

@@ -12,8 +12,8 @@ if (form) {
       );
       element.classList.toggle("off", off);
     }
-    for (const board of document.querySelectorAll(".board")) {
-      board.classList.toggle("bare", !board.querySelector("tbody tr[data-model]:not(.off)"));
+    for (const section of document.querySelectorAll(".board, .printed")) {
+      section.classList.toggle("bare", !section.querySelector("tbody tr[data-model]:not(.off)"));
     }
     const sheets = document.querySelectorAll(".sheet");
     const shown = [...sheets].filter((sheet) => !sheet.classList.contains("off")).length;
