@@ -51,9 +51,11 @@ class TableRow:
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The commands that would fill its empty cells, each once."""
+        """The commands that would fill its empty cells, each once, in the order they must be given."""
         empty = (cell for cell in self.cells if cell.measured is None and cell.paper is not None)
-        return tuple(dict.fromkeys(cell.command for cell in empty if cell.command))
+        found = dict.fromkeys(cell.command for cell in empty if cell.command)
+        before = reproduction.preparation_for(self.row) if found else None
+        return (*([before] if before else []), *found)
 
 
 @dataclass(frozen=True)

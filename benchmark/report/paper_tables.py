@@ -22,31 +22,33 @@ GENERATOR = "cascade"
 BACKBONE = "resnet101"  # of every row of Tables 2 and 3
 GENERATOR_BACKBONE = "vit_base_patch16_224"  # Table 1 on: iBOT's ViT-B/16
 
+FILTERED_IMAGENET = "filtered-imagenet"  # photographs with class names, no data set of pairs
+
 # Arguments of the generator that Tables 4 and 5 switch, as the full procedure has them.
 FULL_PROCEDURE: Mapping[str, object] = {
-    "saliency": True,
-    "hough": True,
-    "hough_length": 5,
-    "shared_attention": False,
-    "stages": "pixel",
+    "network.saliency": True,
+    "network.hough": True,
+    "network.hough_length": 5,
+    "network.shared_attention": False,
+    "network.stages": "pixel",
     "size": 512,
 }
 TABLE_4: Mapping[str, Mapping[str, object]] = {
     "(I)": {},
-    "(II)": {"saliency": False},
-    "(III)": {"hough": False},
-    "(IV)": {"hough_length": 3},
-    "(V)": {"hough_length": 5},
-    "(VI)": {"hough_length": 7},
-    "(VII)": {"shared_attention": True},
+    "(II)": {"network.saliency": False},
+    "(III)": {"network.hough": False},
+    "(IV)": {"network.hough_length": 3},
+    "(V)": {"network.hough_length": 5},
+    "(VI)": {"network.hough_length": 7},
+    "(VII)": {"network.shared_attention": True},
 }
 TABLE_5: Mapping[str, Mapping[str, object]] = {
     "(I)": {},
     "(II)": {"size": 256},
     "(III)": {"size": 384},
     "(IV)": {"size": 512},
-    "(V)": {"stages": "region"},
-    "(VI)": {"stages": "image"},
+    "(V)": {"network.stages": "region"},
+    "(VI)": {"network.stages": "image"},
 }
 
 NOTES = (
@@ -180,7 +182,7 @@ def _ablation(number: int, title: str, file: str, switches: Mapping[str, Mapping
             None,
             "weak",
             _values(line, names),
-            train_set="filtered-imagenet",
+            train_set=FILTERED_IMAGENET,
             settings=switches[line["case"]],
         )
         for line in lines

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from benchmark.report.paper_tables import tables
 from benchmark.report.reproduction import registered
 from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
 from benchmark.report.write import write_reports
+from benchmark.result import EvaluatedData
+from benchmark.results import FoundRun
 from tests.benchmark.runs import make_run
 from tests.benchmark.test_score import scbench
 
@@ -129,6 +132,85 @@ def test_any_other_run_fills_no_cell_but_is_listed(tmp_path, what, fields):
     assert [entry.result.run for board in report.boards for entry in board.entries] == ["r1"]
 
 
+GENERATED = {
+    "model": "cascade",
+    "supervision": "weak",
+    "finetune": None,
+    "checkpoint": "model",
+    "trained_on": "filtered-imagenet",
+    "backbone": "vit_base_patch16_224",
+}
+ONE_PASCAL = {
+    "pf-pascal": {f"pck@{alpha}/img@512/image": {"value": 50.0, "low": 45.0, "high": 55.0} for alpha in (0.05, 0.1)}
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        ({"size": 512}, {(1, 2), (4, 0), (4, 4), (5, 0), (5, 3)}),  # the full procedure
+        ({"size": 512, "network": {"hough_length": 5, "stages": "pixel"}}, {(1, 2), (4, 0), (4, 4), (5, 0), (5, 3)}),
+        ({"size": 512, "network": {"saliency": False}}, {(4, 1)}),
+        ({"size": 512, "network": {"hough": False}}, {(4, 2)}),
+        ({"size": 512, "network": {"hough_length": 3}}, {(4, 3)}),
+        ({"size": 512, "network": {"hough_length": 7}}, {(4, 5)}),
+        ({"size": 512, "network": {"shared_attention": True}}, {(4, 6)}),
+        ({"size": 256}, {(5, 1)}),
+        ({"size": 384}, {(5, 2)}),
+        ({"size": 512, "network": {"stages": "region"}}, {(5, 4)}),
+        ({"size": 512, "network": {"stages": "image"}}, {(5, 5)}),
+        ({"size": 512, "network": {"stages": "image", "hough": False}}, set()),
+        ({}, set()),  # an older result, which does not say
+    ],
+)
+def test_ablations_of_the_generator_fill_the_rows_of_their_settings(tmp_path, arguments, rows):
+    run = made_up(tmp_path, arguments=arguments, **GENERATED)
+    found = {
+        (view.paper.number, place)
+        for view in build([run]).tables
+        for place, row in enumerate(view.rows)
+        if any(cell.measured for cell in row.cells)
+    }
+    assert found == rows
+
+
+def test_a_generator_fills_cells_only_if_its_weights_say_what_they_were_trained_on(tmp_path):
+    size = {"arguments": {"size": 512}}
+    assert filled(build([made_up(tmp_path, **size, **GENERATED)]))
+    for what in ({"trained_on": None}, {"trained_on": "caltech-101"}, {"changes": ("--limit 5",)}, {"preset": "small"}):
+        assert not filled(build([made_up(tmp_path, **size, **{**GENERATED, **what})])), what
+    on_pascal = {**GENERATED, "trained_on": None, "checkpoint": None, "finetune": "pf-pascal"}
+    changes = ("--backbone vit_base_patch16_224", "recipe.model.size=512")
+    cells = filled(build([made_up(tmp_path, changes=changes, **size, **on_pascal)]))
+    assert {(table, data) for table, _, _, data, _ in cells} == {(1, "pf-pascal")}
+
+
+def made_up(tmp_path, **fields):
+    """A run with figures of its own: no model of such a size is scored here."""
+    run = make_run(tmp_path, "r1", data=[("toy", "test", 4)], draws=2, **fields)
+    data = (EvaluatedData("pf-pascal", "test", "m" * 64, 299),)
+    result = replace(run.result, size=512, data=data, metrics=ONE_PASCAL, per_category={})
+    return FoundRun(run.folder, result)
+
+
+def test_commands_of_the_generator_train_it_first():
+    rows = {
+        row.row.method: row.commands
+        for number in (1, 4, 5)
+        for row in build([]).tables[number - 1].rows
+        if row.row.model == "cascade"
+    }
+    if "cascade" not in registered():
+        assert set(rows.values()) == {()}
+        return
+    assert rows["(IV) (I) L(RHM) = 3"] == (
+        "scbench generate train filtered-imagenet --out generator/hough_length-3 --backbone vit_base_patch16_224 "
+        "--size 512 --set network.hough_length=3",
+        "scbench run cascade --checkpoint generator/hough_length-3/model --eval pf-pascal,pf-willow",
+    )
+    assert rows["(V) (I) L(RHM) = 5*"] == rows["(I) Full Procedure"]  # one run fills both
+
+
 def test_predictions_in_the_other_direction_fill_no_cell(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmark.protocols.published", lambda model: None)  # written forward, as for any model
     run = make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal", draws=2)
@@ -218,7 +300,9 @@ def test_the_page_is_one_file_and_escapes_what_data_says(tmp_path):
 def test_tables_of_the_page_are_complete(tmp_path):
     page = to_html(build([make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal", draws=2)]))
     for table in tables():
-        part = Page(page[page.index(f'<section class="printed" id="table-{table.number}"') :].partition("</section>")[0])
+        part = Page(
+            page[page.index(f'<section class="printed" id="table-{table.number}"') :].partition("</section>")[0]
+        )
         heads = 1 if table.by_category else 2
         assert part.tags.count("tr") == len(table.rows) + heads
         extra = {1: 0, 2: 1, 3: 0, 4: 0, 5: 0}[table.number]  # supervision
