@@ -3,6 +3,7 @@
 import json
 import re
 import zlib
+from itertools import pairwise
 
 import pytest
 
