@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -141,7 +142,7 @@ def _check_scores(table: Mapping[str, Mapping[str, Mapping[str, float]]], keys: 
             if keys is not None and set(scores) != keys:
                 raise TypeError(f"a score has {', '.join(scores)}")
             for value in scores.values():
-                if not isinstance(value, (int, float)):
+                if not isinstance(value, (int, float)) or not math.isfinite(value):
                     raise TypeError(f"a score is {value!r}")
 
 

@@ -29,6 +29,7 @@ def report(
     from dataclasses import asdict
 
     from benchmark.options import several
+    from benchmark.progress import bars
     from benchmark.report.build import build
     from benchmark.report.terminal import print_report
     from benchmark.report.write import write_report
@@ -39,7 +40,8 @@ def report(
         raise InputError(
             "no such folder of runs", where=runs, fix="Make one with 'scbench quickstart' or 'scbench run'."
         )
-    content = build(*find_runs(runs))
+    with bars(quiet=as_json) as update:
+        content = build(*find_runs(runs), update)
     if as_json:
         print(json.dumps({"runs": content.runs, **asdict(content)}, indent=2, ensure_ascii=False))
         return

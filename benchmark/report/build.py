@@ -9,6 +9,7 @@ from statistics import fmean
 from benchmark import protocols
 from benchmark.curves import Curves, run_curves
 from benchmark.pck import Metric
+from benchmark.progress import Update
 from benchmark.report import paper_tables, reproduction
 from benchmark.report.paper_tables import Column, PaperTable, Row
 from benchmark.report.sheet import Sheet, sheet_of
@@ -122,12 +123,20 @@ class Report:
         return len(self.sheets)
 
 
-def build(found: Sequence[FoundRun], problems: Sequence[str] = ()) -> Report:
-    """Put the runs beside the paper's tables and against each other."""
+def build(found: Sequence[FoundRun], problems: Sequence[str] = (), update: Update | None = None) -> Report:
+    """Put the runs beside the paper's tables and against each other.
+
+    Args:
+        found: finished runs, each id once.
+        problems: a line for each run that is not among them.
+        update: shows progress: a run scored by an older version has no curves yet, and its predictions are read.
+    """
     results = [run.result for run in found]
     curves: dict[str, Curves] = {}
     sheets = []
-    for run in sorted(found, key=lambda run: (run.result.model, run.result.run)):
+    for number, run in enumerate(sorted(found, key=lambda run: (run.result.model, run.result.run))):
+        if update is not None:
+            update("runs", number, len(found))
         curves[run.result.run], gaps = run_curves(run.folder, run.result)
         sheets.append(sheet_of(run, gaps, found))
     return Report(

@@ -51,7 +51,7 @@ def _table(view: TableView) -> str:
     for number, row in enumerate(view.rows):
         if row.row.pretrain and not view.rows[number - 1].row.pretrain:
             lines.append(r"\midrule")
-        name = f"{row.row.method} {text.pretrained(row.row)}".strip()
+        name = text.method(row.row)
         lines.append(_row([escaped(name), *map(_cell, row.cells)]))
     lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table*}"]
     return "\n".join(lines)

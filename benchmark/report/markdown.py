@@ -37,10 +37,7 @@ def to_markdown(report: Report) -> str:
 
 def _table(view: TableView) -> list[str]:
     heads = [text.column_head(view.paper, column) for column in view.paper.columns]
-    rows = (
-        [f"{row.row.method} {text.pretrained(row.row)}".strip(), *(_cell(cell) for cell in row.cells)]
-        for row in view.rows
-    )
+    rows = ([text.method(row.row), *(_cell(cell) for cell in row.cells)] for row in view.rows)
     return _grid(["method", *heads], rows)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 
+from sc_imagenet.catalog import info
+
 # Names in this repository of the methods as the tables print them; the others have no model here.
 MODELS = {
     "NC-Net": "ncnet",
@@ -81,6 +83,7 @@ class Row:
     """A method's row; ``values`` has None where the paper has none."""
 
     method: str  # as printed
+    tag: str  # what it was pre-trained or trained on, where that sets rows of one method apart
     model: str | None  # the registry's name; None where this repository has no such model
     pretrain: str | None
     supervision: str  # "none", "self", "weak", "keypoints", "semi"; "" where the table does not say
@@ -121,6 +124,7 @@ def table_1() -> PaperTable:
     rows = tuple(
         Row(
             "Cascaded network (ours)" if (ours := line["method"] == "ours") else line["method"],
+            "on filtered ImageNet" if line["train_set"] == FILTERED_IMAGENET else f"on {info(line['train_set']).title}",
             GENERATOR if ours else MODELS[line["method"]],
             None,
             "weak",
@@ -139,6 +143,7 @@ def table_2() -> PaperTable:
     rows = tuple(
         Row(
             line["method"],
+            _pretrained(line),
             MODELS.get(line["method"]),
             line["pretrain"] or None,
             # The rows pre-trained on SC-ImageNet keep their model's supervision, which the run states.
@@ -156,7 +161,14 @@ def table_3() -> PaperTable:
     names = [name for name in lines[0] if name not in ("method", "pretrain")]
     columns = tuple(Column("spair-71k", 0.1, None if name == "all" else name) for name in names)
     rows = tuple(
-        Row(line["method"], MODELS.get(line["method"]), line["pretrain"] or None, "", _values(line, names))
+        Row(
+            line["method"],
+            _pretrained(line),
+            MODELS.get(line["method"]),
+            line["pretrain"] or None,
+            "",
+            _values(line, names),
+        )
         for line in lines
     )
     return PaperTable(3, "SPair-71k by category, PCK@0.10", columns, rows)
@@ -178,6 +190,7 @@ def _ablation(number: int, title: str, file: str, switches: Mapping[str, Mapping
     rows = tuple(
         Row(
             f"{line['case']} {line['variant']}",
+            "",
             GENERATOR,
             None,
             "weak",
@@ -199,6 +212,10 @@ def _columns(lines: list[dict[str, str]]) -> tuple[list[str], tuple[Column, ...]
     names = [name for name in lines[0] if "@" in name]
     split = (name.split("@") for name in names)
     return names, tuple(Column(dataset.replace("_", "-"), float(alpha)) for dataset, alpha in split)
+
+
+def _pretrained(line: dict[str, str]) -> str:
+    return f"+ {info(line['pretrain']).title}" if line["pretrain"] else ""
 
 
 def _values(line: dict[str, str], names: list[str]) -> tuple[float | None, ...]:

@@ -47,7 +47,7 @@ def _print_table(console: Console, view: TableView) -> None:
         table.add_column((head[:5] if column.category else data) if short else f"{info(column.dataset).title}\n{head}")
     for row in view.rows:
         if any(cell.measured for cell in row.cells):
-            name = f"{row.row.method} {text.pretrained(row.row)}".strip()
+            name = text.method(row.row)
             table.add_row(escape(name), *(_cell(cell, short) for cell in row.cells))
     console.print(table)
 

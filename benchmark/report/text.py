@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.result import Result
-from sc_imagenet.catalog import CATALOG, info
+from sc_imagenet.catalog import info
 
 if TYPE_CHECKING:  # the content's own modules use these words too
     from benchmark.report.build import Board, Cell, Measured, Report, TableView
@@ -18,20 +18,9 @@ HOW_TO_READ = (
 )
 
 
-def pretrained(row: Row) -> str:
-    """What a table's row was pre-trained on, or trained on where the row says so; "" for neither."""
-    if row.pretrain:
-        return f"+ {info(row.pretrain).title}"
-    return f"on {training_set(row.train_set)}" if row.train_set else ""
-
-
-def training_set(name: str) -> str:
-    """A training set as the paper writes it; the filtered ImageNet images are no data set of pairs.
-
-    >>> training_set("pf-pascal"), training_set("filtered-imagenet")
-    ('PF-PASCAL', 'filtered ImageNet')
-    """
-    return info(name).title if name in CATALOG else name.replace("-imagenet", " ImageNet")
+def method(row: Row) -> str:
+    """A row's method with what sets it apart from others of its name."""
+    return f"{row.method} {row.tag}".strip()
 
 
 def column_head(table: PaperTable, column: Column) -> str:
