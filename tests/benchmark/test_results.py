@@ -8,7 +8,7 @@ import pytest
 from benchmark import pck
 from benchmark.pck import Metric
 from benchmark.predictions import read_predictions
-from benchmark.result import RESULT_VERSION, read_result, write_result
+from benchmark.result import ADDED, RESULT_VERSION, read_result, write_result
 from benchmark.results import find_runs, prediction_files, score_run
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, write_json
@@ -121,3 +121,10 @@ def test_prediction_files_of_a_file_a_run_and_nothing(tmp_path):
         prediction_files(tmp_path)
     with pytest.raises(InputError, match="no such file or folder"):
         prediction_files(tmp_path / "missing")
+
+
+def test_the_first_results_of_this_version_still_read(tmp_path):
+    run = make_run(tmp_path, "r1", data=[("toy", "test", 6)])
+    content = read_json(run.folder / "result.json")
+    write_json(run.folder / "result.json", {name: content[name] for name in content if name not in ADDED})
+    assert read_result(run.folder) == run.result
