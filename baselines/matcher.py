@@ -46,6 +46,12 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         if isinstance(saved, dict) and "pretrained" in saved:
             saved["pretrained"] = False  # what is saved holds the backbone's weights
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it was built with, constructor arguments by name; whether weights were fetched is not kept."""
+        kept = self._hub_mixin_config
+        return {name: value for name, value in kept.items() if name != "pretrained"} if isinstance(kept, dict) else {}
+
     def forward(self, source: Tensor, target: Tensor) -> Any:
         """The model's native output for normalised images (B, 3, S, S): a flow, a correlation, ..."""
         raise NotImplementedError(f"{type(self).__name__} must define forward")

@@ -184,11 +184,25 @@ def score(predictions: Predictions, metrics: Sequence[Metric], draws: int = 1000
         return {}
     if not len(predictions.true):
         raise InputError(f"no pair of {predictions.info.dataset} has a point to score")
+    low, high = np.nanpercentile(bootstrap(predictions, metrics, draws, seed), (2.5, 97.5), axis=0)
+    return {
+        str(metric): Score(*(float(x) for x in scores))
+        for metric, *scores in zip(metrics, values(predictions, metrics), low, high)
+    }
+
+
+def values(predictions: Predictions, metrics: Sequence[Metric]) -> np.ndarray:
+    """PCK under each metric, (M,) in percent, without intervals."""
+    return _Averages(predictions, metrics)(np.ones((1, len(predictions))))[0]
+
+
+def bootstrap(predictions: Predictions, metrics: Sequence[Metric], draws: int, seed: int = 0) -> np.ndarray:
+    """PCK of every bootstrap draw under each metric, (draws, M) in percent.
+
+    Row r of two predictions of the same pairs, in the same order, comes from the same draw.
+    """
     averages = _Averages(predictions, metrics)
-    values = averages(np.ones((1, len(predictions))))[0]
-    drawn = np.concatenate([averages(w) for w in bootstrap_weights(len(predictions), max(draws, 1), seed)])
-    low, high = np.nanpercentile(drawn, (2.5, 97.5), axis=0)
-    return {str(metric): Score(*(float(x) for x in scores)) for metric, *scores in zip(metrics, values, low, high)}
+    return np.concatenate([averages(w) for w in bootstrap_weights(len(predictions), max(draws, 1), seed)])
 
 
 def per_category(predictions: Predictions, metric: Metric) -> dict[str, float]:

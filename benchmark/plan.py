@@ -19,7 +19,7 @@ from baselines.recipe import find_recipe
 from benchmark.data_tables import place_of
 from benchmark.options import several
 from benchmark.report.build import Report, TableRow, build
-from benchmark.results import find_results
+from benchmark.results import find_runs
 from benchmark.run_options import Options
 from benchmark.running import execute
 from sc_imagenet.catalog import info
@@ -65,9 +65,7 @@ def plan(table: int, runs: Path, data_root: Path | None) -> list[PlannedRun]:
     Raises:
         InputError: the paper has no such table.
     """
-    results, problems = find_results(runs)
-    report = build(results, problems)
-    rows = _rows(report, table)
+    rows = _rows(build(*find_runs(runs)), table)
     costs = step_costs()
     planned: dict[str, PlannedRun] = {}
     for row in rows:
@@ -97,6 +95,8 @@ def _planned(
     needed = dict.fromkeys([*trained, *options.evaluate])
     root = str(data_root) if data_root else None
     missing = [name for name in needed if place_of(info(name), root) is None]
+    if options.checkpoint and not options.checkpoint.exists():
+        missing.append(f"{options.checkpoint}, which 'scbench generate train' writes")
     if "sc-imagenet" in trained and not os.environ.get("IMAGENET_ROOT"):
         missing.append("ImageNet")
     stages = tuple(_stage(options.model, name, costs) for name in trained)
@@ -134,6 +134,9 @@ def parse_command(command: str) -> Options:
         pretrain=given.get("pretrain", [None])[0],
         finetune=given.get("finetune", [None])[0],
         evaluate=tuple(several(given.get("eval", []))),
+        backbone=given.get("backbone", [None])[0],
+        checkpoint=Path(given["checkpoint"][0]) if "checkpoint" in given else None,
+        settings=dict(setting.split("=", 1) for setting in given.get("set", [])),
     )
 
 
@@ -157,11 +160,8 @@ def execute_plan(planned: Sequence[PlannedRun], template: Options) -> None:
         )
     for run in possible:
         asked = parse_command(run.command)
-        execute(
-            replace(
-                template, model=asked.model, pretrain=asked.pretrain, finetune=asked.finetune, evaluate=asked.evaluate
-            )
-        )
+        names = ("model", "pretrain", "finetune", "evaluate", "backbone", "checkpoint", "settings")
+        execute(replace(template, **{name: getattr(asked, name) for name in names}))
 
 
 def print_plan(planned: Sequence[PlannedRun], as_json: bool) -> None:

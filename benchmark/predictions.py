@@ -98,11 +98,16 @@ class Predictions:
             raise InputError(f"{len(missing)} of the {len(wanted)} pairs asked for are not here: {missing[0]!r}")
         if not wanted:
             raise InputError("the subset names no pair")
-        rows = np.flatnonzero([pair in wanted for pair in self.pair_ids.tolist()])
-        points = np.repeat(np.isin(np.arange(len(self)), rows), self.counts)
+        return self.take(np.flatnonzero([pair in wanted for pair in self.pair_ids.tolist()]))
+
+    def take(self, rows: np.ndarray) -> Predictions:
+        """The pairs of these row numbers, in their order."""
+        counts = self.counts[rows]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        points = np.repeat(self.offsets[:-1][rows] - offsets[:-1], counts) + np.arange(offsets[-1])
         chosen = {name: getattr(self, name)[rows] for name in _PER_PAIR}
         chosen |= {name: getattr(self, name)[points] for name in ("true", "predicted", "other")}
-        return replace(self, **chosen, offsets=np.concatenate([[0], np.cumsum(self.counts[rows])]))
+        return replace(self, **chosen, offsets=offsets)
 
 
 def write_predictions(path: Path | str, rows: Sequence[Mapping[str, Any]] | pa.Table, info: PredictionInfo) -> None:

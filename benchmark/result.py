@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from sc_imagenet.files import read_json, write_json
 
 RESULT_VERSION = 1
 RESULT_FILE = "result.json"
+ADDED = {"arguments", "trained_on"}  # entries that the first results of this version do not have
 
 Metrics = dict[str, dict[str, dict[str, float]]]  # data: metric: value, low, high in percent
 PerCategory = dict[str, dict[str, dict[str, float]]]  # data: metric: category: value in percent
@@ -60,6 +62,8 @@ class Result:
     weights_sha256: str | None = None
     peak_memory: int | None = None  # bytes
     changes: tuple[str, ...] = field(default=())  # what departs from the preset: "--limit 100", "recipe.lr=0.1"
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of the model's constructor; {} in older results
+    trained_on: str | None = None  # what loaded weights say of themselves, None if they say nothing
 
     @property
     def trained(self) -> bool:
@@ -93,17 +97,43 @@ def read_result(path: Path | str) -> Result:
         fix = "Run again: its predictions and weights are kept." if older else "Update sc-imagenet."
         raise InputError(f"is version {version} of results, this is {RESULT_VERSION}", where=file, fix=fix)
     known = {entry.name for entry in fields(Result)}
-    if set(content) != known:
-        wrong = ", ".join(sorted(set(content) ^ known))
+    if wrong_names := (set(content) - known) | (known - set(content) - ADDED):
+        wrong = ", ".join(sorted(wrong_names))
         raise InputError(f"has missing or unknown entries: {wrong}", where=file)
     try:
+        _check_kinds(content)
         content["data"] = tuple(EvaluatedData(**entry) for entry in content["data"])
         content["changes"] = tuple(content["changes"])
         _check_scores(content["metrics"], {"value", "low", "high"})
         _check_scores(content["per_category"], None)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, KeyError) as error:
         raise InputError(f"has an entry of another kind ({error})", where=file) from error
     return Result(**content)
+
+
+def _check_kinds(content: Mapping[str, Any]) -> None:
+    """What a report prints, sums or sorts must be of its kind."""
+    kinds: dict[str, tuple[type, ...]] = {
+        **dict.fromkeys(("run", "model", "title", "supervision", "backbone", "preset", "direction"), (str,)),
+        **dict.fromkeys(("pretrain", "finetune", "checkpoint", "weights_sha256", "trained_on"), (str, type(None))),
+        **dict.fromkeys(("seed", "size"), (int,)),
+        **{
+            "seconds": (int, float),
+            "peak_memory": (int, type(None)),
+            "recipe": (dict,),
+            "arguments": (dict,),
+            "changes": (list,),
+        },
+    }
+    wrong = [name for name, valid in kinds.items() if name in content and not isinstance(content[name], valid)]
+    wrong += ["changes"] if not all(isinstance(change, str) for change in content["changes"]) else []
+    if wrong:
+        raise TypeError(f"{wrong[0]} is {content[wrong[0]]!r}")
+    if content["direction"] not in ("forward", "backward"):
+        raise TypeError(f"direction is {content['direction']!r}")
+    for data in content["data"]:
+        if not (isinstance(data["pairs"], int) and isinstance(data["split"], str) and isinstance(data["name"], str)):
+            raise TypeError(f"data is {data!r}")
 
 
 def _check_scores(table: Mapping[str, Mapping[str, Mapping[str, float]]], keys: set[str] | None) -> None:
@@ -112,7 +142,7 @@ def _check_scores(table: Mapping[str, Mapping[str, Mapping[str, float]]], keys: 
             if keys is not None and set(scores) != keys:
                 raise TypeError(f"a score has {', '.join(scores)}")
             for value in scores.values():
-                if not isinstance(value, (int, float)):
+                if not isinstance(value, (int, float)) or not math.isfinite(value):
                     raise TypeError(f"a score is {value!r}")
 
 

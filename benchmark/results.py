@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmark import pck, protocols
+from benchmark.curves import Curves, curves_of, write_curves
 from benchmark.predictions import Predictions, read_predictions
 from benchmark.result import RESULT_FILE, Metrics, PerCategory, Result, data_key, read_result
 from sc_imagenet.catalog import canonical
@@ -38,7 +39,7 @@ def metrics_of(predictions: Predictions, protocol: str = "all") -> list[pck.Metr
 
 
 def score_run(folder: Path | str, draws: int = 1000, seed: int = 0) -> tuple[Metrics, PerCategory]:
-    """Score all predictions of a run under every protocol.
+    """Score all predictions of a run under every protocol; its curves over alpha are stored beside them.
 
     Returns:
         Metrics by data (``spair-71k``, ``toy:validation``) and name; and per category those of ``strict`` and
@@ -49,6 +50,7 @@ def score_run(folder: Path | str, draws: int = 1000, seed: int = 0) -> tuple[Met
     """
     metrics: Metrics = {}
     categories: PerCategory = {}
+    curves: Curves = {}
     for file in prediction_files(folder):
         predictions = read_predictions(file)
         key = data_key(predictions.info.dataset, predictions.info.split)
@@ -61,18 +63,27 @@ def score_run(folder: Path | str, draws: int = 1000, seed: int = 0) -> tuple[Met
             if str(metric) in scores
         )
         categories[key] = {str(metric): pck.per_category(predictions, metric) for metric in narrow}
+        curves[key] = curves_of(predictions)
+    write_curves(Path(folder), curves)
     return metrics, categories
 
 
-def find_results(runs: Path | str) -> tuple[list[Result], list[str]]:
-    """The results of all finished runs below a folder, and a line for each run that has none to read.
+@dataclass(frozen=True)
+class FoundRun:
+    """A finished run and where it lies."""
 
-    A run that is still going, was interrupted or is damaged never hides the others.
+    folder: Path
+    result: Result
+
+
+def find_runs(runs: Path | str) -> tuple[list[FoundRun], list[str]]:
+    """All finished runs below a folder, and a line for each run that has no result to read.
+
+    A run that is still going, was interrupted, is damaged or is there twice never hides the others.
     """
-    results: list[Result] = []
+    found: dict[str, FoundRun] = {}
     problems: list[str] = []
-    folders = {file.parent for name in (RESULT_FILE, "config.json") for file in Path(runs).glob(f"*/*/{name}")}
-    for folder in sorted(folders):
+    for folder in sorted(path for path in Path(runs).glob("*/*") if _is_run(path)):
         if not (folder / RESULT_FILE).is_file():
             problems.append(f"{folder}: has no {RESULT_FILE}: still running, or interrupted; run it again")
             continue
@@ -83,6 +94,16 @@ def find_results(runs: Path | str) -> tuple[list[Result], list[str]]:
         except InputError as error:
             line = str(error)
             problems.append(line if str(folder) in line else f"{folder}: {line}")
-        else:
-            results.append(result)
-    return results, problems
+            continue
+        if (first := found.get(result.run)) is not None:
+            same = "a copy" if first.result == result else "with another result"
+            problems.append(f"{folder}: run {result.run} lies in {first.folder} too, {same}; this one is left out")
+            continue
+        found[result.run] = FoundRun(folder, result)
+    return list(found.values()), problems
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder holds anything that a run writes; other folders are nobody's business."""
+    written = (RESULT_FILE, "config.json", "log.jsonl", ".lock", "checkpoints", PREDICTIONS)
+    return folder.is_dir() and any((folder / name).exists() for name in written)

@@ -198,13 +198,14 @@ class Run:
         evaluated = [read_predictions(path) for path in sorted(folder.path.glob("predictions/*.parquet"))]
         metrics, per_category = score_run(folder.path) if evaluated else ({}, {})
         names = [stage.dataset for stage in config.stages]
+        arguments = matcher.arguments
         pretrained = bool(self.options.pretrain)
         return Result(
             run=config.id,
             model=config.model,
             title=model.title,
             supervision=model.supervision,
-            backbone=config.arguments.get("backbone", model.backbone),
+            backbone=arguments.get("backbone", model.backbone),
             pretrain=names[0] if names and pretrained else None,
             finetune=names[-1] if len(names) > pretrained else None,
             preset=config.preset,
@@ -220,6 +221,8 @@ class Run:
             weights_sha256=sha256_of(trained_in.best) if config.stages else config.checkpoint_sha256,
             peak_memory=max(trained.get("peak_memory", 0), peak_memory()),
             changes=changes_of(self.options, self.trained_on),
+            arguments=arguments,
+            trained_on=trained_on(self.options.checkpoint) if self.options.checkpoint else None,
         )
 
     def _open(self, pairs: Pairs) -> datasets.Dataset:
@@ -246,6 +249,14 @@ def checkpoint_sha256(path: Path) -> str:
     if not file.is_file():
         raise InputError("no such checkpoint", where=path)
     return sha256_of(file)
+
+
+def trained_on(checkpoint: Path) -> str | None:
+    """What a checkpoint was trained on, by the ``trained_on.json`` beside its weights; None without one."""
+    file = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "trained_on.json"
+    content = read_json(file) if file.exists() else {}
+    name = content.get("name") if isinstance(content, dict) else None
+    return str(name) if name else None
 
 
 def execute(options: Options, as_json: bool = False) -> Result:

@@ -16,34 +16,36 @@ def report(
     runs: Path = typer.Option(Path("runs"), help="Folder of runs."),
     out: Path = typer.Option(Path("report"), help="Folder to write to."),
     formats: list[str] = typer.Option(
-        ["html", "md", "csv"], "--format", help="html, md or csv; repeated or comma-separated."
+        ["html", "md", "tex", "csv"], "--format", help="html, md, tex or csv; repeated or comma-separated."
     ),
+    data_root: Path | None = typer.Option(None, help="Where the data sets lie, for pictures; else SC_DATA_ROOT."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables; write no files."),
 ) -> None:
-    """Tables 2 and 3 of the paper beside measured values, and all runs; one HTML file, Markdown and CSV.
+    """Tables 1 to 5 of the paper beside measured values, and all runs; one HTML file, Markdown, LaTeX and CSV.
 
     Example: scbench report --runs runs --out report
     """
     import json
     from dataclasses import asdict
 
+    from benchmark.options import several
+    from benchmark.progress import bars
     from benchmark.report.build import build
     from benchmark.report.terminal import print_report
     from benchmark.report.write import write_report
-    from benchmark.results import find_results
+    from benchmark.results import find_runs
     from sc_imagenet.errors import InputError
 
     if not runs.is_dir():
         raise InputError(
             "no such folder of runs", where=runs, fix="Make one with 'scbench quickstart' or 'scbench run'."
         )
-    results, problems = find_results(runs)
-    content = build(results, problems)
+    with bars(quiet=as_json) as update:
+        content = build(*find_runs(runs), update)
     if as_json:
-        print(json.dumps(asdict(content), indent=2, ensure_ascii=False))
+        print(json.dumps({"runs": content.runs, **asdict(content)}, indent=2, ensure_ascii=False))
         return
-    names = [name.strip().lower() for given in formats for name in given.split(",") if name.strip()]
-    files = write_report(content, results, out, names)
+    files = write_report(content, out, [name.lower() for name in several(formats)], data_root)
     print_report(content)
     for file in files:
         print(f"wrote {file}")

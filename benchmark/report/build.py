@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-import baselines
 from benchmark import protocols
+from benchmark.curves import Curves, run_curves
 from benchmark.pck import Metric
-from benchmark.report import paper_tables
+from benchmark.progress import Update
+from benchmark.report import paper_tables, reproduction
 from benchmark.report.paper_tables import Column, PaperTable, Row
-from benchmark.result import Result
+from benchmark.report.sheet import Sheet, sheet_of
+from benchmark.result import Result, data_key
+from benchmark.results import FoundRun
 from sc_imagenet.catalog import info
 
 
@@ -24,6 +26,7 @@ class Measured:
     low: float | None  # None for one category, which has no interval
     high: float | None
     runs: tuple[str, ...]
+    metric: str = ""  # the protocol it was taken under
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,11 @@ class TableRow:
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The commands that would fill its empty cells, each once."""
+        """The commands that would fill its empty cells, each once, in the order they must be given."""
         empty = (cell for cell in self.cells if cell.measured is None and cell.paper is not None)
-        return tuple(dict.fromkeys(cell.command for cell in empty if cell.command))
+        found = dict.fromkeys(cell.command for cell in empty if cell.command)
+        before = reproduction.preparation_for(self.row) if found else None
+        return (*([before] if before else []), *found)
 
 
 @dataclass(frozen=True)
@@ -79,17 +84,19 @@ class Entry:
     result: Result
     scores: tuple[Measured | None, ...]  # by alpha
     categories: dict[str, float]  # at alpha 0.1
+    curve: tuple[float, ...]  # PCK at each of curves.ALPHAS; () where there is none
 
 
 @dataclass(frozen=True)
 class Board:
-    """All runs evaluated on the same pairs, best first."""
+    """All runs evaluated on the same pairs in the same direction, best first."""
 
     key: str  # data set, with its split unless that is test
     title: str
     split: str
     pairs: int
     manifest_sha256: str
+    direction: str
     metrics: tuple[Metric, ...]
     entries: tuple[Entry, ...]
 
@@ -105,26 +112,48 @@ class Report:
 
     tables: tuple[TableView, ...]
     boards: tuple[Board, ...]
+    sheets: tuple[Sheet, ...]  # of all runs, by model and id
     unscored: tuple[Result, ...]  # trained, but evaluated on nothing
-    runs: int
     problems: tuple[str, ...]
     notes: tuple[str, ...] = paper_tables.NOTES
 
-
-def build(results: Sequence[Result], problems: Sequence[str] = ()) -> Report:
-    """Put the runs beside the paper's tables and against each other."""
-    models = {found.name.replace("_", "-") for found in pkgutil.iter_modules(baselines.__path__)}
-    tables = tuple(_table(t, results, models) for t in (paper_tables.table_2(), paper_tables.table_3()))
-    unscored = tuple(result for result in results if not result.data)
-    return Report(tables, _boards(results), unscored, len(results), tuple(problems))
+    @property
+    def runs(self) -> int:
+        """How many runs it is about."""
+        return len(self.sheets)
 
 
-def _table(table: PaperTable, results: Sequence[Result], models: set[str]) -> TableView:
+def build(found: Sequence[FoundRun], problems: Sequence[str] = (), update: Update | None = None) -> Report:
+    """Put the runs beside the paper's tables and against each other.
+
+    Args:
+        found: finished runs, each id once.
+        problems: a line for each run that is not among them.
+        update: shows progress: a run scored by an older version has no curves yet, and its predictions are read.
+    """
+    results = [run.result for run in found]
+    curves: dict[str, Curves] = {}
+    sheets = []
+    for number, run in enumerate(sorted(found, key=lambda run: (run.result.model, run.result.run))):
+        if update is not None:
+            update("runs", number, len(found))
+        curves[run.result.run], gaps = run_curves(run.folder, run.result)
+        sheets.append(sheet_of(run, gaps, found))
+    return Report(
+        tuple(_table(table, results) for table in paper_tables.tables()),
+        _boards(results, curves),
+        tuple(sheets),
+        tuple(result for result in results if not result.data),
+        tuple(problems),
+    )
+
+
+def _table(table: PaperTable, results: Sequence[Result]) -> TableView:
     rows = tuple(
         TableRow(
             row,
             tuple(
-                Cell(value, _measured(results, row, column), paper_tables.command_for(row, column, models))
+                Cell(value, _measured(results, row, column), reproduction.command_for(row, column))
                 for column, value in zip(table.columns, row.values)
             ),
         )
@@ -136,17 +165,17 @@ def _table(table: PaperTable, results: Sequence[Result], models: set[str]) -> Ta
 def _measured(results: Sequence[Result], row: Row, column: Column) -> Measured | None:
     found: list[Measured] = []
     for result in results:
-        if not paper_tables.reproduces(result, row, column):
+        if not reproduction.reproduces(result, row, column):
             continue
-        name = str(paper_tables.metric_of(column, result))
+        name = str(reproduction.metric_of(column, result))
         if column.category is None:
             score = result.metrics.get(column.dataset, {}).get(name)
             if score:
-                found.append(Measured(**score, runs=(result.run,)))
+                found.append(Measured(**score, runs=(result.run,), metric=name))
         else:
             value = result.per_category.get(column.dataset, {}).get(name, {}).get(column.category)
             if value is not None:
-                found.append(Measured(value, None, None, (result.run,)))
+                found.append(Measured(value, None, None, (result.run,), name))
     if not found:
         return None
     return Measured(
@@ -154,32 +183,38 @@ def _measured(results: Sequence[Result], row: Row, column: Column) -> Measured |
         min((one.low for one in found if one.low is not None), default=None),
         max((one.high for one in found if one.high is not None), default=None),
         tuple(one.runs[0] for one in found),
+        found[0].metric,
     )
 
 
-def _boards(results: Sequence[Result]) -> tuple[Board, ...]:
-    """One board for every set of pairs; the same split with other pairs (``--limit``) is another board."""
-    groups: dict[tuple[str, str, int, str], list[Result]] = {}
+def _boards(results: Sequence[Result], curves: Mapping[str, Curves]) -> tuple[Board, ...]:
+    """One board for every set of pairs and direction.
+
+    The same split with other pairs (``--limit``) is another board; so are predictions that lie in the other
+    image, under another threshold: nothing is ranked across protocols.
+    """
+    groups: dict[tuple[str, str, int, str, str], list[Result]] = {}
     for result in results:
-        for data in result.data:
-            groups.setdefault((data.name, data.split, data.pairs, data.manifest_sha256), []).append(result)
+        for part in result.data:
+            same = (part.name, part.split, part.pairs, part.manifest_sha256, result.direction)
+            groups.setdefault(same, []).append(result)
     boards = []
-    for (name, split, pairs, manifest), members in sorted(groups.items(), key=lambda item: item[0]):
-        key = next(d.key for d in members[0].data if (d.name, d.split) == (name, split))
+    for (name, split, pairs, manifest, direction), members in sorted(groups.items(), key=lambda item: item[0]):
+        data = data_key(name, split)
         metrics = tuple(protocols.strict(name))
-        entries = [_entry(result, key, metrics) for result in members]
-        entries.sort(key=lambda entry: -_rank(entry))
-        boards.append(Board(key, info(name).title, split, pairs, manifest, metrics, tuple(entries)))
+        entries = [_entry(result, data, metrics, curves[result.run].get(data, {})) for result in members]
+        entries.sort(key=lambda entry: (-_rank(entry), entry.result.run))
+        boards.append(Board(data, info(name).title, split, pairs, manifest, direction, metrics, tuple(entries)))
     return tuple(boards)
 
 
-def _entry(result: Result, key: str, metrics: Sequence[Metric]) -> Entry:
-    scores = [result.metrics.get(key, {}).get(str(metric)) for metric in metrics]
-    categories = result.per_category.get(key, {}).get(str(metrics[1]), {})
+def _entry(result: Result, key: str, metrics: Sequence[Metric], curves: Mapping[str, list[float]]) -> Entry:
+    scores = [(str(metric), result.metrics.get(key, {}).get(str(metric))) for metric in metrics]
     return Entry(
         result,
-        tuple(Measured(**score, runs=(result.run,)) if score else None for score in scores),
-        categories,
+        tuple(Measured(**score, runs=(result.run,), metric=name) if score else None for name, score in scores),
+        result.per_category.get(key, {}).get(str(metrics[1]), {}),
+        tuple(curves.get(metrics[1].protocol, ())),
     )
 
 

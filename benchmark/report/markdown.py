@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from benchmark.report import text
 from benchmark.report.build import Board, Cell, Measured, Report, TableView
-from sc_imagenet.catalog import info
 
 
 def to_markdown(report: Report) -> str:
@@ -14,6 +13,8 @@ def to_markdown(report: Report) -> str:
     lines = ["# Semantic correspondence: paper and measured", "", text.summary(report), "", text.HOW_TO_READ]
     for table in report.tables:
         lines += ["", f"## Table {table.paper.number}: {table.paper.title}", "", *_table(table)]
+        if absent := text.absent(table):
+            lines += ["", absent]
         commands = dict.fromkeys(command for row in table.rows for command in row.commands)
         if commands:
             lines += ["", "Commands that fill empty cells:", "", *(f"    {command}" for command in commands)]
@@ -23,6 +24,9 @@ def to_markdown(report: Report) -> str:
         lines += _board(board)
         if board.categories:
             lines += ["", f"By category, {board.metrics[1]}:", "", *_categories(board)]
+    faulty = [(sheet, problem) for sheet in report.sheets for problem in sheet.problems]
+    if faulty:
+        lines += ["", "### Incomplete", "", *(f"- {_escape(f'{s.result.run}: {problem}')}" for s, problem in faulty)]
     if report.unscored:
         lines += ["", "### Not evaluated", "", *(f"- {_escape(text.one_line(r))}" for r in report.unscored)]
     lines += ["", "## Notes", "", *(f"- {note}" for note in report.notes)]
@@ -32,15 +36,8 @@ def to_markdown(report: Report) -> str:
 
 
 def _table(view: TableView) -> list[str]:
-    heads = []
-    for column in view.paper.columns:
-        title = text.column_title(column)
-        whole = view.paper.number == 2
-        heads.append(f"{info(column.dataset).title} {title}" if whole else column.category or "all")
-    rows = (
-        [f"{row.row.method} {text.pretrained(row.row)}".strip(), *(_cell(cell) for cell in row.cells)]
-        for row in view.rows
-    )
+    heads = [text.column_head(view.paper, column) for column in view.paper.columns]
+    rows = ([text.method(row.row), *(_cell(cell) for cell in row.cells)] for row in view.rows)
     return _grid(["method", *heads], rows)
 
 
@@ -56,7 +53,7 @@ def _cell(cell: Cell) -> str:
 def _board(board: Board) -> list[str]:
     heads = ["model", "backbone", "training", "recipe"]
     heads += [f"PCK@{metric.alpha:.2f}" for metric in board.metrics]
-    heads += ["direction", "seed", "trained for", "run"]
+    heads += ["direction", "seed", "trained for", "peak memory", "run"]
     rows = (
         [
             entry.result.model,
@@ -67,6 +64,7 @@ def _board(board: Board) -> list[str]:
             text.arrow(entry.result),
             str(entry.result.seed),
             text.duration(entry.result.seconds),
+            text.size(entry.result.peak_memory),
             entry.result.run,
         ]
         for entry in board.entries

@@ -1,19 +1,18 @@
-"""The paper's tables as data, and what a run must be to reproduce one of their cells."""
+"""The paper's tables as data: rows, columns, printed figures, and what each row was trained on and switched."""
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 
-from benchmark.pck import Metric
-from benchmark.protocols import paper, published
-from benchmark.result import Result
 from sc_imagenet.catalog import info
 
-# Models of this repository by the name that the tables give them.
+# Names in this repository of the methods as the tables print them; the others have no model here.
 MODELS = {
     "NC-Net": "ncnet",
+    "DHPF (weak)": "dhpf-weak",
     "DHPF": "dhpf",
     "CATs": "cats",
     "TransforMatcher": "transformatcher",
@@ -21,7 +20,38 @@ MODELS = {
     "CATs+SemiMatch": "semimatch",
     "SCorrSAN": "scorrsan",
 }
+GENERATOR = "cascade"
 BACKBONE = "resnet101"  # of every row of Tables 2 and 3
+GENERATOR_BACKBONE = "vit_base_patch16_224"  # Table 1 on: iBOT's ViT-B/16
+
+FILTERED_IMAGENET = "filtered-imagenet"  # photographs with class names, no data set of pairs
+
+# Arguments of the generator that Tables 4 and 5 switch, as the full procedure has them.
+FULL_PROCEDURE: Mapping[str, object] = {
+    "network.saliency": True,
+    "network.hough": True,
+    "network.hough_length": 5,
+    "network.shared_attention": False,
+    "network.stages": "pixel",
+    "size": 512,
+}
+TABLE_4: Mapping[str, Mapping[str, object]] = {
+    "(I)": {},
+    "(II)": {"network.saliency": False},
+    "(III)": {"network.hough": False},
+    "(IV)": {"network.hough_length": 3},
+    "(V)": {"network.hough_length": 5},
+    "(VI)": {"network.hough_length": 7},
+    "(VII)": {"network.shared_attention": True},
+}
+TABLE_5: Mapping[str, Mapping[str, object]] = {
+    "(I)": {},
+    "(II)": {"size": 256},
+    "(III)": {"size": 384},
+    "(IV)": {"size": 512},
+    "(V)": {"network.stages": "region"},
+    "(VI)": {"network.stages": "image"},
+}
 
 NOTES = (
     "CATs + SC-ImageNet on SPair-71k is 54.6 in Table 2 and 54.5 in Table 3 of the paper.",
@@ -30,6 +60,7 @@ NOTES = (
     "The PF-WILLOW columns use the authors' padded threshold (d is the largest coordinate, about 10 points "
     "kinder at 0.10 than the box around the points); a run's bbox-kp value stands with the other runs.",
     "PF-PASCAL leaks: 95 of its 299 test pairs are also training pairs; pf-pascal:test_clean leaves them out.",
+    "Tables 4 and 5 mark the full procedure's own values with an asterisk; those rows repeat row (I).",
 )
 
 
@@ -52,14 +83,18 @@ class Row:
     """A method's row; ``values`` has None where the paper has none."""
 
     method: str  # as printed
+    tag: str  # what it was pre-trained or trained on, where that sets rows of one method apart
+    model: str | None  # the registry's name; None where this repository has no such model
     pretrain: str | None
     supervision: str  # "none", "self", "weak", "keypoints", "semi"; "" where the table does not say
     values: tuple[float | None, ...]
+    train_set: str | None = None  # where it does not follow from the column
+    settings: Mapping[str, object] = field(default_factory=dict)  # arguments that depart from the full procedure
 
     @property
-    def title(self) -> str:
-        """The method without its bracketed supervision."""
-        return self.method.split(" (")[0]
+    def backbone(self) -> str:
+        """The backbone that the paper used."""
+        return GENERATOR_BACKBONE if self.model == GENERATOR else BACKBONE
 
 
 @dataclass(frozen=True)
@@ -71,16 +106,51 @@ class PaperTable:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
+    @property
+    def by_category(self) -> bool:
+        """Whether its columns are categories."""
+        return any(column.category for column in self.columns)
+
+
+def tables() -> tuple[PaperTable, ...]:
+    """Tables 1 to 5."""
+    return table_1(), table_2(), table_3(), table_4(), table_5()
+
+
+def table_1() -> PaperTable:
+    """The generator beside weakly supervised matchers."""
+    lines = _lines("table1_generator.csv")
+    names, columns = _columns(lines)
+    rows = tuple(
+        Row(
+            "Cascaded network (ours)" if (ours := line["method"] == "ours") else line["method"],
+            "on filtered ImageNet" if line["train_set"] == FILTERED_IMAGENET else f"on {info(line['train_set']).title}",
+            GENERATOR if ours else MODELS[line["method"]],
+            None,
+            "weak",
+            _values(line, names),
+            train_set=line["train_set"],
+        )
+        for line in lines
+    )
+    return PaperTable(1, "the generator and weakly supervised matchers", columns, rows)
+
 
 def table_2() -> PaperTable:
     """PCK of all methods on PF-PASCAL, PF-WILLOW and SPair-71k."""
     lines = _lines("table2_benchmarks.csv")
-    names = [name for name in lines[0] if "@" in name]
-    columns = tuple(
-        Column(dataset.replace("_", "-"), float(alpha)) for dataset, alpha in (name.split("@") for name in names)
-    )
+    names, columns = _columns(lines)
     rows = tuple(
-        Row(line["method"], line["pretrain"] or None, _supervision(line), _values(line, names)) for line in lines
+        Row(
+            line["method"],
+            _pretrained(line),
+            MODELS.get(line["method"]),
+            line["pretrain"] or None,
+            # The rows pre-trained on SC-ImageNet keep their model's supervision, which the run states.
+            "" if line["supervision"] == "pretrain+finetune" else line["supervision"],
+            _values(line, names),
+        )
+        for line in lines
     )
     return PaperTable(2, "PF-PASCAL, PF-WILLOW and SPair-71k", columns, rows)
 
@@ -90,47 +160,47 @@ def table_3() -> PaperTable:
     lines = _lines("table3_spair_per_class.csv")
     names = [name for name in lines[0] if name not in ("method", "pretrain")]
     columns = tuple(Column("spair-71k", 0.1, None if name == "all" else name) for name in names)
-    rows = tuple(Row(line["method"], line["pretrain"] or None, "", _values(line, names)) for line in lines)
+    rows = tuple(
+        Row(
+            line["method"],
+            _pretrained(line),
+            MODELS.get(line["method"]),
+            line["pretrain"] or None,
+            "",
+            _values(line, names),
+        )
+        for line in lines
+    )
     return PaperTable(3, "SPair-71k by category, PCK@0.10", columns, rows)
 
 
-def metric_of(column: Column, result: Result) -> Metric:
-    """The protocol that the paper's figures of this column and model were taken under."""
-    return next(metric for metric in paper(column.dataset, result.model, result.size) if metric.alpha == column.alpha)
+def table_4() -> PaperTable:
+    """The generator's components, taken out one by one."""
+    return _ablation(4, "components of the generator", "table4_components.csv", TABLE_4)
 
 
-def reproduces(result: Result, row: Row, column: Column) -> bool:
-    """Whether a run is what the paper did for this cell.
+def table_5() -> PaperTable:
+    """The generator's stages and the resolution of its input images."""
+    return _ablation(5, "stages and input resolution of the generator", "table5_stages_resolution.csv", TABLE_5)
 
-    Same model, pre-training, fine-tuning and backbone; the ``paper`` recipe unchanged; the whole test split,
-    predicted in the authors' direction. Anything else stands among the runs only.
-    """
-    known = published(result.model)
-    whole = info(column.dataset).pairs.get("test")
-    return (
-        result.title == row.title
-        and result.pretrain == row.pretrain
-        and result.finetune == (None if row.supervision == "none" else column.finetune)
-        and ("(weak)" in row.method) == (result.title == "DHPF" and result.supervision == "weak")
-        and result.checkpoint is None
-        and result.preset == "paper"
-        and not result.changes
-        and result.backbone.split(".")[0] == BACKBONE
-        and (known is None or known.direction == result.direction)
-        and any(
-            data.name == column.dataset and data.split == "test" and whole in (None, data.pairs) for data in result.data
+
+def _ablation(number: int, title: str, file: str, switches: Mapping[str, Mapping[str, object]]) -> PaperTable:
+    lines = _lines(file)
+    names, columns = _columns(lines)
+    rows = tuple(
+        Row(
+            f"{line['case']} {line['variant']}",
+            "",
+            GENERATOR,
+            None,
+            "weak",
+            _values(line, names),
+            train_set=FILTERED_IMAGENET,
+            settings=switches[line["case"]],
         )
+        for line in lines
     )
-
-
-def command_for(row: Row, column: Column, models: set[str]) -> str | None:
-    """The command whose run would fill a cell; None when this repository has no such model."""
-    model = MODELS.get(row.method)
-    if model not in models:
-        return None
-    pretrain = f" --pretrain {row.pretrain}" if row.pretrain else ""
-    evaluate = "pf-pascal,pf-willow" if column.finetune == "pf-pascal" else column.dataset
-    return f"scbench run {model}{pretrain} --finetune {column.finetune} --eval {evaluate}"
+    return PaperTable(number, title, columns, rows)
 
 
 def _lines(name: str) -> list[dict[str, str]]:
@@ -138,10 +208,15 @@ def _lines(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
+def _columns(lines: list[dict[str, str]]) -> tuple[list[str], tuple[Column, ...]]:
+    names = [name for name in lines[0] if "@" in name]
+    split = (name.split("@") for name in names)
+    return names, tuple(Column(dataset.replace("_", "-"), float(alpha)) for dataset, alpha in split)
+
+
+def _pretrained(line: dict[str, str]) -> str:
+    return f"+ {info(line['pretrain']).title}" if line["pretrain"] else ""
+
+
 def _values(line: dict[str, str], names: list[str]) -> tuple[float | None, ...]:
     return tuple(float(line[name]) if line[name] else None for name in names)
-
-
-def _supervision(line: dict[str, str]) -> str:
-    """The rows pre-trained on SC-ImageNet keep their model's supervision, which the run states."""
-    return "" if line["supervision"] == "pretrain+finetune" else line["supervision"]

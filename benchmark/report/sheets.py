@@ -6,20 +6,21 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from benchmark.curves import ALPHAS
 from benchmark.report import text
 from benchmark.report.build import Report
-from benchmark.result import Result
 
 
 def tables_csv(report: Report) -> str:
     """Every cell of the paper's tables: paper, measured, interval, difference, the runs behind it."""
-    heads = ["table", "method", "pretrain", "supervision", "dataset", "category", "alpha", "paper"]
-    heads += ["measured", "low", "high", "difference", "runs", "command"]
+    heads = ["table", "method", "pretrain", "train_set", "supervision", "dataset", "category", "alpha", "paper"]
+    heads += ["measured", "low", "high", "difference", "metric", "runs", "command"]
     lines = (
         [
             view.paper.number,
             row.row.method,
             row.row.pretrain,
+            row.row.train_set,
             row.row.supervision,
             column.dataset,
             column.category,
@@ -30,7 +31,7 @@ def tables_csv(report: Report) -> str:
                 if cell.measured
                 else (None,) * 4
             ),
-            " ".join(cell.measured.runs) if cell.measured else None,
+            *((cell.measured.metric, " ".join(cell.measured.runs)) if cell.measured else (None, None)),
             cell.command,
         ]
         for view in report.tables
@@ -40,10 +41,10 @@ def tables_csv(report: Report) -> str:
     return _sheet(heads, lines)
 
 
-def runs_csv(results: Sequence[Result]) -> str:
+def runs_csv(report: Report) -> str:
     """Every metric of every run."""
     heads = ["run", "model", "backbone", "pretrain", "finetune", "checkpoint", "preset", "changes", "seed"]
-    heads += ["direction", "seconds", "training", "data", "metric", "value", "low", "high"]
+    heads += ["direction", "seconds", "peak_memory", "training", "data", "metric", "value", "low", "high"]
     lines = (
         [
             result.run,
@@ -57,6 +58,7 @@ def runs_csv(results: Sequence[Result]) -> str:
             result.seed,
             result.direction,
             result.seconds,
+            result.peak_memory,
             text.training(result),
             data,
             metric,
@@ -64,9 +66,21 @@ def runs_csv(results: Sequence[Result]) -> str:
             score["low"],
             score["high"],
         ]
-        for result in results
+        for result in (sheet.result for sheet in report.sheets)
         for data, metrics in result.metrics.items()
         for metric, score in metrics.items()
+    )
+    return _sheet(heads, lines)
+
+
+def curves_csv(report: Report) -> str:
+    """PCK over alpha of every run under its board's protocol."""
+    heads = ["run", "model", "data", "direction", "protocol", *(f"{alpha:g}" for alpha in ALPHAS)]
+    lines = (
+        [entry.result.run, entry.result.model, board.key, board.direction, board.metrics[1].protocol, *entry.curve]
+        for board in report.boards
+        for entry in board.entries
+        if entry.curve
     )
     return _sheet(heads, lines)
 

@@ -26,6 +26,9 @@ def print_report(report: Report) -> None:
     for result in report.unscored:
         console.print(f"not evaluated: {escape(text.one_line(result))}")
     console.print(f"\n{text.summary(report)}")
+    for sheet in report.sheets:
+        for problem in sheet.problems:
+            console.print(f"[yellow]{escape(sheet.result.run)}:[/] {escape(problem)}")
     for problem in report.problems:
         console.print(f"[yellow]left out:[/] {escape(problem)}")
 
@@ -44,7 +47,7 @@ def _print_table(console: Console, view: TableView) -> None:
         table.add_column((head[:5] if column.category else data) if short else f"{info(column.dataset).title}\n{head}")
     for row in view.rows:
         if any(cell.measured for cell in row.cells):
-            name = f"{row.row.method} {text.pretrained(row.row)}".strip()
+            name = text.method(row.row)
             table.add_row(escape(name), *(_cell(cell, short) for cell in row.cells))
     console.print(table)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from benchmark.report.build import Board, Cell, Measured, Report
-from benchmark.report.paper_tables import Column, Row
+from typing import TYPE_CHECKING
+
 from benchmark.result import Result
 from sc_imagenet.catalog import info
+
+if TYPE_CHECKING:  # the content's own modules use these words too
+    from benchmark.report.build import Board, Cell, Measured, Report, TableView
+    from benchmark.report.paper_tables import Column, PaperTable, Row
 
 HOW_TO_READ = (
     "Measured values come from runs whose recipe, data, backbone and direction are the paper's, under the "
@@ -14,9 +18,25 @@ HOW_TO_READ = (
 )
 
 
-def pretrained(row: Row) -> str:
-    """The pre-training of a table's row, "" for none."""
-    return f"+ {info(row.pretrain).title}" if row.pretrain else ""
+def method(row: Row) -> str:
+    """A row's method with what sets it apart from others of its name."""
+    return f"{row.method} {row.tag}".strip()
+
+
+def column_head(table: PaperTable, column: Column) -> str:
+    """The head of a column where no second line of heads names the data set."""
+    if table.by_category:
+        return column.category or "all"
+    return f"{info(column.dataset).title} {column_title(column)}"
+
+
+def empty(cell: Cell, row: Row) -> str:
+    """Why a cell has no measured value, or what would fill it."""
+    if cell.paper is None:
+        return "the paper has no figure here"
+    if cell.command:
+        return f"fill with: {cell.command}"
+    return f"no model of {row.method} in this repository"
 
 
 def column_title(column: Column) -> str:
@@ -24,6 +44,15 @@ def column_title(column: Column) -> str:
     if column.category:
         return column.category
     return f"@{column.alpha:.2f}"
+
+
+def absent(view: TableView) -> str:
+    """Which methods of a table have no model in this repository; "" if all have one."""
+    names = list(dict.fromkeys(row.row.method for row in view.rows if row.row.model is None))
+    if not names:
+        return ""
+    listed = ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
+    return f"No model of {listed} in this repository: their cells stay the paper's."
 
 
 def interval(measured: Measured) -> str:
@@ -82,21 +111,37 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def size(number: int | None) -> str:
+    """Bytes as MB or GB, "" for none.
+
+    >>> size(731_000_000), size(11_500_000_000), size(None)
+    ('731 MB', '11.5 GB', '')
+    """
+    if not number:
+        return ""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
 def board_title(board: Board) -> str:
-    """``Toy, test split, 200 pairs``."""
-    return f"{board.title}, {board.split} split, {board.pairs:,} pairs"
+    """``Toy, test split, 200 pairs``, and the direction if it is not the usual one."""
+    against = "" if board.direction == "forward" else ", target \N{RIGHTWARDS ARROW} source"
+    return f"{board.title}, {board.split} split, {board.pairs:,} pairs{against}"
 
 
 def protocol(board: Board) -> str:
     """The board's metric without alpha, in words."""
     metric = board.metrics[0]
-    return f"{metric.threshold}, original pixels, {metric.average} average"
+    side = "target" if board.direction == "forward" else "source"
+    return f"{metric.threshold}, original pixels of the {side}, {metric.average} average"
 
 
 def summary(report: Report) -> str:
     """One sentence on what is there."""
-    cells = " and ".join(
-        f"{table.filled} of {table.printed} cells of Table {table.paper.number}" for table in report.tables
-    )
     runs = "1 run" if report.runs == 1 else f"{report.runs} runs"
-    return f"{runs} found; {cells} measured."
+    filled, printed = (sum(getattr(table, name) for table in report.tables) for name in ("filled", "printed"))
+    full = [
+        f"{table.filled} of {table.printed} in Table {table.paper.number}" for table in report.tables if table.filled
+    ]
+    return f"{runs} found; {filled} of the paper's {printed} figures measured" + (
+        f": {', '.join(full)}." if full else "."
+    )

@@ -6,25 +6,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.report.build import Report, build
+from benchmark.report.figures import figures
 from benchmark.report.html import to_html
+from benchmark.report.latex import to_latex
 from benchmark.report.markdown import to_markdown
-from benchmark.report.sheets import runs_csv, tables_csv
-from benchmark.result import Result
-from benchmark.results import find_results
+from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
+from benchmark.results import find_runs
 from sc_imagenet.errors import unknown_name
 from sc_imagenet.files import atomic_path
 
-FORMATS = ("html", "md", "csv")
+FORMATS = ("html", "md", "tex", "csv")
 
 
-def write_reports(runs: Path, out: Path) -> list[Path]:
+def write_reports(runs: Path, out: Path, root: Path | None = None) -> list[Path]:
     """Report on all finished runs below a folder, in every format; returns the files' paths."""
-    results, problems = find_results(runs)
-    return write_report(build(results, problems), results, out, FORMATS)
+    return write_report(build(*find_runs(runs)), out, FORMATS, root)
 
 
-def write_report(report: Report, results: Sequence[Result], out: Path, formats: Sequence[str]) -> list[Path]:
+def write_report(report: Report, out: Path, formats: Sequence[str], root: Path | None = None) -> list[Path]:
     """Write the files, each atomically, and return their paths.
+
+    Args:
+        report: what to write.
+        out: the folder; made if it is not there.
+        formats: of ``FORMATS``.
+        root: where the data sets lie whose images the HTML shows; else ``SC_DATA_ROOT``.
 
     Raises:
         InputError: an unknown format, or the folder cannot be written.
@@ -34,12 +40,15 @@ def write_report(report: Report, results: Sequence[Result], out: Path, formats: 
             raise unknown_name("report format", name, FORMATS)
     contents: dict[str, str] = {}
     if "html" in formats:
-        contents["report.html"] = to_html(report)
+        contents["report.html"] = to_html(report, figures(report, root))
     if "md" in formats:
         contents["report.md"] = to_markdown(report)
+    if "tex" in formats:
+        contents["tables.tex"] = to_latex(report)
     if "csv" in formats:
         contents["tables.csv"] = tables_csv(report)
-        contents["runs.csv"] = runs_csv(results)
+        contents["runs.csv"] = runs_csv(report)
+        contents["curves.csv"] = curves_csv(report)
     for name, content in contents.items():
         with atomic_path(out / name) as temporary:
             temporary.write_text(content, encoding="utf-8")

@@ -8,7 +8,7 @@ from benchmark import protocols
 from benchmark.predictions import PredictionInfo, write_predictions
 from benchmark.report.paper_tables import table_3
 from benchmark.result import EvaluatedData, Result, write_result
-from benchmark.results import score_run
+from benchmark.results import FoundRun, score_run
 
 SPAIR = [column.category for column in table_3().columns if column.category]
 
@@ -23,23 +23,27 @@ def make_run(
     model: str = "cats",
     title: str = "CATs",
     draws: int = 50,
+    pair_ids=None,
     **fields,
-) -> Result:
-    """A finished run whose predictions miss by ``noise`` pixels on 200 x 150 images."""
+) -> FoundRun:
+    """A finished run whose predictions miss by ``noise`` pixels on 200 x 150 images.
+
+    Runs of one ``data`` have the same pairs and truth.
+    """
     folder = runs / model / run
     known = protocols.published(model)
     direction = known.direction if known else "forward"
-    random = np.random.default_rng(len(run))
     entries = []
     for dataset, split, pairs in data:
+        truth, random = np.random.default_rng(pairs), np.random.default_rng(list(run.encode()))
         names = SPAIR if dataset == "spair-71k" else categories
         rows = []
         for i in range(pairs):
-            points = random.random((5, 2)) * (200, 150)
+            points = truth.random((5, 2)) * (200, 150)
             missed = points + random.normal(0, noise, points.shape)
             rows.append(
                 {
-                    "pair_id": f"p{i}",
+                    "pair_id": pair_ids[i] if pair_ids else f"p{i}",
                     "category": names[i % len(names)],
                     "source_size": (200, 150),
                     "target_size": (200, 150),
@@ -78,4 +82,4 @@ def make_run(
         **values,
     )
     write_result(folder, result)
-    return result
+    return FoundRun(folder, result)

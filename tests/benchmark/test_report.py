@@ -3,17 +3,23 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from baselines import registry
 from benchmark.pck import Metric
 from benchmark.report.build import build
 from benchmark.report.html import to_html
+from benchmark.report.latex import to_latex
 from benchmark.report.markdown import to_markdown
-from benchmark.report.paper_tables import table_2, table_3
-from benchmark.report.sheets import runs_csv, tables_csv
+from benchmark.report.paper_tables import tables
+from benchmark.report.reproduction import registered
+from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
 from benchmark.report.write import write_reports
+from benchmark.result import EvaluatedData
+from benchmark.results import FoundRun
 from tests.benchmark.runs import make_run
 from tests.benchmark.test_score import scbench
 
@@ -31,54 +37,66 @@ def filled(report):
     ]
 
 
+def row_of(report, number, method, pretrain=None):
+    view = report.tables[number - 1]
+    return next(row for row in view.rows if (row.row.method, row.row.pretrain) == (method, pretrain))
+
+
 def test_the_paper_s_figures():
-    benchmarks, classes = table_2(), table_3()
-    assert (len(benchmarks.rows), len(benchmarks.columns)) == (17, 7)
-    assert (len(classes.rows), len(classes.columns)) == (15, 19)
+    shapes = [(table.number, len(table.rows), len(table.columns)) for table in tables()]
+    assert shapes == [(1, 4, 4), (2, 17, 7), (3, 15, 19), (4, 7, 4), (5, 6, 4)]
+    generator, benchmarks, classes, components, stages = tables()
     figures = {(row.method, row.pretrain): row.values for row in benchmarks.rows}
     assert figures["CATs", "sc-imagenet"] == (78.4, 92.9, 96.6, 53.2, 84.0, 94.5, 54.6)
     assert figures["ProposalFlow", None][-1] is None
     by_class = {(row.method, row.pretrain): row.values for row in classes.rows}
     assert by_class["VAT", "sc-imagenet"][0] == 65.2
     assert by_class["CATs", "sc-imagenet"][-1] == 54.5
+    assert [row.values for row in generator.rows][2] == components.rows[0].values == stages.rows[0].values
+    assert components.rows[-1].values == (52.6, 74.7, 53.6, 78.5)
+    assert stages.rows[1].method == "(II) (I) IIR=256 \N{MULTIPLICATION SIGN} 256"
 
 
 def test_without_runs_no_cell_is_measured_and_commands_say_how():
     report = build([])
     assert filled(report) == []
-    cats = next(row for row in report.tables[0].rows if row.row.method == "CATs" and row.row.pretrain)
-    assert cats.commands == (
+    assert row_of(report, 2, "CATs", "sc-imagenet").commands == (
         "scbench run cats --pretrain sc-imagenet --finetune pf-pascal --eval pf-pascal,pf-willow",
         "scbench run cats --pretrain sc-imagenet --finetune spair-71k --eval spair-71k",
     )
-    assert next(row for row in report.tables[0].rows if row.row.method == "CNNGeo").commands == ()
+    assert row_of(report, 2, "CNNGeo").commands == ()
+    absent = "No model of ProposalFlow, CNNGeo, A2Net and Weakalign in this repository: their cells stay the paper's."
+    assert absent in to_html(report).replace("&#39;", "'")
+    assert absent in to_markdown(report)
+
+
+def test_the_names_of_models_are_read_from_their_files():
+    assert registered() == {entry.name for entry in registry.cards()}
 
 
 def test_a_faithful_run_fills_its_cells_under_the_authors_protocol(tmp_path):
-    result = make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal")
-    report = build([result])
+    run = make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal")
+    result, report = run.result, build([run])
     assert filled(report) == [(2, "CATs", None, "pf-pascal", alpha) for alpha in (0.05, 0.1, 0.15)]
-    cell = next(row for row in report.tables[0].rows if row.row.method == "CATs").cells[1]
+    cell = row_of(report, 2, "CATs").cells[1]
     measured = result.metrics["pf-pascal"]["pck@0.1/img@256/image"]
     assert (cell.measured.value, cell.measured.low, cell.measured.high) == tuple(measured.values())
     assert cell.measured.runs == ("r1",)
+    assert cell.measured.metric == "pck@0.1/img@256/image"
     assert cell.paper == 92.6
     assert cell.difference == pytest.approx(measured["value"] - 92.6)
 
 
 def test_table_3_takes_each_category_of_a_spair_run(tmp_path):
     data = [("spair-71k", "test", 12_234)]
-    result = make_run(tmp_path, "r1", data=data, finetune="spair-71k", pretrain="sc-imagenet", draws=2)
-    cells = filled(build([result]))
+    run = make_run(tmp_path, "r1", data=data, finetune="spair-71k", pretrain="sc-imagenet", draws=2)
+    result, report = run.result, build([run])
+    cells = filled(report)
     assert cells[0] == (2, "CATs", "sc-imagenet", "spair-71k", 0.1)
-    assert [cell[-1] for cell in cells[1:]] == [column.category or 0.1 for column in table_3().columns]
-    sheep = next(
-        cell
-        for row in build([result]).tables[1].rows
-        if (row.row.method, row.row.pretrain) == ("CATs", "sc-imagenet")
-        for column, cell in zip(table_3().columns, row.cells)
-        if column.category == "sheep"
-    )
+    columns = tables()[2].columns
+    assert [cell[-1] for cell in cells[1:]] == [column.category or 0.1 for column in columns]
+    row = row_of(report, 3, "CATs", "sc-imagenet")
+    sheep = next(cell for column, cell in zip(columns, row.cells) if column.category == "sheep")
     assert sheep.measured.value == result.per_category["spair-71k"]["pck@0.1/bbox@256/image"]["sheep"]
     assert sheep.measured.low is None
 
@@ -95,31 +113,109 @@ def test_table_3_takes_each_category_of_a_spair_run(tmp_path):
         ("never trained", {"finetune": None}),
         ("a part of the split", {"data": [("pf-pascal", "test", 100)]}),
         ("another split", {"data": [("pf-pascal", "test_clean", 204)]}),
-        ("another model", {"title": "Cats and dogs"}),
+        ("another model", {"model": "nearest"}),
     ],
 )
 def test_any_other_run_fills_no_cell_but_is_listed(tmp_path, what, fields):
-    result = make_run(tmp_path, "r1", **{"data": PASCAL, "finetune": "pf-pascal", **fields}, draws=2)
-    report = build([result])
+    report = build([make_run(tmp_path, "r1", **{"data": PASCAL, "finetune": "pf-pascal", **fields}, draws=2)])
     assert filled(report) == [], what
     assert [entry.result.run for board in report.boards for entry in board.entries] == ["r1"]
 
 
+GENERATED = {
+    "model": "cascade",
+    "supervision": "weak",
+    "finetune": None,
+    "checkpoint": "model",
+    "trained_on": "filtered-imagenet",
+    "backbone": "vit_base_patch16_224",
+}
+ONE_PASCAL = {
+    "pf-pascal": {f"pck@{alpha}/img@512/image": {"value": 50.0, "low": 45.0, "high": 55.0} for alpha in (0.05, 0.1)}
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        ({"size": 512}, {(1, 2), (4, 0), (4, 4), (5, 0), (5, 3)}),  # the full procedure
+        ({"size": 512, "network": {"hough_length": 5, "stages": "pixel"}}, {(1, 2), (4, 0), (4, 4), (5, 0), (5, 3)}),
+        ({"size": 512, "network": {"saliency": False}}, {(4, 1)}),
+        ({"size": 512, "network": {"hough": False}}, {(4, 2)}),
+        ({"size": 512, "network": {"hough_length": 3}}, {(4, 3)}),
+        ({"size": 512, "network": {"hough_length": 7}}, {(4, 5)}),
+        ({"size": 512, "network": {"shared_attention": True}}, {(4, 6)}),
+        ({"size": 256}, {(5, 1)}),
+        ({"size": 384}, {(5, 2)}),
+        ({"size": 512, "network": {"stages": "region"}}, {(5, 4)}),
+        ({"size": 512, "network": {"stages": "image"}}, {(5, 5)}),
+        ({"size": 512, "network": {"stages": "image", "hough": False}}, set()),
+        ({}, set()),  # an older result, which does not say
+    ],
+)
+def test_ablations_of_the_generator_fill_the_rows_of_their_settings(tmp_path, arguments, rows):
+    run = made_up(tmp_path, arguments=arguments, **GENERATED)
+    found = {
+        (view.paper.number, place)
+        for view in build([run]).tables
+        for place, row in enumerate(view.rows)
+        if any(cell.measured for cell in row.cells)
+    }
+    assert found == rows
+
+
+def test_a_generator_fills_cells_only_if_its_weights_say_what_they_were_trained_on(tmp_path):
+    size = {"arguments": {"size": 512}}
+    assert filled(build([made_up(tmp_path, **size, **GENERATED)]))
+    for what in ({"trained_on": None}, {"trained_on": "caltech-101"}, {"changes": ("--limit 5",)}, {"preset": "small"}):
+        assert not filled(build([made_up(tmp_path, **size, **{**GENERATED, **what})])), what
+    on_pascal = {**GENERATED, "trained_on": None, "checkpoint": None, "finetune": "pf-pascal"}
+    changes = ("--backbone vit_base_patch16_224", "recipe.model.size=512")
+    cells = filled(build([made_up(tmp_path, changes=changes, **size, **on_pascal)]))
+    assert {(table, data) for table, _, _, data, _ in cells} == {(1, "pf-pascal")}
+
+
+def made_up(tmp_path, **fields):
+    """A run with figures of its own: no model of such a size is scored here."""
+    run = make_run(tmp_path, "r1", data=[("toy", "test", 4)], draws=2, **fields)
+    data = (EvaluatedData("pf-pascal", "test", "m" * 64, 299),)
+    result = replace(run.result, size=512, data=data, metrics=ONE_PASCAL, per_category={})
+    return FoundRun(run.folder, result)
+
+
+def test_commands_of_the_generator_train_it_first():
+    rows = {
+        row.row.method: row.commands
+        for number in (1, 4, 5)
+        for row in build([]).tables[number - 1].rows
+        if row.row.model == "cascade"
+    }
+    if "cascade" not in registered():
+        assert set(rows.values()) == {()}
+        return
+    assert rows["(IV) (I) L(RHM) = 3"] == (
+        "scbench generate train filtered-imagenet --out generator/hough_length-3 --backbone vit_base_patch16_224 "
+        "--size 512 --set network.hough_length=3",
+        "scbench run cascade --checkpoint generator/hough_length-3/model --eval pf-pascal,pf-willow",
+    )
+    assert rows["(V) (I) L(RHM) = 5*"] == rows["(I) Full Procedure"]  # one run fills both
+
+
 def test_predictions_in_the_other_direction_fill_no_cell(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmark.protocols.published", lambda model: None)  # written forward, as for any model
-    result = make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal", draws=2)
+    run = make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal", draws=2)
     monkeypatch.undo()
-    assert result.direction == "forward"
-    assert filled(build([result])) == []
+    assert run.result.direction == "forward"
+    assert filled(build([run])) == []
 
 
 def test_several_seeds_are_averaged_and_their_intervals_joined(tmp_path):
-    results = [
+    runs = [
         make_run(tmp_path, f"r{seed}", data=PASCAL, finetune="pf-pascal", seed=seed, noise=noise)
         for seed, noise in enumerate((5, 10, 20))
     ]
-    scores = [result.metrics["pf-pascal"]["pck@0.05/img@256/image"] for result in results]
-    cell = next(row for row in build(results).tables[0].rows if row.row.method == "CATs").cells[0]
+    scores = [run.result.metrics["pf-pascal"]["pck@0.05/img@256/image"] for run in runs]
+    cell = row_of(build(runs), 2, "CATs").cells[0]
     assert cell.measured.value == pytest.approx(sum(score["value"] for score in scores) / 3)
     assert cell.measured.low == min(score["low"] for score in scores)
     assert cell.measured.high == max(score["high"] for score in scores)
@@ -127,14 +223,14 @@ def test_several_seeds_are_averaged_and_their_intervals_joined(tmp_path):
 
 
 def test_a_board_holds_the_runs_on_the_same_pairs_best_first(tmp_path):
-    results = [
+    runs = [
         make_run(tmp_path, "weak", data=[("toy", "test", 30)], noise=60),
         make_run(tmp_path, "strong", data=[("toy", "test", 30)], noise=4),
         make_run(tmp_path, "limited", data=[("toy", "test", 10)]),
         make_run(tmp_path, "other-split", data=[("toy", "validation", 30)]),
         make_run(tmp_path, "only-trained", data=[]),
     ]
-    report = build(results)
+    report = build(runs)
     boards = {(board.key, board.pairs): [entry.result.run for entry in board.entries] for board in report.boards}
     assert boards == {
         ("toy", 10): ["limited"],
@@ -144,8 +240,21 @@ def test_a_board_holds_the_runs_on_the_same_pairs_best_first(tmp_path):
     assert [result.run for result in report.unscored] == ["only-trained"]
     assert report.boards[0].metrics[1] == Metric(0.1, "bbox-kp")
     for page in (to_html(report), to_markdown(report)):
-        for result in results:
-            assert result.run in page
+        for run in runs:
+            assert run.result.run in page
+
+
+def test_runs_that_predict_the_other_way_are_never_ranked_together(tmp_path):
+    data = [("toy", "test", 20)]
+    runs = [
+        make_run(tmp_path, "into-source", data=data, noise=60),
+        make_run(tmp_path, "into-target", data=data, noise=4, model="nearest"),
+    ]
+    boards = build(runs).boards
+    assert [(board.direction, [e.result.run for e in board.entries]) for board in boards] == [
+        ("backward", ["into-source"]),
+        ("forward", ["into-target"]),
+    ]
 
 
 class Page(HTMLParser):
@@ -166,38 +275,67 @@ class Page(HTMLParser):
 
 def test_the_page_is_one_file_and_escapes_what_data_says(tmp_path):
     evil = "<script>alert(1)</script>"
-    result = make_run(tmp_path, "r1", data=[("toy", "test", 8)], categories=(evil, "a|b"), changes=(f"--x {evil}",))
-    report = build([result], [f"runs/{evil}: damaged"])
+    names = {"categories": (evil, "a|b"), "changes": (f"--x {evil}",), "title": evil, "backbone": evil}
+    run = make_run(tmp_path, "r1", data=[("toy", "test", 8)], **names)
+    report = build([run], [f"runs/{evil}: damaged"])
     page = Page(to_html(report))
-    assert "script" not in page.tags
-    assert "".join(page.text).count(evil) == 3  # category, change, problem
-    assert all(address.startswith("#") for address in page.addresses)
+    assert page.tags.count("script") == 1  # the page's own
+    assert "".join(page.text).count(evil) >= 6  # category, change, title, backbone, command, problem
+    assert all(address.startswith(("#", "data:")) for address in page.addresses)
     markdown = to_markdown(report)
     assert "<script" not in markdown
     assert "a\\|b" in markdown
 
 
 def test_tables_of_the_page_are_complete(tmp_path):
-    page = Page(to_html(build([make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal", draws=2)])))
-    # 17 + 15 rows, 1 board row and one category row for each of the two categories, and the heads
-    assert page.tags.count("tr") == 17 + 15 + 1 + 2 + (2 + 1 + 1 + 1)
-    assert page.tags.count("td") == 17 * 8 + 15 * 19 + 9 + 2
-    assert "92.6" in "".join(page.text)
+    page = to_html(build([make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal", draws=2)]))
+    for table in tables():
+        part = Page(
+            page[page.index(f'<section class="printed" id="table-{table.number}"') :].partition("</section>")[0]
+        )
+        heads = 1 if table.by_category else 2
+        assert part.tags.count("tr") == len(table.rows) + heads
+        extra = {1: 0, 2: 1, 3: 0, 4: 0, 5: 0}[table.number]  # supervision
+        corner = 0 if table.by_category else 1 + extra
+        assert part.tags.count("td") == len(table.rows) * (len(table.columns) + extra) + corner
+        said = "".join(part.text)
+        assert all(f"{value:.1f}" in said for row in table.rows for value in row.values if value is not None)
 
 
 def test_sheets_hold_every_figure(tmp_path):
-    result = make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal")
-    cells = list(csv.DictReader(io.StringIO(tables_csv(build([result])))))
-    assert len(cells) == 17 * 7 + 15 * 19
+    run = make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal")
+    result, report = run.result, build([run])
+    cells = list(csv.DictReader(io.StringIO(tables_csv(report))))
+    assert len(cells) == 4 * 4 + 17 * 7 + 15 * 19 + 7 * 4 + 6 * 4
     measured = [line for line in cells if line["measured"]]
     assert [line["runs"] for line in measured] == ["r1"] * 3
     value = result.metrics["pf-pascal"]["pck@0.05/img@256/image"]["value"]
     assert float(measured[0]["measured"]) == value
     assert float(measured[0]["difference"]) == pytest.approx(value - 75.4)
-    lines = list(csv.DictReader(io.StringIO(runs_csv([result]))))
+    assert measured[0]["metric"] == "pck@0.05/img@256/image"
+    lines = list(csv.DictReader(io.StringIO(runs_csv(report))))
     assert {line["metric"]: float(line["value"]) for line in lines} == {
         name: score["value"] for name, score in result.metrics["pf-pascal"].items()
     }
+    curves = list(csv.DictReader(io.StringIO(curves_csv(report))))
+    assert [(line["run"], line["data"], line["protocol"]) for line in curves] == [("r1", "pf-pascal", "img/image")]
+    assert float(curves[0]["0.1"]) == pytest.approx(result.metrics["pf-pascal"]["pck@0.1/img/image"]["value"], abs=1e-3)
+
+
+def test_latex_holds_every_row_and_the_measured_cells(tmp_path):
+    run = make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal", draws=2)
+    latex = to_latex(build([run]))
+    value = run.result.metrics["pf-pascal"]["pck@0.1/img@256/image"]["value"]
+    assert f"92.6 / \\textbf{{{value:.1f}}}" in latex
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 5
+    for table in tables():
+        part = latex.split(r"\label{tab:paper-")[table.number]
+        rows = [line for line in part.splitlines() if line.endswith(r"\\") and "midrule" not in line]
+        widths = {line.count(" & ") for line in rows if "multicolumn" not in line}
+        assert widths == {len(table.columns)}
+        assert len(rows) == len(table.rows) + (1 if table.by_category else 2)
+    assert latex.count("{") == latex.count("}")
+    assert "256 $\\times$ 256" in latex
 
 
 def test_the_command_writes_all_formats_and_says_what_it_left_out(tmp_path):
@@ -206,7 +344,7 @@ def test_the_command_writes_all_formats_and_says_what_it_left_out(tmp_path):
     (tmp_path / "runs" / "cats" / "half" / "config.json").write_text("{}")
     done = scbench("report", "--runs", tmp_path / "runs", "--out", tmp_path / "out")
     names = {file.name for file in (tmp_path / "out").iterdir()}
-    assert names == {"report.html", "report.md", "tables.csv", "runs.csv"}
+    assert names == {"report.html", "report.md", "tables.tex", "tables.csv", "runs.csv", "curves.csv"}
     assert "Toy, test split, 8 pairs" in done.stdout
     assert "half: has no result.json" in done.stdout
     content = json.loads(scbench("report", "--runs", tmp_path / "runs", "--json").stdout)

@@ -15,6 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from benchmark.predictions import read_predictions
+from benchmark.running import trained_on
 from sc_imagenet.files import sha256_of
 
 ROOT = Path(__file__).parents[2]
@@ -128,3 +129,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert len(err.strip().splitlines()) == 1
     assert err.startswith("error: ")
     assert message in err
+
+
+def test_weights_say_what_they_were_trained_on_or_nothing(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.touch()
+    assert trained_on(weights) is None
+    (tmp_path / "trained_on.json").write_text('{"name": "filtered-imagenet", "images": 379458}')
+    assert trained_on(weights) == trained_on(tmp_path) == "filtered-imagenet"

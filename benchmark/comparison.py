@@ -1,0 +1,192 @@
+"""Two runs on the same pairs: the paired bootstrap, categories, and the pairs that changed most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark import pck
+from benchmark.pck import Metric
+from benchmark.predictions import PredictionInfo, Predictions
+from benchmark.result import data_key
+from sc_imagenet.errors import InputError
+
+
+@dataclass(frozen=True)
+class Difference:
+    """PCK of the first and the second run in percent, and second minus first in points.
+
+    ``low`` and ``high`` end the 95 % interval of the difference over the bootstrap draws; ``in_favour`` is the
+    share of draws in which the second run is ahead, a tie counting half.
+    """
+
+    first: float
+    second: float
+    low: float
+    high: float
+    in_favour: float
+
+    @property
+    def value(self) -> float:
+        """Second minus first, in points."""
+        return self.second - self.first
+
+
+@dataclass(frozen=True)
+class ChangedPair:
+    """A pair with how many of its points either run has right."""
+
+    pair_id: str
+    category: str
+    points: int
+    first: int
+    second: int
+
+    @property
+    def gain(self) -> float:
+        """Second minus first, in percent of the pair's points."""
+        return 100 * (self.second - self.first) / self.points
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the pairs that both have predictions of."""
+
+    data: str  # "spair-71k", "toy:validation"
+    first: PredictionInfo
+    second: PredictionInfo
+    pairs: int
+    only_first: int  # pairs left out because the other run has none of them
+    only_second: int
+    draws: int
+    overall: dict[Metric, Difference]
+    per_category: dict[str, Difference]  # under the ranking metric
+    category_pairs: dict[str, int]
+    ranking: Metric  # by which categories and pairs are compared
+    gained: tuple[ChangedPair, ...]  # largest gain first
+    lost: tuple[ChangedPair, ...]  # largest loss first
+
+
+def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:
+    """Both on the pairs they share, in the first's order.
+
+    Raises:
+        InputError: they are of other data, go other ways, share no pair, or disagree on the truth of one.
+    """
+    one, two = first.info, second.info
+    if (one.dataset, one.split) != (two.dataset, two.split):
+        raise InputError(f"{one.dataset}:{one.split} and {two.dataset}:{two.split} are other pairs")
+    what = f"runs {one.run} and {two.run} on {one.dataset}:{one.split}"
+    if one.direction != two.direction:
+        raise InputError(
+            f"{what} predict {one.direction} and {two.direction}: other points in other images",
+            fix="Run one of them again with --direction forward.",
+        )
+    rows = {pair: row for row, pair in enumerate(second.pair_ids.tolist())}
+    shared = np.array([pair in rows for pair in first.pair_ids.tolist()])
+    if not shared.any():
+        raise InputError(f"{what} share no pair")
+    first = first.take(np.flatnonzero(shared))
+    second = second.take(np.array([rows[pair] for pair in first.pair_ids.tolist()]))
+    same_truth = np.array_equal(first.offsets, second.offsets) and np.allclose(first.true, second.true, atol=1e-3)
+    if not same_truth:
+        raise InputError(f"{what} were scored against other annotations", fix="Evaluate both on the same data.")
+    return first, second
+
+
+def pair_shares(predictions: Predictions, metric: Metric) -> np.ndarray:
+    """Percent of each pair's points that are right, (N,); NaN for a pair without points."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 100 * pck.hits(predictions, [metric])[:, 0] / predictions.counts
+
+
+def compare(
+    first: Predictions,
+    second: Predictions,
+    metrics: Sequence[Metric],
+    ranking: Metric,
+    draws: int = 1000,
+    changed: int = 5,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two runs' predictions of the same split.
+
+    Both are scored on the same bootstrap draws, so what they share (easy pairs, hard pairs) does not blur the
+    difference. Categories and pairs are compared under ``ranking``.
+
+    Raises:
+        InputError: as ``align``; or a metric cannot be computed on them.
+    """
+    total = len(first), len(second)
+    first, second = align(first, second)
+    info = first.info
+    if not len(first.true):
+        raise InputError(f"no shared pair of {info.dataset}:{info.split} has a point to score")
+    values = [pck.values(predictions, metrics) for predictions in (first, second)]
+    drawn = [pck.bootstrap(predictions, metrics, draws, seed) for predictions in (first, second)]
+    overall = {
+        metric: _difference(values[0][m], values[1][m], drawn[1][:, m] - drawn[0][:, m])
+        for m, metric in enumerate(metrics)
+    }
+    gained, lost = _changed(first, second, ranking, changed)
+    return Comparison(
+        data_key(info.dataset, info.split),
+        info,
+        second.info,
+        len(first),
+        total[0] - len(first),
+        total[1] - len(first),
+        draws,
+        overall,
+        _by_category(first, second, ranking, draws, seed),
+        pck.category_pairs(first),
+        ranking,
+        gained,
+        lost,
+    )
+
+
+def _difference(first: float, second: float, drawn: np.ndarray) -> Difference:
+    drawn = drawn[np.isfinite(drawn)]  # a draw may miss a rare category
+    low, high = np.percentile(drawn, (2.5, 97.5)) if len(drawn) else (np.nan, np.nan)
+    in_favour = np.mean((drawn > 0) + 0.5 * (drawn == 0)) if len(drawn) else np.nan
+    return Difference(float(first), float(second), float(low), float(high), float(in_favour))
+
+
+def _by_category(
+    first: Predictions, second: Predictions, metric: Metric, draws: int, seed: int
+) -> dict[str, Difference]:
+    values = [pck.per_category(predictions, metric) for predictions in (first, second)]
+    names, category = np.unique(first.categories, return_inverse=True)
+    member = (category[:, None] == np.arange(len(names))).astype(float)  # (N, categories)
+    found = [pck.hits(predictions, [metric])[:, 0] for predictions in (first, second)]
+    counts = first.counts.astype(float)
+    if metric.average != "point":
+        found, counts = [hits / np.maximum(counts, 1) for hits in found], (counts > 0).astype(float)
+    gain, weight = member * (found[1] - found[0])[:, None], member * counts[:, None]
+    gains = []
+    for weights in pck.bootstrap_weights(len(first), max(draws, 1), seed):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            gains.append(100 * (weights @ gain) / (weights @ weight))
+    drawn = np.concatenate(gains)
+    return {
+        name: _difference(values[0][name], values[1][name], drawn[:, c])
+        for c, name in enumerate(names.tolist())
+        if name in values[0]
+    }
+
+
+def _changed(
+    first: Predictions, second: Predictions, metric: Metric, most: int
+) -> tuple[tuple[ChangedPair, ...], tuple[ChangedPair, ...]]:
+    hits = [pck.hits(predictions, [metric])[:, 0].astype(int) for predictions in (first, second)]
+    pairs = [
+        ChangedPair(str(pair), str(category), int(points), int(a), int(b))
+        for pair, category, points, a, b in zip(first.pair_ids, first.categories, first.counts, *hits)
+        if points
+    ]
+    up = sorted((pair for pair in pairs if pair.gain > 0), key=lambda pair: (-pair.gain, pair.pair_id))
+    down = sorted((pair for pair in pairs if pair.gain < 0), key=lambda pair: (pair.gain, pair.pair_id))
+    return tuple(up[:most]), tuple(down[:most])

@@ -1,0 +1,44 @@
+"""The two images of pairs by their ids, for pictures of stored predictions."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+
+from sc_imagenet.errors import InputError
+from sc_imagenet.images import open_image
+from sc_imagenet.sources import Entry, open_source
+
+
+class PairImages:
+    """The images of one split, opened when they are asked for.
+
+    Reads the split's list of pairs alone: nothing is converted.
+
+    Raises:
+        InputError: the data set or its images are not here; the message says how to get them.
+    """
+
+    def __init__(self, dataset: str, split: str, root: Path | None = None) -> None:
+        source = open_source(dataset, root)
+        folder = source.image_root()
+        if folder is None or not folder.is_dir():
+            raise InputError(f"the images of {dataset} are not here", where=folder)
+        if (reason := source.missing(split)) is not None:
+            raise InputError(f"'{split}' of {dataset} cannot be read: {reason}")
+        self.folder = folder
+        self.entries: dict[str, Entry] = {entry.pair_id: entry for entry in source.entries(split)}
+        self._open = lru_cache(maxsize=4)(open_image)
+
+    def of(self, pair_id: str) -> tuple[Image.Image, Image.Image]:
+        """Source and target of a pair, in original pixels.
+
+        Raises:
+            InputError: no such pair, or an image that is missing or damaged.
+        """
+        if pair_id not in self.entries:
+            raise InputError(f"pair {pair_id!r} is not in the data set here", where=self.folder)
+        entry = self.entries[pair_id]
+        return self._open(self.folder / entry.source), self._open(self.folder / entry.target)
