@@ -58,7 +58,7 @@ def any_data() -> Recipe:
 
 
 LAPTOP = Recipe(
-    model={"backbone": "tf_efficientnet_lite0", "layers": [5, 7], "size": 240, "sharpness": 25.0},
+    model={"backbone": "tf_efficientnet_lite0", "layers": [5, 7], "size": 240, "sharpness": 20.0},
     optimiser="adam",
     lr=1e-3,
     backbone_lr=2e-4,
