@@ -22,7 +22,7 @@ from sc_imagenet.geometry.windows4d import (
     relative_position,
 )
 
-TOKENS = 8192  # that go through a block at once
+TOKENS = 2048  # that go through a block at once
 
 
 class WindowBlock(nn.Module):
