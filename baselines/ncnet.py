@@ -37,7 +37,7 @@ class NCNet(Matcher):
     """NC-Net with any backbone; the defaults are the published model for PF-PASCAL.
 
     Args:
-        backbone: timm's name.
+        backbone: timm's name; frozen.
         layers: layers to correlate at (see ``sc_imagenet/backbones/layers.py``), the mean of their correlations
             being taken; None: ``LAYERS`` of a ResNet-101, the coarse layers of any other backbone. A ResNet is
             read after its blocks' last ReLU.
@@ -69,7 +69,7 @@ class NCNet(Matcher):
         if layers is None and backbone.split(".")[0] == "resnet101":
             layers = LAYERS
         self.size = size
-        self.backbone = build_backbone(backbone, layers, size, pretrained, activated=True)
+        self.backbone = build_backbone(backbone, layers, size, pretrained, activated=True).requires_grad_(False)
         self.mean, self.std = self.backbone.mean, self.backbone.std
         self.consensus = Consensus(kernel, width)
         if sharpness is not None:

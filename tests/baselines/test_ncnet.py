@@ -48,6 +48,14 @@ def test_the_loss_is_wrong_pairs_less_right_pairs():
     assert model.training_loss({"source": source[:1], "target": target[:1]}, 0) == 0
 
 
+def test_only_the_consensus_is_trained():
+    model = small()
+    source, target = images()
+    model.training_loss({"source": source, "target": target}, 0).backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert trained == {f"consensus.{name}" for name, _ in model.consensus.named_parameters()}
+
+
 def test_points_are_scored_from_the_centre_of_the_first_of_224_pixels():
     """Published: u = (x - 1 - 111.5) * 2 / 223 with x from 1 on in 224 pixels; the corners of the grid are +-1."""
     model = small(size=448)

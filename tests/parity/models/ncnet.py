@@ -55,7 +55,6 @@ def filled(reference: Arrays) -> NCNet:
     found = model.load_state_dict(convert(state), strict=False)
     assert not found.unexpected_keys
     assert all(key.startswith(("backbone.net.layer4.", "backbone.net.fc.")) for key in found.missing_keys)
-    model.backbone.requires_grad_(False)
     return model.eval()
 
 
