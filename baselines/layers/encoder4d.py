@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sc_imagenet.geometry.chunks import at_once
 from sc_imagenet.geometry.pooled_correlation import pooled_correlation
 
-CHUNK = 1 << 21  # values of a volume that are normalised and convolved at once
+CHUNK = 1 << 21  # values of a volume that are normalised and convolved at once on a processor
 EPS = 1e-5
 
 Strides = tuple[int, int]  # of the target's grid and of the source's
@@ -278,7 +279,7 @@ class Summed:
 def _cells(volume: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
     """Item of the batch, some cells of the grid that comes first, and their maps (cells, h, w, C)."""
     cells = volume.flatten(1, 2)
-    step = max(1, CHUNK // volume[0, 0, 0].numel())
+    step = max(1, at_once(CHUNK, volume.device) // volume[0, 0, 0].numel())
     for item in range(len(cells)):
         for first in range(0, cells.shape[1], step):
             part = slice(first, first + step)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sc_imagenet.geometry.chunks import at_once
 from sc_imagenet.geometry.windows4d import (
     attention_mask,
     half_shift,
@@ -22,7 +23,7 @@ from sc_imagenet.geometry.windows4d import (
     relative_position,
 )
 
-TOKENS = 2048  # that go through a block at once
+TOKENS = 2048  # that go through a block at once on a processor
 
 
 class WindowBlock(nn.Module):
@@ -58,8 +59,8 @@ class WindowBlock(nn.Module):
         index = relative_position(self.window, len(self.grid)).to(windows.device)
         bias = self.relative_position_bias_table[index, 0]
         masks, kind = (table.to(windows.device) for table in attention_mask(self.grid, self.window, self.shift))
-        parts = windows.flatten(0, 1).split(max(1, TOKENS // windows.shape[2]))
-        kinds = kind.repeat(len(windows)).split(max(1, TOKENS // windows.shape[2]))
+        count = max(1, at_once(TOKENS, windows.device) // windows.shape[2])
+        parts, kinds = windows.flatten(0, 1).split(count), kind.repeat(len(windows)).split(count)
         if len(parts) > 1 and torch.is_grad_enabled():
             done = [
                 checkpoint(self.part, part, bias, masks, kind, use_reentrant=False, preserve_rng_state=False)

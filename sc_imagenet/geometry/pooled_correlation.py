@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 1 << 19  # entries of a volume that are held at once; what fits a core's cache is fastest
+from sc_imagenet.geometry.chunks import at_once
+
+CHUNK = 1 << 19  # entries of a volume that are held at once on a processor
 EPS = 1e-5  # added to the norm of a feature
 SMALLEST = 1e-30  # stands for a norm of exactly zero
 
@@ -115,7 +117,7 @@ class _PooledCorrelation(torch.autograd.Function):
         theirs = [Units(features, target) for features in maps[:layers]]
         ours = [Units(features, source) for features in maps[layers:]]
         largest = []
-        for item, rows, pixels in _chunks(len(like), source, target):
+        for item, rows, pixels in _chunks(like, source, target):
             for layer in range(layers):
                 volume = ours[layer].of(item, rows).T @ theirs[layer].of(item)
                 volume = volume.view(source.members, -1, target.members, target.rows * target.columns)
@@ -140,7 +142,7 @@ class _PooledCorrelation(torch.autograd.Function):
         theirs = [Units(features, target) for features in maps[:layers]]
         ours = [Units(features, source) for features in maps[layers:]]
         for_theirs, for_ours = ([torch.zeros_like(units.cells) for units in side] for side in (theirs, ours))
-        for item, rows, pixels in _chunks(len(maps[0]), source, target):
+        for item, rows, pixels in _chunks(maps[0], source, target):
             for layer in range(layers):
                 which_source, which_target = next(largest)
                 best_source = target.split(for_source[item, rows, ..., layer].flatten(0, 1)).flatten(-2)
@@ -178,11 +180,11 @@ class Units:
         return self.blocks.join(gradient)[:, :, : self.blocks.height].contiguous()
 
 
-def _chunks(batch: int, source: Blocks, target: Blocks) -> Iterator[tuple[int, slice, slice]]:
+def _chunks(like: Tensor, source: Blocks, target: Blocks) -> Iterator[tuple[int, slice, slice]]:
     """Item of the batch, rows of source blocks, and the rows of cells that they cover."""
     entries = source.members * source.columns * target.members * target.rows * target.columns
-    step = max(1, CHUNK // entries)
-    for item in range(batch):
+    step = max(1, at_once(CHUNK, like.device) // entries)
+    for item in range(len(like)):
         for first in range(0, source.rows, step):
             rows = slice(first, min(first + step, source.rows))
             yield item, rows, slice(rows.start * source.side, rows.stop * source.side)
