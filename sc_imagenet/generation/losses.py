@@ -14,7 +14,7 @@ from sc_imagenet.geometry.volumes import Grid
 ClassLoss = Literal["margin", "literal"]
 
 
-def class_loss(positive: Tensor, negative: Tensor, kind: ClassLoss, temperature: float, margin: float) -> Tensor:
+def class_loss(positive: Tensor, negative: Tensor, kind: ClassLoss, margin: float) -> Tensor:
     """Eq. 2: images of one class match better than images of two.
 
     [R] "literal" is mean(-AP(positive) + AP(negative)) on the volumes themselves. It has no lower bound, and a free
@@ -24,7 +24,6 @@ def class_loss(positive: Tensor, negative: Tensor, kind: ClassLoss, temperature:
     Args:
         positive, negative: pooled scores (B,), see ``pooled_score``.
         kind: "margin" or "literal".
-        temperature: unused by "literal"; kept in one place with the pooling.
         margin: lead that is enough, of a score in [0, 1].
     """
     if kind == "literal":

@@ -25,13 +25,15 @@ class NetworkOptions:
     gate_volume      [R] gates multiply the volume; False is the literal text, where they cancel
     aggregation      the volume level of MVAM
     fold             [R] cells of every dimension folded into one token of the volume, on whole images
-    region_fold      [R] the same on region windows
+    region_fold      [R] the same on region windows; 5 makes a 5 x 5 window one token, and its attention a linear layer
     volume_width     [R] channels of those tokens
     volume_heads     [R] of the attention between them
     volume_blocks    [R] every second one shifted
-    window           [R] tokens along each side of its 4-D windows
+    window           [R] tokens along each side of its 4-D windows; 5 covers a 20 x 20 grid folded by 4 without padding
     hough            PMPS re-weights by Hough scores (Table 4, III without)
     hough_length     [R] "hyperpixel length" L: side in cells of the Gaussian over Hough bins (Table 4: 3, 5, 7)
+    hough_scales     [R] the source's grid is also tried at these sizes, so that an object may be nearer in one image;
+                     their scores are averaged; (1.0,) is the literal text
     votes            [R] what a match votes with: "relu" is relu(v)^2, "mutual" that of the soft mutual nearest-
                      neighbour filter of v, "softmax" softmax over rows times softmax over columns
     temperature      [R] of every softmax over a volume
@@ -48,14 +50,15 @@ class NetworkOptions:
     gate_volume: bool = True
     aggregation: bool = True
     fold: int = 4
-    region_fold: int = 1
+    region_fold: int = 5
     volume_width: int = 64
     volume_heads: int = 4
     volume_blocks: int = 2
-    window: int = 4
+    window: int = 5
     hough: bool = True
     hough_length: int = 5
-    votes: Literal["relu", "mutual", "softmax"] = "softmax"
+    hough_scales: tuple[float, ...] = (0.8, 1.0, 1.25)
+    votes: Literal["relu", "mutual", "softmax"] = "mutual"
     temperature: float = 0.05
     saliency: bool = True
     region_side: int = 5
@@ -66,6 +69,7 @@ class NetworkOptions:
         Raises:
             InputError: a value that cannot be used.
         """
+        object.__setattr__(self, "hough_scales", tuple(self.hough_scales))  # a list, where it comes from JSON
         if self.stages not in STAGES:
             raise unknown_name("stage", self.stages, STAGES)
         if self.votes not in (known := ("relu", "mutual", "softmax")):
@@ -77,6 +81,8 @@ class NetworkOptions:
             raise InputError("a width is not a multiple of its number of heads", where="network")
         if self.hough_length < 1 or self.hough_length % 2 == 0:
             raise InputError(f"hough_length = {self.hough_length} must be odd", where="network", fix="3, 5 or 7")
+        if not self.hough_scales or min(self.hough_scales) <= 0:
+            raise InputError(f"hough_scales = {self.hough_scales} must be above 0", where="network")
         if self.temperature <= 0:
             raise InputError(f"temperature = {self.temperature} must be above 0", where="network")
 

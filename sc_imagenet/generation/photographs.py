@@ -62,6 +62,7 @@ def scan(
     removed: Mapping[str, str] | None = None,
     fewest: int = FEWEST_IMAGES,
     known: Mapping[str, Photograph] | None = None,
+    keep: Callable[[Photograph], None] = lambda photograph: None,
     processes: int | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scan:
@@ -73,6 +74,7 @@ def scan(
         removed: classes that are left out, with the reason (see ``classes.removed_classes``).
         fewest: classes with fewer usable photographs are left out.
         known: photographs by path that were decoded before and need not be again.
+        keep: called with every photograph that was decoded now.
         processes: that decode; by default all cores where it pays.
         report: called with (files looked at, files in all).
 
@@ -84,7 +86,7 @@ def scan(
     files = [
         file for name in _class_folders(root, only, removed or {}, skipped) for file in _files(root, name, skipped)
     ]
-    looked = _look_at(root, files, known or {}, processes, report)
+    looked = _look_at(root, files, known or {}, keep, processes, report)
     by_class: dict[str, list[Photograph]] = {}
     first: dict[str, str] = {}
     for path, found in zip(files, looked):
@@ -148,7 +150,7 @@ def _files(root: Path, name: str, skipped: list[Skipped]) -> list[str]:
     files = []
     for entry in entries:
         if _unwritable(entry.name):
-            skipped.append(Skipped(f"{name}/{ascii(entry.name)}", "has a name that is not Unicode"))
+            skipped.append(Skipped(f"{name}/{entry.name!a}", "has a name that is not Unicode"))
         elif entry.is_dir():
             skipped.append(Skipped(f"{name}/{entry.name}", "is a folder inside a class"))
         else:
@@ -169,6 +171,7 @@ def _look_at(
     root: Path,
     files: Sequence[str],
     known: Mapping[str, Photograph],
+    keep: Callable[[Photograph], None],
     processes: int | None,
     report: Callable[[int, int], None],
 ) -> list[Photograph | str]:
@@ -178,6 +181,8 @@ def _look_at(
     looked = in_order(_look, new, processes_for(len(new), processes, few=200), _start, (root,))
     for done, (path, photograph) in enumerate(zip(new, looked), start=len(files) - len(new) + 1):
         found[path] = photograph
+        if isinstance(photograph, Photograph):
+            keep(photograph)
         report(done, len(files))
     return [found[path] for path in files]
 

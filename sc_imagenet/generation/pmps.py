@@ -14,7 +14,7 @@ from torch import Tensor
 from sc_imagenet.generation.network_options import NetworkOptions
 from sc_imagenet.geometry.correlation import mutual_nearest_neighbour
 from sc_imagenet.geometry.hough import HoughSpace, grid_scores
-from sc_imagenet.geometry.volumes import Grid
+from sc_imagenet.geometry.volumes import Grid, resize_source
 
 NEVER = -torch.inf  # the score of a match that may not be selected
 FOREGROUND = 0.5  # saliency from which a cell may be selected
@@ -77,8 +77,17 @@ def hough_scores(
     if source_foreground is not None and target_foreground is not None:
         ours, theirs = (cells.clamp(min=BACKGROUND_VOTE) for cells in (source_foreground, target_foreground))
         votes = votes * ours[:, :, None] * theirs[:, None]
-    scores = grid_scores(votes, HoughSpace(source, target, window=options.hough_length))
+    scores = torch.stack([_scaled_scores(votes, source, target, size, options) for size in options.hough_scales])
+    scores = scores.mean(0)
     return scores / scores.amax((1, 2), keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
+
+
+def _scaled_scores(votes: Tensor, source: Grid, target: Grid, size: float, options: NetworkOptions) -> Tensor:
+    """Scores of all matches, the source's grid taken ``size`` times as large."""
+    resized = (max(1, round(source[0] * size)), max(1, round(source[1] * size)))
+    space = HoughSpace(resized, target, window=options.hough_length)
+    share = source[0] * source[1] / (resized[0] * resized[1])  # as many votes in all, whatever the size
+    return resize_source(grid_scores(resize_source(votes, source, resized), space), resized, source) * share
 
 
 def select_one_to_one(scores: Tensor, count: int, allowed: Tensor | None = None) -> Matches:
@@ -151,7 +160,7 @@ def suppress_near(matches: Matches, source: Grid, target: Grid, keep: int, radiu
         keep: most matches to keep.
         radius: in cells.
     """
-    order = matches.scores.masked_fill(~matches.valid, NEVER).argsort(1, descending=True, stable=True)
+    order = matches.scores.masked_fill(~matches.valid, NEVER).argsort(dim=1, descending=True, stable=True)
     source_cells, target_cells, scores, valid = (
         values.gather(1, order) for values in (matches.source, matches.target, matches.scores, matches.valid)
     )
@@ -159,7 +168,7 @@ def suppress_near(matches: Matches, source: Grid, target: Grid, keep: int, radiu
     kept = valid.clone()
     for number in range(1, kept.shape[1]):
         kept[:, number] &= ~(near[:, number, :number] & kept[:, :number]).any(1)
-    first = kept.int().argsort(1, descending=True, stable=True)[:, :keep]
+    first = kept.int().argsort(dim=1, descending=True, stable=True)[:, :keep]
     valid = kept.gather(1, first)
     return Matches(
         source_cells.gather(1, first) * valid, target_cells.gather(1, first) * valid, scores.gather(1, first), valid

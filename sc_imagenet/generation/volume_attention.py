@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -47,8 +49,6 @@ class VolumeAggregation(nn.Module):
 class WindowBlock(nn.Module):
     """Pre-norm attention inside 4-D windows with relative position bias, then an MLP."""
 
-    relative: Tensor
-
     def __init__(self, width: int, heads: int, window: int, shifted: bool) -> None:
         super().__init__()
         self.heads, self.window, self.shifted = heads, window, shifted
@@ -56,26 +56,40 @@ class WindowBlock(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        self.bias = nn.Parameter(torch.zeros(heads, (2 * window - 1) ** 4))
-        self.register_buffer("relative", relative_position(window), persistent=False)
+        self.bias = nn.Parameter(torch.zeros(heads, *(2 * window - 1,) * 4))  # of each offset inside a window
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, h_s, w_s, h_t, w_t, C) -> same shape."""
-        grid = x.shape[1:-1]
-        shift = half_shift(grid, self.window) if self.shifted else None
-        windows = partition(self.norm_attention(x), self.window, shift)  # (B, windows, tokens, C)
-        attended = self._attend(windows, attention_mask(grid, self.window, shift))
-        x = x + merge(attended, grid, self.window, shift)
+        grid = tuple(x.shape[1:-1])
+        window = tuple(min(self.window, side) for side in grid)
+        shift = half_shift(grid, window) if self.shifted else None
+        windows = partition(self.norm_attention(x), window, shift)  # (B, windows, tokens, C)
+        bias = self._relative_bias(window) + _mask(grid, window, shift).to(windows)
+        x = x + merge(self._attend(windows, bias), grid, window, shift)
         return x + self.mlp(self.norm_mlp(x))
 
-    def _attend(self, windows: Tensor, mask: Tensor | None) -> Tensor:
+    def _relative_bias(self, window: tuple[int, ...]) -> Tensor:
+        """(heads, tokens, tokens); a window cut by a small grid knows the short offsets only."""
+        known = [slice(self.window - side, self.window + side - 1) for side in window]
+        return self.bias[(slice(None), *known)].flatten(1)[:, _offsets(window).to(self.bias.device)]
+
+    def _attend(self, windows: Tensor, bias: Tensor) -> Tensor:
         qkv = self.qkv(windows).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(3, 0, 1, 4, 2, 5)  # (B, windows, heads, tokens, channels)
-        bias = self.bias[:, self.relative]  # (heads, tokens, tokens)
-        if mask is not None:
-            bias = bias + mask.to(bias)[:, None]
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.expand(*query.shape[:3], -1, -1))
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query).expand(len(query), *bias.shape))
         return self.output(mixed.transpose(2, 3).flatten(3))
+
+
+@lru_cache(maxsize=16)
+def _offsets(window: tuple[int, ...]) -> Tensor:
+    return relative_position(window)
+
+
+@lru_cache(maxsize=16)
+def _mask(grid: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...] | None) -> Tensor:
+    """(windows, 1, tokens, tokens)."""
+    masks, kind = attention_mask(grid, window, shift)
+    return masks[kind][:, None]
 
 
 def fold_volume(volume: Tensor, fold: int) -> Tensor:
