@@ -14,6 +14,7 @@ from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.mvam import MVAM
 from sc_imagenet.generation.network_options import STAGES, NetworkOptions, Stage
 from sc_imagenet.generation.pmps import Matches, cut_windows, hough_scores, window_cells, window_starts
+from sc_imagenet.geometry.correlation import mutual_nearest_neighbour
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
 
 REGIONS_AT_ONCE = 2**11  # windows of a pass where every cell of an image gets one
@@ -50,8 +51,11 @@ class CascadeNetwork(nn.Module):
         source_saliency: Tensor | None = None,
         target_saliency: Tensor | None = None,
     ) -> Tensor:
-        """relu(v_f) * h / max(h), or relu(v_f) where PMPS has no Hough scores; saliency is (B, N)."""
-        positive = volume.relu()
+        """relu(v_f) * h / max(h), or relu(v_f) where PMPS has no Hough scores; saliency is (B, N).
+
+        With ``mutual`` relu(v_f) is filtered first.
+        """
+        positive = mutual_nearest_neighbour(volume.relu()) if self.options.mutual else volume.relu()
         if not self.options.hough:
             return positive
         if not self.options.saliency:

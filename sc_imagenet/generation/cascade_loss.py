@@ -19,7 +19,7 @@ from sc_imagenet.generation.pmps import (
 )
 from sc_imagenet.generation.training_options import TrainingOptions
 from sc_imagenet.generation.views import carry_cells
-from sc_imagenet.geometry.correlation import inner_product, mutual_nearest_neighbour
+from sc_imagenet.geometry.correlation import inner_product
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def select_candidates(
     volume = {"features": raw, "network": image_volume, "both": (raw + image_volume) / 2}[options.labels_from]
     scores = network.reweighted(
         volume, pairs.source, pairs.target, pairs.source_saliency, pairs.target_saliency
-    ) * mutual_nearest_neighbour(volume.relu())
+    )
     allowed = (volume == volume.amax(2, keepdim=True)) & (volume == volume.amax(1, keepdim=True))
     if network.options.saliency:
         allowed &= foreground_matches(pairs.source_saliency, pairs.target_saliency)

@@ -34,6 +34,7 @@ class NetworkOptions:
     hough_length     [R] "hyperpixel length" L: side in cells of the Gaussian over Hough bins (Table 4: 3, 5, 7)
     hough_scales     [R] the source's grid is also tried at these sizes, so that an object may be nearer in one image;
                      their scores are averaged; (1.0,) is the literal text
+    mutual           [R] the re-weighted volume passes the soft mutual nearest-neighbour filter
     votes            [R] what a match votes with: "relu" is relu(v)^2, "mutual" that of the soft mutual nearest-
                      neighbour filter of v, "softmax" softmax over rows times softmax over columns
     temperature      [R] of every softmax over a volume
@@ -58,6 +59,7 @@ class NetworkOptions:
     hough: bool = True
     hough_length: int = 5
     hough_scales: tuple[float, ...] = (0.8, 1.0, 1.25)
+    mutual: bool = True
     votes: Literal["relu", "mutual", "softmax"] = "mutual"
     temperature: float = 0.05
     saliency: bool = True

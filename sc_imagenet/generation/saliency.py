@@ -24,6 +24,8 @@ from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.images import open_image
 
 FOREGROUND = 0.5  # saliency from which a cell is of the object
+SURE = 0.7  # of the way from background to object, which is given the saliency ``FOREGROUND``
+WALK, STEPS = 0.1, 3  # temperature and steps of the random walk
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of U2-Net's input
 
 
@@ -43,13 +45,9 @@ class Saliency(Protocol):
 
 
 class FeatureSaliency:
-    """Foreground is what differs from the image's border, in the backbone's own features.
+    """Foreground is what differs from the image's border and lies towards its middle, in the backbone's features."""
 
-    A cell's likeness to the background is the mean of its greatest cosine similarities to the border's cells; a
-    random walk over cells of like features then evens it out, and the two means of its values are set to 0 and 1.
-    """
-
-    identity = "features-1"
+    identity = "features-2"
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``; the files are not opened."""
@@ -57,20 +55,23 @@ class FeatureSaliency:
 
 
 def feature_masks(tokens: Tensor) -> Tensor:
-    """Tokens (B, C, h, w) of norm 1 -> masks (B, h, w) in [0, 1]."""
+    """Tokens (B, C, h, w) of norm 1 -> masks (B, h, w) in [0, 1].
+
+    A cell's likeness to the background is its mean cosine similarity to the border's cells. A random walk over
+    cells of like features evens it out; the two means of its values become 0 and 1, weighted by ``middle_weight``.
+    What then has 0.7 counts as foreground: of a label more is lost by a point beside the object than by one fewer.
+    """
     batch, _, height, width = tokens.shape
-    border = border_cells(height, width, tokens.device)
     flat = tokens.flatten(2)
     alike = flat.transpose(1, 2) @ flat  # (B, N, N)
-    near = alike[:, :, border].topk(max(1, len(border) // 8), dim=2).values
-    background = near.mean(2)
-    step = (alike / 0.1).softmax(2)
-    for _ in range(3):
-        background = (step @ background[:, :, None])[:, :, 0]
-    centre = middle_weight(height, width, tokens.device).flatten()
-    value = -background
+    background = alike[:, :, border_cells(height, width, tokens.device)].mean(2, keepdim=True)
+    step = (alike / WALK).softmax(2)
+    for _ in range(STEPS):
+        background = step @ background
+    value = -background[:, :, 0]
     low, high = _two_means(value)
-    return ((value - low) / (high - low).clamp(min=1e-6) * (0.5 + centre)).clamp(0, 1).view(batch, height, width)
+    object_share = (value - low) / (high - low).clamp(min=1e-6) * middle_weight(height, width, tokens.device).flatten()
+    return (object_share * (FOREGROUND / SURE)).clamp(0, 1).view(batch, height, width)
 
 
 def border_cells(height: int, width: int, device: torch.device | None = None) -> Tensor:

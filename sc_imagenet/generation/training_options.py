@@ -119,7 +119,7 @@ def paper_options() -> TrainingOptions:
 
     ``pretrained`` must then name iBOT's released teacher.
     """
-    network = replace(NetworkOptions(), region_fold=1, window=4, hough_scales=(1.0,), votes="relu")
+    network = replace(NetworkOptions(), region_fold=1, window=4, hough_scales=(1.0,), mutual=False, votes="relu")
     return TrainingOptions(
         network=network,
         backbone="vit_base_patch16_224",
