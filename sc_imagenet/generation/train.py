@@ -236,7 +236,8 @@ class CascadeTraining:
     def _warps(self, draw: np.random.Generator, count: int) -> tuple[Views, Views]:
         """Two views of the same images, a half as many as there are pairs."""
         images = draw.integers(0, len(self.views.classes), max(1, count // 2))
-        first = draw.integers(0, 2, len(images))  # the whole image, or the first mirrored view
+        # The whole image, or the first mirrored view if there is another one to go with it.
+        first = draw.integers(0, 2 if self.options.views > 3 else 1, len(images))
         second = first + 2 * draw.integers(1, (self.options.views - first + 1) // 2)
         device = self.accelerator.device
         return self.views.read(images, first, device), self.views.read(images, second, device)

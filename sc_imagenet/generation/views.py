@@ -54,7 +54,7 @@ def draw_view(seed: int, index: int, number: int) -> View:
     if number == 0:
         return View()
     draw = np.random.default_rng([seed, index, number])
-    width, height = draw.uniform(SMALLEST, 1.0, 2)
+    width, height = draw.uniform(SMALLEST, 1.0, 2).tolist()
     left, top = draw.uniform(0, 1 - width), draw.uniform(0, 1 - height)
     return View(left, top, left + width, top + height, mirrored=number % 2 == 1)
 
