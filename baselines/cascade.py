@@ -22,7 +22,7 @@ from sc_imagenet.errors import InputError
 from sc_imagenet.generation.cascade import CascadeNetwork
 from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses
 from sc_imagenet.generation.features import FeatureReader
-from sc_imagenet.generation.network_options import STAGES, NetworkOptions
+from sc_imagenet.generation.network_options import STAGES, Stage
 from sc_imagenet.generation.saliency import feature_masks
 from sc_imagenet.generation.training_options import TrainingOptions
 from sc_imagenet.geometry.grids import read_at
@@ -80,7 +80,7 @@ class Cascade(Matcher):
         layers: Sequence[int] | None = None,
         size: int = 320,
         network: Mapping[str, Any] | None = None,
-        stage: str | None = None,
+        stage: Stage | None = None,
         upsample: int = 4,
         window: float = 2.5,
         pretrained: bool | str = True,
@@ -101,8 +101,8 @@ class Cascade(Matcher):
         both = self.backbone(torch.cat((source, target)))
         half = len(source)
         ours, theirs = both[:half], both[half:]
-        masks = feature_masks(both.tokens).flatten(1).chunk(2)
-        volume = self.network.scores(ours, theirs, *masks, stage=self.stage)  # type: ignore[arg-type]
+        masks = feature_masks(both.tokens).flatten(1)
+        volume = self.network.scores(ours, theirs, masks[:half], masks[half:], self.stage)
         return Scores(volume, ours.grid, theirs.grid)
 
     def training_loss(self, batch: Batch, epoch: int) -> Tensor:
@@ -113,8 +113,8 @@ class Cascade(Matcher):
         """
         both = self.backbone(torch.cat((batch["source"], batch["target"])))
         half = len(batch["source"])
-        masks = feature_masks(both.tokens).flatten(1).chunk(2)
-        pairs = TrainingPairs(both[:half], both[half:], *masks)
+        masks = feature_masks(both.tokens).flatten(1)
+        pairs = TrainingPairs(both[:half], both[half:], masks[:half], masks[half:])
         return torch.stack(list(cascade_losses(self.network, pairs, TrainingOptions()).values())).sum()
 
     def transfer(self, output: Scores, points: Tensor) -> Tensor:

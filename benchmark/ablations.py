@@ -145,9 +145,7 @@ def _measure(
     if case.trained:
         trained = out / "trainings" / _training_name(values)
         with bars() as update:
-            folder = train(
-                options, photographs, trained, features=out / "features", max_steps=max_steps, report=update
-            )
+            folder = train(options, photographs, trained, features=out / "features", max_steps=max_steps, report=update)
         folder = _read_as(folder, case, read)
         run = replace(run, checkpoint=folder)
     else:

@@ -1,11 +1,13 @@
 """The cascaded network: an MVAM for whole images, one for regions, one for pixels; and what it is read by.
 
-    image level   v_f of the pair -> PMPS -> candidate pairs of cells
-    region level  a window around each candidate in both images -> v_f of the windows -> PMPS -> the best pair of each
-    pixel level   v_f of the pair, supervised by what is left of those; what inference reads
+image level   v_f of the pair -> PMPS -> candidate pairs of cells
+region level  a window around each candidate in both images -> v_f of the windows -> PMPS -> the best pair of each
+pixel level   v_f of the pair, supervised by what is left of those; what inference reads
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +36,12 @@ class CascadeNetwork(nn.Module):
         super().__init__()
         self.options = options
         self.stages = nn.ModuleDict()
+        shared: Any = None  # the image stage's gated attention, if all are to share it
         for stage in STAGES[: options.depth]:
             fold = options.region_fold if stage == "region" else options.fold
-            shared = self.stages["image"].attention if options.shared_attention and self.stages else None
             self.stages[stage] = MVAM(channels, options, fold, shared)
+            if options.shared_attention:
+                shared = self.stages[stage].attention
 
     def volume(self, stage: Stage, source: Features, target: Features) -> Tensor:
         """v_f of a stage for B pairs: (B, N_source, N_target)."""
@@ -60,9 +64,7 @@ class CascadeNetwork(nn.Module):
             return positive
         if not self.options.saliency:
             source_saliency = target_saliency = None
-        return positive * hough_scores(
-            volume, source.grid, target.grid, self.options, source_saliency, target_saliency
-        )
+        return positive * hough_scores(volume, source.grid, target.grid, self.options, source_saliency, target_saliency)
 
     def regions(self, features: Features, cells: Tensor) -> tuple[Features, Tensor]:
         """Windows around flat cells (B, K): their features (B * K, C, side, side), and their cells (B, K, side^2).

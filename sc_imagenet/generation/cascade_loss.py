@@ -89,9 +89,7 @@ def select_candidates(
     """
     raw = inner_product(pairs.source.tokens, pairs.target.tokens)
     volume = {"features": raw, "network": image_volume, "both": (raw + image_volume) / 2}[options.labels_from]
-    scores = network.reweighted(
-        volume, pairs.source, pairs.target, pairs.source_saliency, pairs.target_saliency
-    )
+    scores = network.reweighted(volume, pairs.source, pairs.target, pairs.source_saliency, pairs.target_saliency)
     allowed = (volume == volume.amax(2, keepdim=True)) & (volume == volume.amax(1, keepdim=True))
     if network.options.saliency:
         allowed &= foreground_matches(pairs.source_saliency, pairs.target_saliency)
@@ -136,8 +134,12 @@ def _region_level(
 
 
 def warp_loss(
-    network: CascadeNetwork, source: Features, target: Features, placements: tuple[Tensor, Tensor],
-    options: TrainingOptions, generator: torch.Generator,
+    network: CascadeNetwork,
+    source: Features,
+    target: Features,
+    placements: tuple[Tensor, Tensor],
+    options: TrainingOptions,
+    generator: torch.Generator,
 ) -> Tensor:
     """[R] Exact supervision of the pixel level: cells of one view of an image and where they lie in another view.
 

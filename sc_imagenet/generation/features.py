@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -45,9 +45,10 @@ class Features:
         """
         return Features(self.tokens[images], self.global_token[images])
 
-    def to(self, *target: torch.device | torch.dtype | str) -> Features:
+    def to(self, target: torch.device | torch.dtype | str) -> Features:
         """The same on another device or of another precision."""
-        return Features(self.tokens.to(*target), self.global_token.to(*target))
+        where: Any = target
+        return Features(self.tokens.to(where), self.global_token.to(where))
 
 
 class FeatureReader(nn.Module):

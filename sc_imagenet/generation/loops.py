@@ -43,9 +43,9 @@ class CliqueLoops:
     offset: Floats
 
     def pair_scores(self, foreground: NDArray[np.bool_]) -> Floats:
-        """Mean offset over the foreground (G, N) of the source: (G, G), cells."""
-        inside = np.broadcast_to(foreground[:, None], self.offset.shape)
-        return self.offset.mean(2, where=inside & inside.any(2, keepdims=True), dtype=np.float32)
+        """Mean offset over the foreground (G, N) of the source, which none may lack: (G, G), cells."""
+        weight = foreground[:, None].astype(np.float32)
+        return (self.offset * weight).sum(2) / weight.sum(2)
 
     def image_scores(self, foreground: NDArray[np.bool_]) -> Floats:
         """Mean offset over all loops of each image: (G,), cells."""

@@ -104,8 +104,7 @@ def select_one_to_one(scores: Tensor, count: int, allowed: Tensor | None = None)
     ([[0, 1, 0]], [[0, 2, 0]], [[True, True, False]])
     """
     left = scores.detach().clone() if allowed is None else scores.detach().masked_fill(~allowed, NEVER)
-    batch, _, columns = left.shape
-    rows = torch.arange(batch, device=left.device)
+    rows = torch.arange(len(left), device=left.device)
     best_in_row, where = left.max(2)  # kept up to date, so that a turn costs a row, not the volume
     found = []
     for _ in range(count):
@@ -182,7 +181,7 @@ def _near(cells: Tensor, grid: Grid, radius: float) -> Tensor:
 
 def cut_windows(tokens: Tensor, starts: Tensor, side: int) -> Tensor:
     """Windows of feature maps: tokens (B, C, h, w), starts (B, K, 2) -> (B, K, C, side, side)."""
-    batch, channels, height, width = tokens.shape
+    channels, height, width = tokens.shape[1:]
     cells = window_cells(starts, (height, width), side)  # (B, K, side^2)
     index = cells.flatten(1)[:, None].expand(-1, channels, -1)
     cut = tokens.flatten(2).gather(2, index).unflatten(2, cells.shape[1:])

@@ -229,7 +229,8 @@ class CascadeTraining:
         batch = self._batches[1][place % len(self._batches[1])]
         numbers = draw_numbers(draw, len(batch), self.options.views)
         source, target = (
-            self.views.read(batch[:, side], numbers[:, side], self.accelerator.device) for side in (0, 1)
+            self.views.read(batch[:, side].tolist(), numbers[:, side].tolist(), self.accelerator.device)
+            for side in (0, 1)
         )
         return TrainingPairs(source.features, target.features, source.saliency, target.saliency)
 
@@ -240,7 +241,8 @@ class CascadeTraining:
         first = draw.integers(0, 2 if self.options.views > 3 else 1, len(images))
         second = first + 2 * draw.integers(1, (self.options.views - first + 1) // 2)
         device = self.accelerator.device
-        return self.views.read(images, first, device), self.views.read(images, second, device)
+        seen = images.tolist()
+        return self.views.read(seen, first.tolist(), device), self.views.read(seen, second.tolist(), device)
 
     def save(self) -> None:
         """Keep what an interruption must not lose."""

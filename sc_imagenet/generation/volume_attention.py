@@ -70,13 +70,15 @@ class WindowBlock(nn.Module):
 
     def _relative_bias(self, window: tuple[int, ...]) -> Tensor:
         """(heads, tokens, tokens); a window cut by a small grid knows the short offsets only."""
-        known = [slice(self.window - side, self.window + side - 1) for side in window]
-        return self.bias[(slice(None), *known)].flatten(1)[:, _offsets(window).to(self.bias.device)]
+        known = [slice(None)] + [slice(self.window - side, self.window + side - 1) for side in window]
+        biases = self.bias[tuple(known)].flatten(1)
+        return biases[:, _offsets(window).to(self.bias.device)]
 
     def _attend(self, windows: Tensor, bias: Tensor) -> Tensor:
         qkv = self.qkv(windows).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(3, 0, 1, 4, 2, 5)  # (B, windows, heads, tokens, channels)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query).expand(len(query), *bias.shape))
+        added = bias.to(query).expand(len(query), -1, -1, -1, -1)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=added)
         return self.output(mixed.transpose(2, 3).flatten(3))
 
 
@@ -118,4 +120,6 @@ def unfold_volume(folded: Tensor, fold: int, sides: Sides) -> Tensor:
     split = folded.unflatten(5, (fold,) * 4).permute(0, 1, 5, 2, 6, 3, 7, 4, 8)
     for dim in (1, 2, 3, 4):
         split = split.flatten(dim, dim + 1)
-    return split[(slice(None), *(slice(side) for side in sides))]
+    kept = [slice(side) for side in sides]
+    kept = [slice(None), *map(slice, sides)]
+    return split[tuple(kept)]

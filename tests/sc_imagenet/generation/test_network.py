@@ -168,9 +168,7 @@ def test_pooled_scores_by_hand():
 
 def test_pixel_loss_by_hand():
     """A Gaussian of no width makes it the cross entropy of the true cell, here 1 of 4, both ways."""
-    matches = Matches(
-        torch.tensor([[2, 0]]), torch.tensor([[1, 0]]), torch.ones(1, 2), torch.tensor([[True, False]])
-    )
+    matches = Matches(torch.tensor([[2, 0]]), torch.tensor([[1, 0]]), torch.ones(1, 2), torch.tensor([[True, False]]))
     flat = pixel_loss(torch.zeros(1, 4, 4), matches, (2, 2), (2, 2), 0.1, sigma=0.05)
     assert flat.item() == pytest.approx(math.log(4))
     sure = torch.zeros(1, 4, 4)
@@ -215,7 +213,7 @@ def test_features_have_norm_one_and_a_global_token(name):
 
 
 def test_wrong_options_are_one_line():
-    with pytest.raises(InputError, match="unknown stage 'regions'. Did you mean 'region'"):
+    with pytest.raises(InputError, match=r"unknown stage 'regions'\. Did you mean 'region'"):
         NetworkOptions(stages="regions")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="hough_length = 4 must be odd"):
         NetworkOptions(hough_length=4)

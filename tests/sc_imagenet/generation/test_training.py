@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses, select_candidates, warped_cells
+from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.generator import Generator
 from sc_imagenet.generation.losses import pooled_score
 from sc_imagenet.generation.train import train
@@ -84,9 +85,7 @@ def test_both_views_of_a_pair_are_mirrored_or_neither():
 
 def test_known_warps_are_exact():
     """A cell of the right half, seen in the whole image and mirrored."""
-    placements = tuple(
-        torch.tensor([view.placement()]) for view in (View(left=0.5), View(mirrored=True))
-    )
+    placements = tuple(torch.tensor([view.placement()]) for view in (View(left=0.5), View(mirrored=True)))
     matches = warped_cells((4, 4), (8, 8), placements, 16, torch.Generator().manual_seed(0))
     assert matches.valid.all()
     rows, columns = matches.source[0] // 4, matches.source[0] % 4
@@ -167,9 +166,8 @@ def test_a_finished_training_is_not_done_again_and_another_is_refused(photograph
 def test_each_depth_has_its_losses_and_gradients(stages, kind):
     network = Generator("resnet10t", None, 96, False, options(network={**SMALL, "stages": stages}).network).network
     given = options(network={**SMALL, "stages": stages}, class_loss=kind, labels_from="both")
-    tokens = torch.nn.functional.normalize(torch.rand(3, network.stages["image"].attention.layers[0].query.in_features, 6, 6), dim=1)
-    from sc_imagenet.generation.features import Features
-
+    channels = network.stages["image"].attention.layers[0].query.in_features
+    tokens = torch.nn.functional.normalize(torch.rand(3, channels, 6, 6), dim=1)
     read = Features(tokens, tokens.mean((2, 3)))
     everywhere = torch.ones(3, 36)
     pairs = TrainingPairs(read, read[[1, 2, 0]], everywhere, everywhere)
@@ -194,7 +192,7 @@ def test_options_are_told_apart_and_the_papers_are_stated():
         32,
     )
     assert TrainingOptions.from_dict(paper.as_dict()) == paper
-    with pytest.raises(InputError, match="unknown option 'epoch'. Did you mean 'epochs'"):
+    with pytest.raises(InputError, match=r"unknown option 'epoch'\. Did you mean 'epochs'"):
         TrainingOptions.from_dict({"epoch": 3})
 
 
