@@ -78,6 +78,7 @@ def run_ablations(
     base: Mapping[str, Any] | None = None,
     max_steps: int | None = None,
     evaluate: str = "pf-willow",
+    limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """Train and measure what is missing.
 
@@ -90,6 +91,7 @@ def run_ablations(
         base: options that all trainings share, as ``TrainingOptions.from_dict`` takes them.
         max_steps: of each training.
         evaluate: the data set to measure on.
+        limit: measure on so many pairs of it; None: all.
 
     Returns:
         A row a case: its name, the paper's row and figures, and for each metric the values of all seeds.
@@ -111,7 +113,7 @@ def run_ablations(
             if not path.exists():
                 options = merged(dict(base or {}), {**case.changes, "seed": seed})
                 say(f"{case.name}, seed {seed}")
-                write_json(path, _measure(case, options, photographs, data_root, out, max_steps, evaluate))
+                write_json(path, _measure(case, options, photographs, data_root, out, max_steps, evaluate, limit))
             measured.append(read_json(path))
         rows.append(row_of(case, measured))
     return rows
@@ -135,12 +137,15 @@ def _measure(
     out: Path,
     max_steps: int | None,
     evaluate: str,
+    limit: int | None,
 ) -> dict[str, float]:
     """PCK in percent by metric name."""
     from benchmark.running import Run
 
     options = TrainingOptions.from_dict(values)
-    run = Options(model="cascade", evaluate=(evaluate,), data_root=data_root, runs=out / "runs" / case.name)
+    run = Options(
+        model="cascade", evaluate=(evaluate,), data_root=data_root, runs=out / "runs" / case.name, limit=limit
+    )
     read = {"hough": False, "mutual": False} if case.nearest else {}
     if case.trained:
         trained = out / "trainings" / _training_name(values)
@@ -204,7 +209,9 @@ def print_ablations(rows: Sequence[Mapping[str, Any]], metric: str, as_json: boo
     table = Table(title=f"PCK, {metric}", title_justify="left", box=None, pad_edge=False)
     alphas = ("0.05", "0.1", "0.15")
     for heading in ("case", *alphas, "seeds", "paper's row", PAPER_WILLOW):
-        table.add_column(heading, justify="left" if heading in ("case", "paper's row") else "right")
+        table.add_column(
+            heading, justify="left" if heading in ("case", "paper's row") else "right", no_wrap=heading == "case"
+        )
     for row in rows:
         found = [_spread(row["metrics"], metric, alpha) for alpha in alphas]
         paper = row["paper"]

@@ -21,6 +21,7 @@ def ablate(
     only: list[str] = typer.Option([], "--only", help="Cases; repeat or separate with commas."),
     options: Path | None = typer.Option(None, "--options", help="JSON of training options that all cases share."),
     max_steps: int | None = typer.Option(None, "--max-steps", min=1, help="Steps of each training."),
+    limit: int | None = typer.Option(None, "--limit", min=1, help="Measure on so many pairs."),
     metric: str = typer.Option("bbox-kp/image", "--metric", help="Of the table."),
     as_json: bool = typer.Option(False, "--json", help="Print every metric of every seed as JSON."),
 ) -> None:
@@ -46,5 +47,6 @@ def ablate(
         base=read_json(options) if options else None,
         max_steps=max_steps,
         evaluate=evaluate,
+        limit=limit,
     )
     print_ablations(rows, metric, as_json)

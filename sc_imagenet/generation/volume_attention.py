@@ -83,11 +83,13 @@ class WindowBlock(nn.Module):
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept must serve training too
 def _offsets(window: tuple[int, ...]) -> Tensor:
     return relative_position(window)
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept must serve training too
 def _mask(grid: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...] | None) -> Tensor:
     """(windows, 1, tokens, tokens)."""
     masks, kind = attention_mask(grid, window, shift)

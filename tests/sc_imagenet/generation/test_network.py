@@ -67,6 +67,15 @@ def test_aggregation_takes_sizes_that_nothing_divides(sides, fold):
     assert volume.isfinite().all()
 
 
+def test_a_network_that_was_read_from_can_be_trained():
+    """What the window attention keeps between calls was made under inference_mode here."""
+    module, source, target = MVAM(CHANNELS, SMALL, fold=1), features(1, 7), features(1, 7, seed=1)
+    with torch.inference_mode():
+        module(source, target)
+    module(source, target).sum().backward()
+    assert module.aggregation.outward.weight.grad.isfinite().all()
+
+
 def test_stages_have_their_own_weights_unless_shared():
     own = CascadeNetwork(CHANNELS, SMALL)
     shared = CascadeNetwork(CHANNELS, replace(SMALL, shared_attention=True))
