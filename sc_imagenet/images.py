@@ -21,7 +21,9 @@ ORIENTATION = 0x0112  # EXIF tag
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
-def open_image(source: str | Path | bytes, *, upright: bool = False, name: object = None) -> Image.Image:
+def open_image(
+    source: str | Path | bytes, *, upright: bool = False, name: object = None, most_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Open an image and decode it whole, as RGB with 8 bits a channel.
 
     Greyscale, palette, CMYK and 16-bit files are converted; what is transparent is laid over white; of an
@@ -33,16 +35,17 @@ def open_image(source: str | Path | bytes, *, upright: bool = False, name: objec
         upright: turn the image as its EXIF orientation says. False for data sets, whose annotations are in
             pixels as stored; True for a person's own photographs.
         name: what to call the image in an error, where ``source`` is bytes.
+        most_pixels: an image of more is refused before it is decoded.
 
     Raises:
-        InputError: missing, empty, truncated, not an image, or of more than ``MAX_PIXELS`` pixels.
+        InputError: missing, empty, truncated, not an image, or of more than ``most_pixels`` pixels.
     """
     where = name if name is not None else ("image" if isinstance(source, bytes) else source)
     file = io.BytesIO(source) if isinstance(source, bytes) else _readable(Path(source))
     try:
         with Image.open(file, formats=_known_formats()) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
+            if width * height > most_pixels:
                 raise Image.DecompressionBombError
             image.load()
             turned = _upright(image) if upright else image
@@ -55,7 +58,7 @@ def open_image(source: str | Path | bytes, *, upright: bool = False, name: objec
         ) from error
     except Image.DecompressionBombError as error:
         raise InputError(
-            f"has too many pixels to be decoded safely (the most is {MAX_PIXELS:,})",
+            f"has too many pixels to be decoded safely (the most is {most_pixels:,})",
             where=where,
             fix="Make it smaller first.",
         ) from error

@@ -36,6 +36,7 @@ class Backbone(nn.Module):
     net: Any
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    has_class_token = False  # a vision transformer's; read by ``with_class_token``
 
     def __init__(self, name: str, net: Any, layers: Sequence[int]) -> None:
         super().__init__()
@@ -104,7 +105,9 @@ class HyperpixelResNet(Backbone):
 class StagedBackbone(Backbone):
     """Any other timm network, read at its stages or blocks."""
 
-    def __init__(self, name: str, net: Any, layers: Layers, finest: int = COARSE) -> None:
+    def __init__(
+        self, name: str, net: Any, layers: Layers, finest: int = COARSE, final_norm: bool = False
+    ) -> None:
         if not hasattr(net, "forward_intermediates"):
             raise InputError(f"backbone {name!r} gives no intermediate features in this timm", fix="Take another.")
         options: dict[str, bool] = {}
@@ -124,13 +127,32 @@ class StagedBackbone(Backbone):
             self.layers, self.channels, self.strides = (
                 tuple(values[n] for n in kept) for values in (self.layers, self.channels, self.strides)
             )
-        net.prune_intermediate_layers(list(self.layers), prune_norm=True, prune_head=True, **options)
+        self.has_class_token = getattr(net, "cls_token", None) is not None and bool(
+            {"return_prefix_tokens", "norm"} <= inspect.signature(net.forward_intermediates).parameters.keys()
+        )
+        self._norm = final_norm and self.has_class_token
+        net.prune_intermediate_layers(list(self.layers), prune_norm=not self._norm, prune_head=True, **options)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, S, S) -> features of each layer."""
         return self.net.forward_intermediates(
             images, indices=list(self.layers), stop_early=True, intermediates_only=True, **self._options
         )
+
+    def with_class_token(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Images (B, 3, S, S) -> features of each layer, and the class token (B, C) of the last one.
+
+        Only where ``has_class_token``; with ``final_norm`` both are what the network's last norm makes of them.
+        """
+        read = self.net.forward_intermediates(
+            images,
+            indices=list(self.layers),
+            stop_early=True,
+            intermediates_only=True,
+            return_prefix_tokens=True,
+            norm=self._norm,
+        )
+        return [features for features, _ in read], read[-1][1][:, 0]
 
 
 def build_backbone(
@@ -140,6 +162,7 @@ def build_backbone(
     pretrained: bool | str = True,
     finest: int = COARSE,
     activated: bool = False,
+    final_norm: bool = False,
 ) -> Backbone:
     """A backbone by timm's name.
 
@@ -152,6 +175,7 @@ def build_backbone(
         pretrained: see ``create_network``.
         finest: smallest stride that counts as coarse where no layers are given.
         activated: read the blocks of a ResNet after their last ReLU; without effect on other networks.
+        final_norm: keep a vision transformer's last norm for ``with_class_token``.
 
     >>> small = build_backbone("resnet10t", [0, 3], pretrained=False)
     >>> small.layers, small.channels, small.strides
@@ -165,7 +189,7 @@ def build_backbone(
         return HyperpixelResNet(name, net, layers, finest, activated)
     # Depthwise convolutions on the CPU are a third faster with channels last. ResNets stay as they are: their
     # sums are those of the published codes.
-    return StagedBackbone(name, net.to(memory_format=torch.channels_last), layers, finest)
+    return StagedBackbone(name, net.to(memory_format=torch.channels_last), layers, finest, final_norm)
 
 
 def _checked(layers: Sequence[int] | Literal["all"], count: int, name: str) -> list[int]:

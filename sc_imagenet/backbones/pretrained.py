@@ -10,6 +10,7 @@ from typing import Any
 
 import timm
 
+from sc_imagenet.backbones.ibot import is_ibot, load_ibot
 from sc_imagenet.backbones.weight_files import State, read_state
 from sc_imagenet.errors import InputError
 
@@ -54,6 +55,10 @@ def create_network(name: str, pretrained: bool | str, size: int) -> Any:
         if fixed:
             options["img_size"] = size
     state = _own_state(name, pretrained)
+    if state is not None and is_ibot(state):
+        net = timm.create_model(name, pretrained=False, num_classes=0, **options)
+        load_ibot(net, state, where=pretrained)
+        return net
     if state is not None:
         options["pretrained_cfg_overlay"] = {"state_dict": state}
     try:

@@ -22,7 +22,7 @@ from sc_imagenet.errors import InputError
 State = dict[str, Tensor]
 
 # The key under which the published codes keep the weights inside their checkpoint.
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher")
 
 
 def read_state(path: Path | str) -> State:

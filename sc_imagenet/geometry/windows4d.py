@@ -90,6 +90,7 @@ def merge(windows: Tensor, grid: Sequence[int], window: Window, shift: Sequence[
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept must serve training too
 def _window_order(grid: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...]) -> Tensor:
     cells = torch.arange(prod(grid), device=CPU).view(grid).roll([-amount for amount in shift], list(range(len(grid))))
     split = cells.view([size for side, step in zip(grid, window) for size in (side // step, step)])

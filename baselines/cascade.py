@@ -1,0 +1,130 @@
+"""The cascaded network that makes SC-ImageNet, as a model of the suite (Huang et al., ICCV 2023).
+
+Trained from class labels alone: an image level that tells matching images from others, a region level that finds
+the best cells of matching regions, a pixel level that learns from those. Inference re-weights the pixel level's
+volume by Hough scores. ``sc_imagenet/generation`` holds the network, its losses and its training
+(``scbench generate train``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from baselines.matcher import Batch, Matcher
+from baselines.registry import register
+from sc_imagenet.backbones.pretrained import LITE0
+from sc_imagenet.errors import InputError
+from sc_imagenet.generation.cascade import CascadeNetwork
+from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses
+from sc_imagenet.generation.features import FeatureReader
+from sc_imagenet.generation.network_options import STAGES, Stage
+from sc_imagenet.generation.saliency import feature_masks
+from sc_imagenet.generation.training_options import TrainingOptions
+from sc_imagenet.geometry.grids import read_at
+from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
+from sc_imagenet.geometry.volumes import Grid
+
+TEMPERATURE = 0.15  # of the soft-argmax, on scores whose maximum is 1
+
+
+class Scores(NamedTuple):
+    """Scores of all matches of a pair of images.
+
+    volume  (B, N_source, N_target), non-negative
+    source  the source's grid
+    target  the target's grid
+    """
+
+    volume: Tensor
+    source: Grid
+    target: Grid
+
+
+@register(
+    "cascade",
+    title="SC-ImageNet cascade",
+    paper="Huang et al., ICCV 2023",
+    licence="ours (Apache-2.0); the authors published no generator code",
+    supervision="weak",
+    backbone=LITE0,
+)
+class Cascade(Matcher):
+    """The three-stage generator with any backbone; untrained it is the backbone's features with Hough scores.
+
+    Args:
+        backbone: timm's name; the paper's is iBOT's ViT-B/16.
+        layers: layers to read (see ``FeatureReader``).
+        size: side S of the input.
+        network: options of the network by name (see ``NetworkOptions``); those left out have their defaults.
+        stage: the stage that is read, as a diagnostic; None: the last one.
+        upsample: the target's scores are up-sampled so many times (bicubic) before the best is taken.
+        window: half side, in cells, of the soft-argmax around the best. The paper does not say how; 3 x 3 cells
+            are window 1 with upsample 1.
+        pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
+
+    Raises:
+        InputError: options that are not known, or a backbone that cannot be had.
+    """
+
+    direction = "forward"
+    backbone: FeatureReader
+
+    def __init__(
+        self,
+        backbone: str = LITE0,
+        layers: Sequence[int] | None = None,
+        size: int = 320,
+        network: Mapping[str, Any] | None = None,
+        stage: Stage | None = None,
+        upsample: int = 4,
+        window: float = 2.5,
+        pretrained: bool | str = True,
+    ) -> None:
+        super().__init__()
+        options = TrainingOptions.from_dict({"network": dict(network or {})}).network
+        if stage is not None and stage not in STAGES[: options.depth]:
+            raise InputError(
+                f"the network has no stage {stage!r} to read", fix=f"It has: {', '.join(STAGES[: options.depth])}"
+            )
+        self.size, self.stage, self.upsample, self.window = size, stage, upsample, window
+        self.backbone = FeatureReader(backbone, layers, size, pretrained=pretrained)
+        self.mean, self.std = self.backbone.mean, self.backbone.std
+        self.network = CascadeNetwork(self.backbone.channels, options)
+
+    def forward(self, source: Tensor, target: Tensor) -> Scores:
+        """Images (B, 3, S, S) -> scores of all matches."""
+        both = self.backbone(torch.cat((source, target)))
+        half = len(source)
+        ours, theirs = both[:half], both[half:]
+        masks = feature_masks(both.tokens).flatten(1)
+        volume = self.network.scores(ours, theirs, masks[:half], masks[half:], self.stage)
+        return Scores(volume, ours.grid, theirs.grid)
+
+    def training_loss(self, batch: Batch, epoch: int) -> Tensor:
+        """The cascade's losses with the pairs of a batch as positives; points are not looked at.
+
+        Negatives are made by shifting the targets by one; ``sc_imagenet/generation/train.py``, which knows the
+        classes, sees to it that they are of other classes.
+        """
+        both = self.backbone(torch.cat((batch["source"], batch["target"])))
+        half = len(batch["source"])
+        masks = feature_masks(both.tokens).flatten(1)
+        pairs = TrainingPairs(both[:half], both[half:], masks[:half], masks[half:])
+        return torch.stack(list(cascade_losses(self.network, pairs, TrainingOptions()).values())).sum()
+
+    def transfer(self, output: Scores, points: Tensor) -> Tensor:
+        """Points (B, K, 2) of the source -> the target; a point between cells reads its row bilinearly."""
+        if points.shape[1] == 0:
+            return points
+        columns = output.volume.float().transpose(1, 2).unflatten(2, output.source)  # (B, N_target, h, w)
+        rows = read_at(columns, points, self.size).unflatten(2, output.target)
+        if self.upsample > 1:
+            rows = F.interpolate(rows, scale_factor=self.upsample, mode="bicubic")
+        rows = rows / rows.amax((2, 3), keepdim=True).clamp(min=1e-30)
+        cells = windowed_soft_argmax(rows, self.window * self.upsample, TEMPERATURE)
+        return (cells + 0.5) * (self.size / rows.shape[-1])

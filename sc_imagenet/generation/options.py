@@ -1,0 +1,88 @@
+"""Everything that decides what a generated data set holds, in one place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from sc_imagenet.backbones.pretrained import LITE0
+from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.generation.selection import Rules
+
+LOOP_KINDS = ("clique", "independent")
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How a data set is made. [R] marks our reading of what the paper leaves open.
+
+    network     file of a trained cascade; None: the backbone's raw features with Hough scores
+    backbone    timm's name (the paper: iBOT's ViT-B/16); a trained network brings its own
+    pretrained  its weights: True, or a file
+    size        input side, pixels (the paper: 512)
+    saliency    [R] see ``saliency.open_saliency``
+    counts      [R] see ``counting.open_counter``
+    loops       "clique" [R] or "independent", the paper's text; see ``loops``
+    least_single  [R] a class of which fewer images show one object is left out
+    share, pairs, points  what is kept; see ``selection.Rules``
+    seed        of the groups
+    """
+
+    network: str | None = None
+    backbone: str = LITE0
+    pretrained: bool | str = True
+    size: int = 320
+    saliency: str = "features"
+    counts: str = "masks"
+    loops: Literal["clique", "independent"] = "clique"
+    least_single: float = 0.2
+    share: float = 0.3
+    pairs: int = 7
+    points: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            InputError: one that cannot be used.
+        """
+        if self.loops not in LOOP_KINDS:
+            raise unknown_name("kind of loops", self.loops, LOOP_KINDS)
+        for name in ("share", "least_single"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} = {getattr(self, name)} must lie between 0 and 1")
+        for name in ("size", "pairs", "points"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} = {getattr(self, name)} must be at least 1")
+
+    @property
+    def rules(self) -> Rules:
+        """What is kept."""
+        return Rules(self.share, self.pairs, self.points)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+# What a label shard does not depend on: these may change without labelling again.
+AFTER_LABELS = ("share", "pairs", "points")
+
+
+def labels_key(options: GenerationOptions, *content: str) -> str:
+    """A hash of all that a class's labels depend on: the options and the content of its files."""
+    kept = {field.name: getattr(options, field.name) for field in fields(options) if field.name not in AFTER_LABELS}
+    return key_of(kept, *content)
+
+
+def selection_key(options: GenerationOptions, *content: str) -> str:
+    """A hash of all that a class's selected pairs depend on."""
+    return key_of(options.as_dict(), *content)
+
+
+def key_of(values: Any, *content: str) -> str:
+    """A short hash of plain values and strings."""
+    return hashlib.sha256("\n".join([json.dumps(values, sort_keys=True), *content]).encode()).hexdigest()[:24]

@@ -1,0 +1,213 @@
+"""The photographs a data set is generated from: ``<folder>/<class>/<image>``, or an ImageNet training folder.
+
+Every file is read and decoded once, here, so that nothing later meets a damaged one. What cannot be used is
+left out with one line that says why; it never stops the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sc_imagenet.errors import InputError
+from sc_imagenet.images import open_image
+from sc_imagenet.workers import in_order, processes_for
+
+FEWEST_IMAGES = 10  # of a class: of ten images three are kept, and three close a loop
+MOST_PIXELS = 64_000_000  # more takes seconds and gigabytes to decode
+MOST_ASPECT = 4.0  # longer side : shorter side; a square network input shows nothing of a wider panorama
+SMALLEST_SIDE = 32  # pixels
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One image of a class."""
+
+    path: str  # relative to the scanned folder, with forward slashes
+    category: str  # the class, as its folder is called
+    sha256: str  # of the file's bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that was left out, and why."""
+
+    path: str  # relative to the scanned folder
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder holds: photographs by class, both in sorted order, and what was left out."""
+
+    root: Path
+    classes: Mapping[str, Sequence[Photograph]]
+    skipped: Sequence[Skipped]
+
+    @property
+    def count(self) -> int:
+        """How many photographs there are."""
+        return sum(map(len, self.classes.values()))
+
+
+def scan(
+    root: Path | str,
+    *,
+    only: Collection[str] | None = None,
+    removed: Mapping[str, str] | None = None,
+    fewest: int = FEWEST_IMAGES,
+    known: Mapping[str, Photograph] | None = None,
+    keep: Callable[[Photograph], None] = lambda photograph: None,
+    processes: int | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Scan:
+    """Find the usable photographs below ``root``.
+
+    Args:
+        root: holds one folder a class; what lies beside these folders is left out.
+        only: look at these class folders alone; None: at all of them.
+        removed: classes that are left out, with the reason (see ``classes.removed_classes``).
+        fewest: classes with fewer usable photographs are left out.
+        known: photographs by path that were decoded before and need not be again.
+        keep: called with every photograph that was decoded now.
+        processes: that decode; by default all cores where it pays.
+        report: called with (files looked at, files in all).
+
+    Raises:
+        InputError: ``root`` is no folder or cannot be listed, or no class is left.
+    """
+    root = Path(root).expanduser()
+    skipped: list[Skipped] = []
+    files = [
+        file for name in _class_folders(root, only, removed or {}, skipped) for file in _files(root, name, skipped)
+    ]
+    looked = _look_at(root, files, known or {}, keep, processes, report)
+    by_class: dict[str, list[Photograph]] = {}
+    first: dict[str, str] = {}
+    for path, found in zip(files, looked):
+        if isinstance(found, str):
+            skipped.append(Skipped(path, found))
+        elif found.sha256 in first:
+            skipped.append(Skipped(path, f"is byte for byte the same as {first[found.sha256]}"))
+        else:
+            first[found.sha256] = path
+            by_class.setdefault(found.category, []).append(found)
+    for name in sorted(by_class):
+        if len(by_class[name]) < fewest:
+            count = len(by_class.pop(name))
+            skipped.append(Skipped(name, f"has {count} usable image{'s' * (count != 1)}, {fewest} are needed"))
+    if not by_class:
+        why = f"; {skipped[-1].path} {skipped[-1].reason}" if skipped else ""
+        raise InputError(
+            f"holds no class of {fewest} usable images{why}",
+            where=root,
+            fix="Give a folder that holds one folder of images for each class.",
+        )
+    return Scan(root, {name: tuple(by_class[name]) for name in sorted(by_class)}, tuple(skipped))
+
+
+def _class_folders(
+    root: Path, only: Collection[str] | None, removed: Mapping[str, str], skipped: list[Skipped]
+) -> Iterator[str]:
+    try:
+        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(
+            f"cannot be listed ({error.strerror})",
+            where=root,
+            fix="Give a folder that holds one folder of images for each class.",
+        ) from error
+    seen = set()
+    for entry in entries:
+        if only is not None and entry.name not in only:
+            continue
+        seen.add(entry.name)
+        if _unwritable(entry.name):
+            skipped.append(Skipped(ascii(entry.name), "has a name that is not Unicode"))
+        elif not entry.is_dir():
+            skipped.append(Skipped(entry.name, "lies in no class folder"))
+        elif entry.name in removed:
+            skipped.append(Skipped(entry.name, f"is a removed class: {removed[entry.name]}"))
+        else:
+            yield entry.name
+    for name in sorted(set(only or ()) - seen):
+        skipped.append(Skipped(name, "is not there"))
+
+
+def _files(root: Path, name: str, skipped: list[Skipped]) -> list[str]:
+    try:
+        entries = sorted(os.scandir(root / name), key=lambda entry: entry.name)
+    except OSError as error:
+        skipped.append(Skipped(name, f"cannot be listed ({error.strerror})"))
+        return []
+    if not entries:
+        skipped.append(Skipped(name, "is an empty folder"))
+    files = []
+    for entry in entries:
+        if _unwritable(entry.name):
+            skipped.append(Skipped(f"{name}/{entry.name!a}", "has a name that is not Unicode"))
+        elif entry.is_dir():
+            skipped.append(Skipped(f"{name}/{entry.name}", "is a folder inside a class"))
+        else:
+            files.append(f"{name}/{entry.name}")
+    return files
+
+
+def _unwritable(name: str) -> bool:
+    """Whether a file name is bytes that no JSON or Parquet can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _look_at(
+    root: Path,
+    files: Sequence[str],
+    known: Mapping[str, Photograph],
+    keep: Callable[[Photograph], None],
+    processes: int | None,
+    report: Callable[[int, int], None],
+) -> list[Photograph | str]:
+    """Each file's photograph, or in words why it is none."""
+    new = [path for path in files if path not in known]
+    found: dict[str, Photograph | str] = {path: known[path] for path in files if path in known}
+    looked = in_order(_look, new, processes_for(len(new), processes, few=200), _start, (root,))
+    for done, (path, photograph) in enumerate(zip(new, looked), start=len(files) - len(new) + 1):
+        found[path] = photograph
+        if isinstance(photograph, Photograph):
+            keep(photograph)
+        report(done, len(files))
+    return [found[path] for path in files]
+
+
+_root: Path
+
+
+def _start(root: Path) -> None:
+    global _root
+    _root = root
+
+
+def _look(path: str) -> Photograph | str:
+    place = _root / path
+    try:
+        if not place.is_file():
+            return "is not a file"  # a pipe or socket would be waited for forever
+        content = place.read_bytes()
+        width, height = open_image(content, name="it", most_pixels=MOST_PIXELS).size
+        if max(width, height) > MOST_ASPECT * min(width, height):
+            return f"is a panorama, {width} x {height} pixels (the longest is {MOST_ASPECT:g} : 1)"
+        if min(width, height) < SMALLEST_SIDE:
+            return f"is too small, {width} x {height} pixels (the least is {SMALLEST_SIDE} a side)"
+    except InputError as error:
+        return str(error).removeprefix("it: ")
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    return Photograph(path, path.split("/", 1)[0], hashlib.sha256(content).hexdigest(), width, height)

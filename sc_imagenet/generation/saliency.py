@@ -1,0 +1,199 @@
+"""What of an image is the object: masks in [0, 1] on the features' grid, behind one small interface.
+
+The paper takes SelfReformer trained on DUTS-TR. Here the masks come from the backbone's own features, without other
+weights; from a folder of masks made by any program; or from U2-Net or IS-Net as an ONNX file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from sc_imagenet.errors import InputError
+from sc_imagenet.files import sha256_of
+from sc_imagenet.generation.features import Features
+from sc_imagenet.generation.photographs import Photograph
+from sc_imagenet.images import open_image
+
+FOREGROUND = 0.5  # saliency from which a cell is of the object
+SURE = 0.7  # of the way from background to object, which is given the saliency ``FOREGROUND``
+WALK, STEPS = 0.1, 3  # temperature and steps of the random walk
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of U2-Net's input
+
+
+class Saliency(Protocol):
+    """Finds the object of an image."""
+
+    @property
+    def identity(self) -> str:
+        """Changes whenever the masks of an image may; masks are cached by it."""
+
+    def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
+        """Masks (B, h, w) in [0, 1] of B photographs, on the grid of their ``features``.
+
+        Raises:
+            InputError: a mask is missing or cannot be read.
+        """
+
+
+class FeatureSaliency:
+    """Foreground is what differs from the image's border and lies towards its middle, in the backbone's features."""
+
+    identity = "features-2"
+
+    def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
+        """See ``Saliency.masks``; the files are not opened."""
+        return feature_masks(features.tokens.float())
+
+
+def feature_masks(tokens: Tensor) -> Tensor:
+    """Tokens (B, C, h, w) of norm 1 -> masks (B, h, w) in [0, 1].
+
+    A cell's likeness to the background is its mean cosine similarity to the border's cells. A random walk over
+    cells of like features evens it out; the two means of its values become 0 and 1, weighted by ``middle_weight``.
+    What then has 0.7 counts as foreground: of a label more is lost by a point beside the object than by one fewer.
+    """
+    batch, _, height, width = tokens.shape
+    flat = tokens.flatten(2)
+    alike = flat.transpose(1, 2) @ flat  # (B, N, N)
+    background = alike[:, :, border_cells(height, width, tokens.device)].mean(2, keepdim=True)
+    step = (alike / WALK).softmax(2)
+    for _ in range(STEPS):
+        background = step @ background
+    value = -background[:, :, 0]
+    low, high = _two_means(value)
+    object_share = (value - low) / (high - low).clamp(min=1e-6) * middle_weight(height, width, tokens.device).flatten()
+    return (object_share * (FOREGROUND / SURE)).clamp(0, 1).view(batch, height, width)
+
+
+def border_cells(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Flat indices of the cells along a grid's border.
+
+    >>> border_cells(3, 3).tolist()
+    [0, 1, 2, 3, 5, 6, 7, 8]
+    """
+    cells = torch.ones(height, width, dtype=torch.bool, device=device)
+    cells[1:-1, 1:-1] = False
+    return cells.flatten().nonzero()[:, 0]
+
+
+def middle_weight(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """A smooth bump (h, w): 1 in the middle, 0 at the corners; photographs of a class show their object there."""
+    y, x = (torch.linspace(-1, 1, count, device=device).square() for count in (height, width))
+    return 1 - (y[:, None] + x) / 2
+
+
+def _two_means(values: Tensor, rounds: int = 10) -> tuple[Tensor, Tensor]:
+    """The two centres (B, 1) of the values in each row."""
+    low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
+    for _ in range(rounds):
+        upper = values > (low + high) / 2
+        high = (values * upper).sum(1, keepdim=True) / upper.sum(1, keepdim=True).clamp(min=1)
+        low = (values * ~upper).sum(1, keepdim=True) / (~upper).sum(1, keepdim=True).clamp(min=1)
+    return low, high
+
+
+class SaliencyFolder:
+    """Masks made by any program: ``<folder>/<class>/<name of the image>.png``, white is the object."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def identity(self) -> str:
+        """The files' names, sizes and times of change."""
+        states = sorted((str(p.relative_to(self.folder)), p.stat()) for p in self.folder.glob("*/*"))
+        listed = "\n".join(f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states)
+        return f"folder-{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
+
+    def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
+        """See ``Saliency.masks``."""
+        grid = features.grid
+        return torch.stack([_to_grid(np.asarray(self._open(each), np.float32) / 255, grid) for each in photographs])
+
+    def _open(self, photograph: Photograph) -> Image.Image:
+        place = self.folder / photograph.path
+        for path in (place.with_suffix(".png"), Path(f"{place}.png"), place):
+            if path.exists():
+                return open_image(path).convert("L")
+        raise InputError(
+            f"holds no mask {Path(photograph.path).with_suffix('.png')}",
+            where=self.folder,
+            fix="Masks are <folder>/<class>/<name of the image>.png, white where the object is.",
+        )
+
+
+class OnnxSaliency:
+    """U2-Net, U2-Net-P or IS-Net exported to ONNX, such as rembg's ``u2netp.onnx``, on the CPU."""
+
+    def __init__(self, model: Path) -> None:
+        """Open the model.
+
+        Raises:
+            InputError: onnxruntime is not installed, or the file is not such a model.
+        """
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise InputError(
+                "onnxruntime is needed to read it", where=model, fix="pip install 'sc-imagenet[saliency]'"
+            ) from error
+        self.identity = f"onnx-{sha256_of(model)[:16]}"
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # as many processes as cores run beside one another
+        try:
+            self._session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            _, channels, height, width = self._session.get_inputs()[0].shape
+        except Exception as error:  # whatever onnxruntime raises at a damaged file
+            raise InputError(
+                f"is not an ONNX saliency model ({str(error).splitlines()[0][:120]})", where=model
+            ) from error
+        if channels != 3 or not isinstance(height, int) or not isinstance(width, int):
+            raise InputError("does not take images (B, 3, H, W) of a fixed size", where=model)
+        self._size = (width, height)
+
+    def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
+        """See ``Saliency.masks``."""
+        return torch.stack([_to_grid(self._mask(root / each.path), features.grid) for each in photographs])
+
+    def _mask(self, path: Path) -> np.ndarray:
+        pixels = np.asarray(open_image(path).resize(self._size, Image.Resampling.BILINEAR), np.float32)
+        pixels = (pixels / max(float(pixels.max()), 1.0) - np.float32(MEAN)) / np.float32(STD)
+        wanted = {self._session.get_inputs()[0].name: pixels.transpose(2, 0, 1)[None]}
+        mask = self._session.run(None, wanted)[0].squeeze()
+        return (mask - mask.min()) / max(float(np.ptp(mask)), 1e-6)
+
+
+def open_saliency(given: str) -> Saliency:
+    """The masks that ``given`` names: "features", a folder of masks, or an ``.onnx`` file.
+
+    >>> open_saliency("features").identity
+    'features-1'
+
+    Raises:
+        InputError: none of these.
+    """
+    if given == "features":
+        return FeatureSaliency()
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return SaliencyFolder(path)
+    if path.suffix == ".onnx" and path.is_file():
+        return OnnxSaliency(path)
+    raise InputError(
+        f"saliency {given!r} is neither 'features' nor a folder of masks nor an .onnx file",
+        fix="Leave it out to take the backbone's own features.",
+    )
+
+
+def _to_grid(mask: np.ndarray, grid: tuple[int, int]) -> Tensor:
+    """A mask (H, W) averaged over the cells of a grid."""
+    return F.adaptive_avg_pool2d(torch.from_numpy(np.ascontiguousarray(mask, np.float32))[None], grid)[0].clamp(0, 1)

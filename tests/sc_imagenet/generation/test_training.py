@@ -1,0 +1,210 @@
+"""Training the cascade from class names: pairs, views, losses, and going on where it was left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from sc_imagenet.errors import InputError
+from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses, select_candidates, warped_cells
+from sc_imagenet.generation.features import Features
+from sc_imagenet.generation.generator import Generator
+from sc_imagenet.generation.losses import pooled_score
+from sc_imagenet.generation.train import train
+from sc_imagenet.generation.training_options import TrainingOptions, paper_options
+from sc_imagenet.generation.training_pairs import PairSampler
+from sc_imagenet.generation.view_features import draw_numbers
+from sc_imagenet.generation.views import View, draw_view
+
+SMALL = {"attention_width": 16, "volume_width": 8, "fold": 2}
+
+
+def options(**changes) -> TrainingOptions:
+    values = {"backbone": "resnet10t", "pretrained": False, "size": 96, "batch": 4, "warmup": 1, "views": 3}
+    return TrainingOptions.from_dict({**values, "candidates": 6, "pairs": 4, "network": SMALL, **changes})
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Two classes of noisy photographs: a bright disc on dark stripes, a dark cross on a bright plain."""
+    root = tmp_path_factory.mktemp("photographs")
+    draw = np.random.default_rng(0)
+    y, x = np.mgrid[:80, :80]
+    for number in range(6):
+        cx, cy = draw.uniform(30, 50, 2)
+        disc = np.where((x - cx) ** 2 + (y - cy) ** 2 < 350, 220, 40 + 30 * (x // 6 % 2))
+        cross = np.where((abs(x - cx) < 7) | (abs(y - cy) < 7), 30, 180)
+        for name, picture in (("disc", disc), ("cross", cross)):
+            pixels = picture[..., None] + draw.normal(0, 12, (80, 80, 3))
+            (root / name).mkdir(exist_ok=True)
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.mark.parametrize("counts", [(10, 10), (9, 7, 5, 3), (30, 4, 4), (2, 2), (3, 2)])
+def test_each_image_is_used_at_most_once_and_shifted_partners_are_of_other_classes(counts):
+    classes = [number for number, count in enumerate(counts) for _ in range(count)]
+    sampler = PairSampler(classes, batch=6, seed=1)
+    batches = sampler.epoch(3)
+    used = np.concatenate(batches).flatten().tolist()
+    assert max(Counter(used).values()) == 1
+    for batch in batches:
+        of = np.array(classes)[batch]
+        assert (of[:, 0] == of[:, 1]).all()
+        assert (of[:, 0] != np.roll(of[:, 1], -1)).all()
+    evenly = max(counts) // 2 <= sum(count // 2 for count in counts) / 2
+    if evenly:
+        assert len(used) >= len(classes) * 0.6
+    assert all(np.array_equal(a, b) for a, b in zip(batches, sampler.epoch(3)))
+    assert len(batches) == 1 or not all(np.array_equal(a, b) for a, b in zip(batches, sampler.epoch(4)))
+
+
+def test_negatives_need_two_classes():
+    with pytest.raises(InputError, match="training needs two"):
+        PairSampler([0, 0, 0, 1], batch=4, seed=0)
+
+
+def test_both_views_of_a_pair_are_mirrored_or_neither():
+    numbers = draw_numbers(np.random.default_rng(0), 500, 5)
+    assert ((numbers % 2)[:, 0] == (numbers % 2)[:, 1]).all()
+    assert set(numbers.flatten().tolist()) == {0, 1, 2, 3, 4}
+    assert (draw_numbers(np.random.default_rng(0), 9, 1) == 0).all()
+
+
+def test_known_warps_are_exact():
+    """A cell of the right half, seen in the whole image and mirrored."""
+    placements = tuple(torch.tensor([view.placement()]) for view in (View(left=0.5), View(mirrored=True)))
+    matches = warped_cells((4, 4), (8, 8), placements, 16, torch.Generator().manual_seed(0))
+    assert matches.valid.all()
+    rows, columns = matches.source[0] // 4, matches.source[0] % 4
+    share = (0.5 + (columns + 0.5) / 8, (rows + 0.5) / 4)
+    expected = (share[1] * 8).long() * 8 + ((1 - share[0]) * 8).long()
+    assert torch.equal(matches.target[0], expected)
+    assert draw_view(0, 5, 2) == draw_view(0, 5, 2) != draw_view(0, 6, 2)
+
+
+def test_training_raises_the_score_of_positive_pairs_over_negatives(photographs, tmp_path):
+    given = options(lr=3e-3, margin=0.8, backbone="tf_efficientnet_lite0", pretrained=True)
+    trained = Generator.load(train(given, photographs, tmp_path, max_steps=30))
+    untrained = Generator(size=96, network=trained.network.options).eval()
+    images = []
+    for name in ("disc", "cross"):
+        for number in range(4):
+            pixels = np.asarray(Image.open(photographs / name / f"{number}.png").resize((96, 96)))
+            images.append(torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255)
+    stack = (torch.stack(images) - 0.45) / 0.225
+    leads = []
+    for generator in (untrained, trained):
+        with torch.no_grad():
+            read = generator.backbone(stack)
+            positive = generator.network.volume("image", read[[0, 2, 4, 6]], read[[1, 3, 5, 7]])
+            negative = generator.network.volume("image", read[[0, 2, 4, 6]], read[[4, 5, 0, 1]])
+            lead = pooled_score(positive, "margin", 0.05) - pooled_score(negative, "margin", 0.05)
+        leads.append(lead.mean().item())
+    assert leads[1] > leads[0] + 0.05
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30]
+    assert set(lines[0]) == {"step", "epoch", "image", "region", "pixel"}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def test_killed_and_started_again_gives_the_same_weights(photographs, tmp_path):
+    whole = options(warp_weight=0.5, views=4)
+    train(whole, photographs, tmp_path / "whole", max_steps=12)
+    script = (
+        "import sys; from pathlib import Path; import sc_imagenet.generation.train as t;"
+        "from sc_imagenet.generation.training_options import TrainingOptions; import json, time;"
+        "t.SAVE_SECONDS = 0.0;"
+        "slow = lambda what, done, total, note: time.sleep(0.3 if what == 'training' and done > 4 else 0);"
+        "t.train(TrainingOptions.from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3],"
+        " max_steps=12, report=slow)"
+    )
+    out = tmp_path / "killed"
+    arguments = [sys.executable, "-c", script, json.dumps(whole.as_dict()), str(photographs), str(out)]
+    process = subprocess.Popen(arguments)
+    deadline = time.monotonic() + 120
+    while not (out / "resume.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "model").exists()
+    train(whole, photographs, out, max_steps=12)
+    first, second = weights(tmp_path / "whole"), weights(out)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (out / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
+    assert not (out / "resume.pt").exists()
+
+
+def test_a_finished_training_is_not_done_again_and_another_is_refused(photographs, tmp_path):
+    once = train(options(network={**SMALL, "stages": "image"}), photographs, tmp_path, max_steps=2)
+    written = (once / "model.safetensors").stat().st_mtime_ns
+    assert train(options(network={**SMALL, "stages": "image"}), photographs, tmp_path, max_steps=2) == once
+    assert (once / "model.safetensors").stat().st_mtime_ns == written
+    with pytest.raises(InputError, match="holds a training with other options"):
+        train(options(seed=1), photographs, tmp_path, max_steps=2)
+
+
+@pytest.mark.parametrize("stages", ["image", "region", "pixel"])
+@pytest.mark.parametrize("kind", ["margin", "literal"])
+def test_each_depth_has_its_losses_and_gradients(stages, kind):
+    network = Generator("resnet10t", None, 96, False, options(network={**SMALL, "stages": stages}).network).network
+    given = options(network={**SMALL, "stages": stages}, class_loss=kind, labels_from="both")
+    channels = network.stages["image"].attention.layers[0].query.in_features
+    tokens = torch.nn.functional.normalize(torch.rand(3, channels, 6, 6), dim=1)
+    read = Features(tokens, tokens.mean((2, 3)))
+    everywhere = torch.ones(3, 36)
+    pairs = TrainingPairs(read, read[[1, 2, 0]], everywhere, everywhere)
+    losses = cascade_losses(network, pairs, given)
+    assert list(losses) == ["image", "region", "pixel"][: len(losses)]
+    assert len(losses) == network.options.depth
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(value.grad is not None and value.grad.isfinite().all() for value in network.parameters())
+    nothing = TrainingPairs(read, read, torch.zeros(3, 36), torch.zeros(3, 36))
+    assert not select_candidates(network, nothing, torch.rand(3, 36, 36), given).valid.any()
+    assert all(loss.isfinite() for loss in cascade_losses(network, nothing, given).values())
+
+
+def test_options_are_told_apart_and_the_papers_are_stated():
+    paper = paper_options()
+    assert (paper.backbone, paper.size, paper.optimiser, paper.lr, paper.momentum, paper.batch) == (
+        "vit_base_patch16_224",
+        512,
+        "sgd",
+        3e-5,
+        0.9,
+        32,
+    )
+    assert TrainingOptions.from_dict(paper.as_dict()) == paper
+    with pytest.raises(InputError, match=r"unknown option 'epoch'\. Did you mean 'epochs'"):
+        TrainingOptions.from_dict({"epoch": 3})
+
+
+@pytest.mark.skipif("SC_DATA_ROOT" not in os.environ, reason="SC_DATA_ROOT is not set")
+def test_real_photographs_train(tmp_path):
+    """A few Caltech-101 images of two classes: the pixel loss falls."""
+    source = Path(os.environ["SC_DATA_ROOT"]) / "caltech-101"
+    for name in ("cup", "airplanes"):
+        (tmp_path / "photographs" / name).mkdir(parents=True)
+        for file in sorted((source / name).iterdir())[:6]:
+            (tmp_path / "photographs" / name / file.name).symlink_to(file)
+    given = TrainingOptions.from_dict({"size": 160, "batch": 4, "views": 1, "network": {"fold": 2}})
+    train(given, tmp_path / "photographs", tmp_path / "out", max_steps=20)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["pixel"] < lines[0]["pixel"]
