@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from typing import Any, Protocol, TypeVar
@@ -49,8 +50,7 @@ class LocalEngine:
             return
         tries = dict.fromkeys(range(len(tasks)), 0)
         while tries:
-            # Spawned, not forked: a process that has run torch's threads cannot be forked safely.
-            pool = ProcessPoolExecutor(min(self.workers, len(tries)), multiprocessing.get_context("spawn"))
+            pool = ProcessPoolExecutor(min(self.workers, len(tries)), worker_context())
             try:
                 waiting: list[int] = list(tries)
                 running: dict[Future[bytes | InputError], int] = {}
@@ -73,6 +73,18 @@ class LocalEngine:
                         ) from error
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+
+def worker_context() -> multiprocessing.context.BaseContext:
+    """How workers are started: never as a fork of this process, which may have run threads of torch's.
+
+    On Linux they are forks of a process that has imported what tasks need and done nothing else.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sc_imagenet.generation.labelling"])
+    return context
 
 
 class RayEngine:

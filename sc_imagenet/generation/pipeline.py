@@ -160,7 +160,7 @@ def file_name(category: str) -> str:
     """A file name for a class whatever it is called: a part a person can read, and a hash.
 
     >>> file_name("rock 'n' roll")
-    'rock-n-roll-57beca4c'
+    'rock-n-roll-95d3a8c6'
     """
     readable = re.sub(r"\W+", "-", category, flags=re.ASCII).strip("-")[:40]
     return f"{readable}-{hashlib.sha256(category.encode()).hexdigest()[:8]}"
