@@ -11,6 +11,7 @@ from sc_imagenet.backbones.pretrained import LITE0
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.generation.selection import Rules
 
+VERSION = 2  # of how labels are made; raised whenever the same photographs and options give others
 LOOP_KINDS = ("clique", "independent")
 
 
@@ -75,12 +76,12 @@ AFTER_LABELS = ("share", "pairs", "points")
 def labels_key(options: GenerationOptions, *content: str) -> str:
     """A hash of all that a class's labels depend on: the options and the content of its files."""
     kept = {field.name: getattr(options, field.name) for field in fields(options) if field.name not in AFTER_LABELS}
-    return key_of(kept, *content)
+    return key_of({**kept, "version": VERSION}, *content)
 
 
 def selection_key(options: GenerationOptions, *content: str) -> str:
     """A hash of all that a class's selected pairs depend on."""
-    return key_of(options.as_dict(), *content)
+    return key_of({**options.as_dict(), "version": VERSION}, *content)
 
 
 def key_of(values: Any, *content: str) -> str:

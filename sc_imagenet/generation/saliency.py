@@ -26,7 +26,7 @@ from sc_imagenet.images import open_image
 FOREGROUND = 0.5  # saliency from which a cell is of the object
 SURE = 0.7  # of the way from background to object, which is given the saliency ``FOREGROUND``
 WALK, STEPS = 0.1, 3  # temperature and steps of the random walk
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of U2-Net's input
+MEAN, STD = (np.array(values, np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))  # of U2-Net
 
 
 class Saliency(Protocol):
@@ -166,7 +166,7 @@ class OnnxSaliency:
 
     def _mask(self, path: Path) -> np.ndarray:
         pixels = np.asarray(open_image(path).resize(self._size, Image.Resampling.BILINEAR), np.float32)
-        pixels = (pixels / max(float(pixels.max()), 1.0) - np.float32(MEAN)) / np.float32(STD)
+        pixels = (pixels / max(float(pixels.max()), 1.0) - MEAN) / STD
         wanted = {self._session.get_inputs()[0].name: pixels.transpose(2, 0, 1)[None]}
         mask = self._session.run(None, wanted)[0].squeeze()
         return (mask - mask.min()) / max(float(np.ptp(mask)), 1e-6)
@@ -176,7 +176,7 @@ def open_saliency(given: str) -> Saliency:
     """The masks that ``given`` names: "features", a folder of masks, or an ``.onnx`` file.
 
     >>> open_saliency("features").identity
-    'features-1'
+    'features-2'
 
     Raises:
         InputError: none of these.

@@ -78,7 +78,7 @@ def choose_pairs(groups: Sequence[CliqueLoops], foreground: Bools, grid: Grid, r
                     by_pair.setdefault((s, t), []).append((group, i, j))
     by_source: dict[int, list[LabelledPair]] = {}
     for (s, t), places in sorted(by_pair.items()):
-        offset = np.mean([group.offset[i, j] for group, i, j in places], 0, dtype=np.float32)
+        offset = np.stack([group.offset[i, j] for group, i, j in places]).mean(0)
         group, i, j = places[0]
         score = float(offset[foreground[s]].mean()) if foreground[s].any() else math.inf
         pair = _with_points(s, t, group.places[i, j], group.confidence[i, j], offset, score, foreground, grid, rules)
@@ -109,7 +109,7 @@ def _with_points(
     allowed = np.flatnonzero(foreground[source] & foreground[target][row * columns + column])
     best = allowed[np.lexsort((-confidence[allowed], offset[allowed]))[: rules.points]]
     own = np.stack((best % columns, best // columns), -1).astype(np.float32)
-    within = np.clip(places[best], -0.5, np.float32([columns - 0.5, rows - 0.5]))
+    within = np.clip(places[best], -0.5, np.array([columns - 0.5, rows - 0.5], np.float32))
     return LabelledPair(source, target, own, within, confidence[best], offset[best], score)
 
 

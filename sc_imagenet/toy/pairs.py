@@ -85,12 +85,18 @@ def _read_known(path: Path) -> list[dict[str, Any]] | None:
 def _image(folder: Path, split: str, category: str, number: int) -> dict[str, Any]:
     """Render one image to its file; what is known of it."""
     seed = (SPLITS[split].index, CATEGORIES.index(category), number)
-    width, height = np.random.default_rng(seed).integers(SIDES[0], SIDES[1], 2, endpoint=True).tolist()
+    width, height = image_size(seed)
     seen = render_object(category, seed, (width, height))
     path = f"{split}/{category}/{number:03d}.jpg"
     with atomic_path(folder / path) as temporary:
         Image.fromarray(seen.image).save(temporary, "JPEG", quality=QUALITY, subsampling=0)
     return {"path": path, "size": [width, height], **_known(seen)}
+
+
+def image_size(seed: tuple[int, ...]) -> tuple[int, int]:
+    """Width and height of the image of a seed."""
+    width, height = np.random.default_rng(seed).integers(SIDES[0], SIDES[1], 2, endpoint=True).tolist()
+    return width, height
 
 
 def _known(seen: Rendered) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class Assembly:
             np.array([(place - middle) / radius for place, _ in self.points.values()]),
             np.array([reach / radius for _, reach in self.points.values()]),
             tuple(self.points),
+            tuple(len(part.faces) for part in self.parts),
         )
 
 
@@ -49,6 +50,7 @@ class Solid:
     points: np.ndarray  # (K, 3)
     reach: np.ndarray  # (K,)
     names: tuple[str, ...]  # of the points, the same for every instance of the category
+    parts: tuple[int, ...]  # faces of each part, in the mesh's order
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,154 @@
+"""What ``scbench generate`` does: runs the stages, shows how far they are, prints what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.progress import bars, say
+from sc_imagenet.errors import InputError
+from sc_imagenet.generation.engines import open_engine
+from sc_imagenet.generation.export import Exported, export
+from sc_imagenet.generation.options import GenerationOptions
+from sc_imagenet.generation.pipeline import PhotographSource, Pipeline
+from sc_imagenet.generation.release_json import write_release
+from sc_imagenet.imagenet import train_folder
+from sc_imagenet.shards import read_record
+
+
+def photograph_source(given: str) -> PhotographSource:
+    """The photographs that ``given`` names: a folder of class folders, an ImageNet folder, or "toy".
+
+    Raises:
+        InputError: none of these.
+    """
+    if given == "toy" and not Path(given).is_dir():
+        from sc_imagenet.generation.toy_truth import toy_photographs
+
+        return toy_photographs()
+    folder = Path(given).expanduser()
+    try:
+        return PhotographSource(train_folder(folder))
+    except InputError:
+        return PhotographSource(folder)
+
+
+def train_network(
+    source: str, out: Path, options: GenerationOptions, steps: int | None, settings: Sequence[str]
+) -> Path:
+    """Train a cascade into ``<out>/work/network``, or go on; the folder of the trained network.
+
+    Args:
+        source: of photographs.
+        out: the data set's folder.
+        options: backbone, weights, size, saliency and seed are taken from them.
+        steps: end after so many.
+        settings: KEY=VALUE of ``TrainingOptions``.
+
+    Raises:
+        InputError: photographs or settings that cannot be used.
+    """
+    from sc_imagenet.generation.train import train
+    from sc_imagenet.generation.training_options import TrainingOptions
+
+    values: dict[str, Any] = {
+        name: getattr(options, name) for name in ("backbone", "pretrained", "size", "saliency", "seed")
+    }
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set {setting!r} is not KEY=VALUE")
+        try:
+            values[key] = json.loads(text)
+        except ValueError:
+            values[key] = text
+    training = TrainingOptions.from_dict(values)
+    root = photograph_source(source).root
+    with bars() as update:
+        folder = train(training, root, out / "work" / "network", max_steps=steps, report=update)
+    say(f"network: {folder}")
+    return folder
+
+
+def generate_set(
+    stages: tuple[str, ...],
+    source: str,
+    out: Path,
+    options: GenerationOptions,
+    engine: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Run stages up to the last of ``stages``.
+
+    Raises:
+        InputError: photographs, options or a class that cannot be used.
+    """
+    running = open_engine(engine, workers)
+    photographs = photograph_source(source)
+    with bars(quiet=as_json) as update:
+        pipeline = Pipeline(photographs, out, options, running, report=update, say=say)
+        found = pipeline.scan()
+        labels = pipeline.label(found)
+        if stages[-1] == "label":
+            return
+        selected = pipeline.select(found, labels)
+        if stages[-1] == "select":
+            return
+        exported = export(out, found, labels, selected, options)
+    errors = None
+    if source == "toy":
+        from sc_imagenet.generation.toy_truth import label_errors
+
+        errors = label_errors(out)
+    print_exported(out, exported, errors, as_json)
+
+
+def print_exported(out: Path, exported: Exported, errors: dict[str, Any] | None, as_json: bool) -> None:
+    """Print the counts of a data set, and the errors of its labels where they are known."""
+    counts = exported.statistics.as_dict()
+    if as_json:
+        print(json.dumps({"folder": str(out), **counts, "label_errors": errors}, indent=2, ensure_ascii=False))
+        return
+    table = Table(show_header=False, box=None)
+    table.add_column()
+    table.add_column(justify="right")
+    for name in ("images", "images_of_one_object", "kept_images", "classes", "pairs", "points"):
+        table.add_row(name.replace("_", " "), f"{counts[name]:,}")
+    for split, record in exported.records.items():
+        table.add_row(f"pairs in {split}", f"{record.rows:,}")
+    table.add_row("median loop offset, all matched points", f"{counts['median_offset_matched']} px")
+    table.add_row("median loop offset, selected points", f"{counts['median_offset_selected']} px")
+    for name, value in (errors or {}).items():
+        table.add_row(f"true error: {name}", f"{value:,}" if isinstance(value, int) else f"{value:.1f}")
+    Console(highlight=False).print(table)
+    for name, reason in counts["left_out"].items():
+        say(f"no pairs of {name}: {reason}")
+    short = len(counts["shortfalls"])
+    if short:
+        say(f"{short} classes have fewer pairs or points than asked for: see {out / 'README.md'}")
+    print(f"data set: {out}    next: scbench run cats --pretrain {out} --preset tiny --eval toy")
+
+
+def export_release(out: Path, as_json: bool) -> None:
+    """Write the SPair-style JSON of a finished data set.
+
+    Raises:
+        InputError: there is none in ``out``.
+    """
+    records = {split: read_record(out / "pairs", split) for split in ("train", "validation")}
+    link = out / "JPEGImages"
+    if not link.exists():
+        raise InputError("holds no finished data set", where=out, fix="scbench generate run makes one.")
+    written = {split: record for split, record in records.items() if record is not None}
+    folder = write_release(out, link.resolve(), written)
+    if as_json:
+        rows = {split: record.rows for split, record in written.items()}
+        print(json.dumps({"folder": str(folder), "pairs": rows}, indent=2))
+    else:
+        print(f"{sum(record.rows for record in written.values()):,} pairs in {folder}")

@@ -1,0 +1,118 @@
+"""Features and masks of a class's photographs: read once, kept in one file each that is mapped, not loaded.
+
+Files are named by a hash of what they hold depends on: the photographs' content, the backbone and its weights, the
+size. A changed photograph or setting makes another file; two data sets of the same photographs share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from sc_imagenet.errors import InputError
+from sc_imagenet.files import atomic_path
+from sc_imagenet.generation.features import FeatureReader, Features
+from sc_imagenet.generation.options import key_of
+from sc_imagenet.generation.photographs import Photograph
+from sc_imagenet.generation.saliency import Saliency
+from sc_imagenet.images import open_image
+
+BATCH = 16  # images a pass; always the same, since sums may depend on it
+
+
+@dataclass(frozen=True)
+class ClassFeatures:
+    """Features, half precision, and masks (n, h, w) of the n photographs of a class."""
+
+    features: Features
+    masks: Tensor
+
+    def __getitem__(self, images: Sequence[int]) -> tuple[Features, Tensor]:
+        """Features and masks of some of them, float32."""
+        chosen = list(images)
+        return self.features[chosen].to(torch.float32), self.masks[chosen]
+
+
+def class_features(
+    root: Path,
+    photographs: Sequence[Photograph],
+    reader: FeatureReader,
+    identity: str,
+    saliency: Saliency,
+    folder: Path,
+) -> ClassFeatures:
+    """Read them from ``folder``, or compute them and keep them there.
+
+    Args:
+        root: that the photographs' paths are relative to.
+        photographs: of one class.
+        reader: of features.
+        identity: of the reader: its backbone, weights, layers and size.
+        saliency: of masks.
+        folder: where the files are kept.
+
+    Raises:
+        InputError: a photograph is gone or has changed since it was scanned.
+    """
+    content = [each.sha256 for each in photographs]
+    key = key_of(identity, *content)
+    path = folder / f"features-{key}.safetensors"
+    state = _open(path)
+    if state is None:
+        tokens, global_tokens = _compute(root, photographs, reader)
+        state = {"tokens": tokens, "global": global_tokens}
+        _save(path, state)
+    features = Features(state["tokens"], state["global"])
+    mask_path = folder / f"masks-{key_of([identity, saliency.identity], *content)}.safetensors"
+    masks = _open(mask_path)
+    if masks is None:
+        parts = []
+        for start in range(0, len(photographs), BATCH):
+            rows = slice(start, start + BATCH)
+            parts.append(saliency.masks(root, photographs[rows], features[rows].to(torch.float32)))
+        masks = {"masks": torch.cat(parts)}
+        _save(mask_path, masks)
+    return ClassFeatures(features, masks["masks"])
+
+
+def _compute(root: Path, photographs: Sequence[Photograph], reader: FeatureReader) -> tuple[Tensor, Tensor]:
+    device = next(reader.parameters()).device
+    parts = []
+    for start in range(0, len(photographs), BATCH):
+        rows = photographs[start : start + BATCH]
+        images = torch.stack([_pixels(root / each.path, each, reader) for each in rows])
+        parts.append(reader(images.to(device)).to(torch.float16).to("cpu"))
+    return torch.cat([part.tokens for part in parts]), torch.cat([part.global_token for part in parts])
+
+
+def _pixels(path: Path, photograph: Photograph, reader: FeatureReader) -> Tensor:
+    """An image as the network takes it; as stored, not turned: points of data sets are in pixels as stored."""
+    image = open_image(path)
+    if image.size != (photograph.width, photograph.height):
+        raise InputError("has changed since it was scanned", where=path, fix="Run again to scan it anew.")
+    pixels = F.pil_to_tensor(F.resize(image, [reader.size, reader.size])).float().div_(255)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (reader.mean, reader.std))
+    return (pixels - mean) / std
+
+
+def _open(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of a file, mapped; None where there is no whole one."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return None  # cut short by something else than us: made again
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)

@@ -1,0 +1,232 @@
+"""The stages from photographs to a data set, each of which goes on where it was left.
+
+    <out>/work/seen.jsonl             photographs that were decoded, with their files' sizes and times
+    <out>/work/features/              features and masks, a file a class; may be deleted at any time
+    <out>/work/labels/<class>.parquet    images and their scores
+    <out>/work/selected/<class>.parquet  the chosen pairs
+    <out>/skipped.jsonl               what was left out and why, a line each
+
+A shard carries a hash of all it was made from; one that is not of today's photographs and options is made again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sc_imagenet.errors import InputError
+from sc_imagenet.files import atomic_path
+from sc_imagenet.generation.classes import removed_classes
+from sc_imagenet.generation.engines import Engine
+from sc_imagenet.generation.labelling import ABOUT, ClassTask, about_of, label_class, select_class
+from sc_imagenet.generation.options import GenerationOptions
+from sc_imagenet.generation.photographs import Photograph, Scan, Skipped, scan
+
+Report = Callable[[str, int, int], None]  # what, done, total
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PhotographSource:
+    """Where photographs come from: a folder of class folders; ``only`` some of them where given."""
+
+    root: Path
+    only: tuple[str, ...] | None = None
+
+
+@dataclass
+class Pipeline:
+    """A data set in the making.
+
+    Args:
+        source: of photographs.
+        out: the data set's folder.
+        options: of the labels.
+        engine: that the tasks of the classes run on.
+        report: shows how far a stage is.
+        say: tells what is done and what was done before.
+    """
+
+    source: PhotographSource
+    out: Path
+    options: GenerationOptions
+    engine: Engine
+    report: Report = lambda what, done, total: None
+    say: Say = lambda line: None
+
+    @property
+    def work(self) -> Path:
+        """The folder of what the stages leave for one another."""
+        return self.out / "work"
+
+    def scan(self) -> Scan:
+        """Find the photographs; those decoded before are not decoded again.
+
+        Raises:
+            InputError: no folder, or no class is left.
+        """
+        seen = self.work / "seen.jsonl"
+        known = _read_seen(seen, self.source.root)
+        with _appending(seen) as write:
+            found = scan(
+                self.source.root,
+                only=self.source.only,
+                removed=removed_classes(),
+                known=known,
+                keep=lambda photograph: write(photograph, self.source.root),
+                report=lambda done, total: self.report("photographs", done, total),
+            )
+        self.say(
+            f"photographs: {found.count:,} of {len(found.classes):,} classes, {len(known):,} known before, "
+            f"{len(found.skipped):,} left out ({self.out / 'skipped.jsonl'})"
+        )
+        self._write_skipped(found.skipped, ())
+        return found
+
+    def label(self, found: Scan) -> dict[str, Path]:
+        """Score every class's images by closed loops; the label shards by class.
+
+        Raises:
+            InputError: a class could not be labelled; the others are.
+        """
+        tasks = [
+            ClassTask(found.root.absolute(), name, tuple(photographs), self.options, self.work / "features")
+            for name, photographs in found.classes.items()
+        ]
+        return self._stage("label", label_class, tasks, [task.labels_key for task in tasks])
+
+    def select(self, found: Scan, labels: dict[str, Path]) -> dict[str, Path]:
+        """Choose images, pairs and points of every class; the shards by class.
+
+        Raises:
+            InputError: a class could not be matched; the others are.
+        """
+        tasks = [
+            ClassTask(
+                found.root.absolute(), name, tuple(found.classes[name]), self.options, self.work / "features", content
+            )
+            for name, content in ((name, path.read_bytes()) for name, path in labels.items())
+        ]
+        shards = self._stage("select", select_class, tasks, [task.selection_key for task in tasks])
+        left_out = [
+            Skipped(name, about["left_out"])
+            for name, about in ((name, about_shard(path)) for name, path in shards.items())
+            if about["left_out"]
+        ]
+        self._write_skipped(found.skipped, left_out)
+        return shards
+
+    def _stage(
+        self, name: str, function: Callable[[ClassTask], bytes], tasks: Sequence[ClassTask], keys: Sequence[str]
+    ) -> dict[str, Path]:
+        """Run a stage's tasks whose shards are not there; every class's shard."""
+        folder = self.work / {"label": "labels", "select": "selected"}[name]
+        shards = {task.category: folder / f"{file_name(task.category)}.parquet" for task in tasks}
+        left = [task for task, key in zip(tasks, keys) if not _made_before(shards[task.category], key)]
+        if len(left) < len(tasks):
+            self.say(f"{name}: {len(tasks) - len(left):,} of {len(tasks):,} classes were done before")
+        done, failed = len(tasks) - len(left), []
+        for task, result in self.engine.run(function, left):
+            if isinstance(result, InputError):
+                failed.append(f"{task}: {result}")
+            else:
+                with atomic_path(shards[task.category]) as temporary:
+                    temporary.write_bytes(result)
+            done += 1
+            self.report(name, done, len(tasks))
+        if failed:
+            more = f" (and {len(failed) - 1:,} more classes)" if len(failed) > 1 else ""
+            raise InputError(f"{failed[0]}{more}", fix="The other classes are finished and kept; run again.")
+        if left:
+            self.say(f"{name}: {len(left):,} classes")
+        return shards
+
+    def _write_skipped(self, *groups: Sequence[Skipped]) -> None:
+        lines = [json.dumps(asdict(each), ensure_ascii=False) + "\n" for group in groups for each in group]
+        with atomic_path(self.out / "skipped.jsonl") as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def file_name(category: str) -> str:
+    """A file name for a class whatever it is called: a part a person can read, and a hash.
+
+    >>> file_name("rock 'n' roll")
+    'rock-n-roll-95d3a8c6'
+    """
+    readable = re.sub(r"\W+", "-", category, flags=re.ASCII).strip("-")[:40]
+    return f"{readable}-{hashlib.sha256(category.encode()).hexdigest()[:8]}"
+
+
+def read_shard(path: Path) -> tuple[pa.Table, dict[str, Any]]:
+    """A shard and its plain values.
+
+    Raises:
+        InputError: it is not there or damaged.
+    """
+    try:
+        table = pq.read_table(path)
+        return table, about_of(table)
+    except (OSError, pa.ArrowException, KeyError, TypeError) as error:
+        raise InputError("is no shard of labels", where=path, fix="Delete it and run again.") from error
+
+
+def about_shard(path: Path) -> dict[str, Any]:
+    """The plain values of a shard alone."""
+    return json.loads(pq.read_schema(path).metadata[ABOUT])
+
+
+def _made_before(path: Path, key: str) -> bool:
+    try:
+        return about_shard(path)["key"] == key
+    except (OSError, pa.ArrowException, KeyError, TypeError):
+        return False  # not there, or cut short by something else than us
+
+
+class _appending:
+    """Appends photographs to a file of lines; what a killed process left of a line is read over."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Callable[[Photograph, Path], None]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "a", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write here ({error.strerror})", where=self.path) from error
+        self._file.write("\n")  # after what may be a part of a line
+        return self._write
+
+    def _write(self, photograph: Photograph, root: Path) -> None:
+        state = (root / photograph.path).stat()
+        line = {**asdict(photograph), "bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+def _read_seen(path: Path, root: Path) -> dict[str, Photograph]:
+    """Photographs of an earlier scan whose files have not changed since."""
+    if not path.exists():
+        return {}
+    known = {}
+    names = {field.name for field in dataclasses.fields(Photograph)}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            state = (root / row["path"]).stat()
+            if (state.st_size, state.st_mtime_ns) == (row["bytes"], row["mtime_ns"]):
+                known[row["path"]] = Photograph(**{name: row[name] for name in names})
+        except (ValueError, KeyError, TypeError, OSError):
+            continue  # a part of a line, or a file that is gone
+    return known

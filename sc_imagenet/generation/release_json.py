@@ -1,0 +1,94 @@
+"""A generated data set in the layout of the released SC-ImageNet, which is SPair-71k's.
+
+    <out>/spair/Layout/large/{trn,val}.txt
+    <out>/spair/PairAnnotation/{trn,val}/<pair id>.json
+    <out>/spair/JPEGImages/<class>/<class>_<image id>.JPEG   links to the photographs
+
+A pair id is ``<n>-<source id>-<target id>:<class>``; the signs that divide it are replaced in class names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sc_imagenet.files import atomic_path
+from sc_imagenet.shards import Record, open_parquet, read_batches
+from sc_imagenet.sources.sc_imagenet_release import FOLDERS
+
+GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
+
+
+def write_release(out: Path, root: Path, records: Mapping[str, Record]) -> Path:
+    """Write the pairs of ``<out>/pairs`` as JSON; the folder written.
+
+    The lists come last: a folder without them holds no data set.
+
+    Args:
+        out: the data set's folder.
+        root: of the photographs.
+        records: of ``<out>/pairs``, by split.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    folder = out / "spair"
+    shutil.rmtree(folder, ignore_errors=True)
+    for split, record in records.items():
+        names = release_names(record.categories)
+        annotations = folder / "PairAnnotation" / FOLDERS[split]
+        annotations.mkdir(parents=True)
+        ids = []
+        for row in _rows(out / "pairs", split, record):
+            category = record.categories[row["category"]]
+            pair_id = f"{row['pair_id'].split(':')[0]}:{names[category]}"
+            ids.append(pair_id)
+            text = json.dumps(_annotation(row, names[category]))
+            (annotations / f"{pair_id}.json").write_text(text, encoding="utf-8")
+            for side, image in zip(("source", "target"), pair_id.split(":")[0].split("-")[1:]):
+                place = folder / "JPEGImages" / names[category] / f"{names[category]}_{image}.JPEG"
+                if not place.is_symlink():
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    os.symlink((root / row[side]["path"]).absolute(), place)
+        with atomic_path(folder / "Layout" / "large" / f"{FOLDERS[split]}.txt") as temporary:
+            temporary.write_text("".join(f"{pair_id}\n" for pair_id in ids), encoding="utf-8")
+    return folder
+
+
+def release_names(categories: Iterable[str]) -> dict[str, str]:
+    """Class names without the signs that divide a pair id, still different from one another.
+
+    >>> release_names(["n01440764", "T-rex", "T_rex"])
+    {'n01440764': 'n01440764', 'T-rex': 'T_rex_', 'T_rex': 'T_rex'}
+    """
+    categories = list(categories)
+    names: dict[str, str] = {}
+    for category in categories:
+        name = re.sub("[-:]", "_", category)
+        while name in names.values() or (name != category and name in categories):
+            name += "_"
+        names[category] = name
+    return names
+
+
+def _rows(folder: Path, split: str, record: Record) -> Iterable[dict[str, Any]]:
+    for shard in record.shards:
+        parquet = open_parquet(folder / shard.file)
+        for table in read_batches(parquet, parquet.schema_arrow, folder / shard.file):
+            yield from table.to_pylist()
+
+
+def _annotation(row: Mapping[str, Any], category: str) -> dict[str, Any]:
+    return {
+        "src_kps": row["source_points"],
+        "trg_kps": row["target_points"],
+        "src_bndbox": row["source_bbox"],
+        "trg_bndbox": row["target_bbox"],
+        "category": category,
+        **{grade: row[grade] for grade in GRADES},
+    }

@@ -1,0 +1,97 @@
+"""Saliency and counting, whatever they come from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from sc_imagenet.errors import InputError
+from sc_imagenet.generation.counting import MaskCounter, count_objects, count_regions, open_counter
+from sc_imagenet.generation.features import Features
+from sc_imagenet.generation.photographs import Photograph
+from sc_imagenet.generation.saliency import FOREGROUND, feature_masks, open_saliency
+
+ROWS = [Photograph(f"cat/{name}.jpg", "cat", "0", 64, 48) for name in ("a", "b")]
+FEATURES = Features(torch.zeros(2, 4, 6, 6), torch.zeros(2, 4))
+
+
+def test_what_differs_from_the_border_is_foreground():
+    draw = torch.Generator().manual_seed(0)
+    around, thing = (F.normalize(torch.randn(32, generator=draw), dim=0) for _ in range(2))
+    tokens = around.view(32, 1, 1).repeat(1, 12, 12)
+    tokens[:, 4:8, 3:9] = thing.view(32, 1, 1)
+    tokens = F.normalize(tokens + 0.05 * torch.randn(tokens.shape, generator=draw), dim=0)
+    mask = feature_masks(tokens[None])[0]
+    assert mask.min() >= 0
+    assert mask.max() <= 1
+    inside = torch.zeros(12, 12, dtype=torch.bool)
+    inside[4:8, 3:9] = True
+    assert torch.equal(mask >= FOREGROUND, inside)
+
+
+def test_masks_of_a_folder_are_averaged_over_the_cells(tmp_path):
+    (tmp_path / "cat").mkdir()
+    pixels = np.zeros((48, 64), np.uint8)
+    pixels[:, :32] = 255
+    for name in ("a.png", "b.jpg.png"):
+        Image.fromarray(pixels).save(tmp_path / "cat" / name)
+    masks = open_saliency(str(tmp_path)).masks(Path(), ROWS, FEATURES)
+    assert masks.shape == (2, 6, 6)
+    assert (masks[:, :, :3] == 1).all()
+    assert (masks[:, :, 3:] == 0).all()
+
+
+def test_a_missing_mask_and_an_unknown_kind_of_masks_are_said(tmp_path):
+    with pytest.raises(InputError, match=r"holds no mask cat/a\.png"):
+        open_saliency(str(tmp_path)).masks(Path(), ROWS, FEATURES)
+    with pytest.raises(InputError, match="neither 'features' nor a folder"):
+        open_saliency("nothing")
+
+
+@pytest.mark.parametrize(("second", "expected"), [(4, 2), (1, 1)])
+def test_a_second_region_counts_if_it_is_not_much_smaller(second, expected):
+    mask = np.zeros((20, 20), bool)
+    mask[2:6, 2:6] = True
+    mask[12 : 12 + second, 12:15] = True
+    assert count_regions(mask) == expected
+
+
+def test_a_mask_of_nothing_or_everything_shows_no_object():
+    assert MaskCounter().counts(Path(), ROWS, torch.stack([torch.zeros(9, 9), torch.ones(9, 9)])) == [0, 0]
+
+
+def test_counts_are_read_from_a_file(tmp_path):
+    path = tmp_path / "counts.csv"
+    path.write_text("path,objects\ncat/a.jpg,1\ncat/b.jpg,3\n")
+    assert open_counter(str(path)).counts(Path(), ROWS, torch.zeros(2, 1, 1)) == [1, 3]
+    short = tmp_path / "short.csv"
+    short.write_text("path,objects\ncat/a.jpg,1\n")
+    with pytest.raises(InputError, match=r"no line for cat/b\.jpg"):
+        open_counter(str(short)).counts(Path(), ROWS, torch.zeros(2, 1, 1))
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("path,objects\ncat/a.jpg,many\n")
+    with pytest.raises(InputError, match="line 2: 'many'"):
+        open_counter(str(wrong))
+
+
+def test_a_detector_without_its_weights_is_one_clear_error(tmp_path):
+    with pytest.raises(InputError, match="no such file of weights"):
+        open_counter(str(tmp_path / "absent.pth"))
+    torch.save({"layer.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="fasterrcnn_resnet50_fpn"):
+        open_counter(str(tmp_path / "other.pth"))
+
+
+def test_sure_and_unknown_objects_are_counted_once_each_and_background_is_not():
+    logits = torch.zeros(5, 4)
+    logits[0, 1] = 12  # a sure object
+    logits[1, 2] = 12  # the same region as another class
+    logits[2, 1:] = 7  # much energy, no sure class: an object that is not known
+    logits[3, 0] = 12  # background
+    places = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 9], [30, 30, 40, 40], [60, 0, 70, 9], [0, 60, 9, 70]])
+    boxes = places.float()[:, None].expand(-1, 4, -1)
+    assert count_objects(logits, boxes) == 2
+    assert count_objects(torch.zeros(5, 4), boxes) == 0

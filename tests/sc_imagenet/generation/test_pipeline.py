@@ -1,0 +1,201 @@
+"""From photographs to a data set: the counts, the same bytes however it runs, and that it loads."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.data import Pairs
+from sc_imagenet import load_dataset
+from sc_imagenet.errors import InputError
+from sc_imagenet.generation.engines import LocalEngine
+from sc_imagenet.generation.export import export
+from sc_imagenet.generation.options import GenerationOptions
+from sc_imagenet.generation.pipeline import PhotographSource, Pipeline
+from sc_imagenet.generation.release_json import write_release
+from sc_imagenet.toy import render_object
+
+OPTIONS = GenerationOptions(
+    backbone="resnet10t", pretrained="to be set", size=192, share=0.7, points=6, pairs=7, least_single=0.0
+)
+CLASSES = {"boat": "boat", "a 'car': red-blue": "car"}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "resnet10t.pth"
+    torch.save(timm.create_model("resnet10t").state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Two classes, of 14 and of 11 images."""
+    root, masks = tmp_path_factory.mktemp("photographs"), tmp_path_factory.getbasetemp() / "masks"
+    for (name, category), count in zip(CLASSES.items(), (14, 11)):
+        (root / name).mkdir()
+        for number in range(count):
+            seen = render_object(category, (9, number), (96, 80 + number))
+            Image.fromarray(seen.image).save(root / name / f"{number}.png")
+            left, top, right, bottom = seen.bbox.astype(int)
+            mask = np.zeros(seen.mask.shape, np.uint8)
+            mask[top:bottom, left:right] = 255
+            (masks / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(masks / name / f"{number}.png")
+    (root / "boat" / "notes.txt").write_text("not an image")
+    counts = [f'"{path.relative_to(root)}",1' for path in sorted(root.glob("*/*.png"))]
+    (root / "counts.csv").write_text("path,objects\n" + "\n".join(counts))
+    return root
+
+
+@pytest.fixture(scope="module")
+def options(weights, photographs, tmp_path_factory):
+    masks = str(tmp_path_factory.getbasetemp() / "masks")
+    return replace(OPTIONS, pretrained=weights, counts=str(photographs / "counts.csv"), saliency=masks)
+
+
+def generate(root, out, options, workers=1):
+    said = []
+    pipeline = Pipeline(PhotographSource(root), out, options, LocalEngine(workers), say=said.append)
+    found = pipeline.scan()
+    labels = pipeline.label(found)
+    exported = export(out, found, labels, pipeline.select(found, labels), options)
+    return exported, said
+
+
+def shards(out):
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for folder in ("pairs", "work/labels", "work/selected")
+        for path in sorted((out / folder).glob("*.parquet"))
+    }
+
+
+@pytest.fixture(scope="module")
+def made(photographs, options, tmp_path_factory):
+    out = tmp_path_factory.mktemp("made") / "my set"
+    exported, _ = generate(photographs, out, options)
+    return out, exported
+
+
+def test_counts_follow_the_rules_or_the_reason_is_said(made):
+    out, exported = made
+    counts = exported.statistics
+    # floor(0.7 * 14) = 9 images are sources of 7 pairs each, floor(0.7 * 11) = 7 of 6 each
+    assert counts.classes == {"boat": 63, "a 'car': red-blue": 42}
+    assert "7 of 11 images are kept: at most 6 pairs an image, not 7" in counts.shortfalls["a 'car': red-blue"]
+    assert sum(record.rows for record in exported.records.values()) == 105
+    skipped = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    assert [each["path"] for each in skipped] == ["counts.csv", "boat/notes.txt"]
+    card = (out / "README.md").read_text()
+    assert f"| train | {exported.records['train'].rows} |" in card
+    assert "at most 6 pairs an image" in card
+    assert Image.open(out / "statistics.png").size[0] > 500
+
+
+def test_selected_points_close_their_loops_better(made):
+    statistics = made[1].statistics
+    middles = np.arange(len(statistics.matched))
+    mean = {name: np.average(middles, weights=getattr(statistics, name)) for name in ("matched", "selected")}
+    assert mean["selected"] < mean["matched"]
+    assert max(statistics.kept_scores) <= max(statistics.other_scores)
+
+
+def test_the_set_loads_and_its_points_lie_in_the_images(made):
+    out, _ = made
+    rows = load_dataset("sc_imagenet", root=out, split="train")
+    assert rows.features["category"].names == sorted(CLASSES)
+    for row in rows:
+        assert row["source"].size == tuple(row["source_size"])
+        assert len(row["source_points"]) == len(row["confidence"]) == len(row["loop_offset"]) <= 6
+        for side in ("source", "target"):
+            points = np.array(row[f"{side}_points"])
+            assert (points >= 0).all()
+            assert (points <= row[f"{side}_size"]).all()
+    pairs = Pairs.parse(str(out), "train", None)
+    assert len(pairs.open()) == len(rows)
+    assert len(pairs.validation.open()) == made[1].records["validation"].rows
+
+
+def test_the_release_layout_holds_the_same(made, photographs):
+    out, exported = made
+    folder = write_release(out, photographs, exported.records)
+    ours = load_dataset("sc_imagenet", root=out, split="train")
+    theirs = load_dataset("sc_imagenet", root=folder, split="train")
+    assert theirs.features["category"].names == ["a 'car'_ red_blue", "boat"]
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["pair_id"].split(":")[0] == b["pair_id"].split(":")[0]
+        assert a["source_points"] == b["source_points"]
+        assert a["target_bbox"] == b["target_bbox"]
+        assert a["source"].tobytes() == b["source"].tobytes()
+
+
+def test_a_second_run_does_nothing_again_and_other_rules_keep_the_labels(made, photographs, options):
+    out, _ = made
+    before = shards(out)
+    _, said = generate(photographs, out, options)
+    assert shards(out) == before
+    assert "label: 2 of 2 classes were done before" in said
+    assert "select: 2 of 2 classes were done before" in said
+    copy = out.parent / "other rules"
+    shutil.copytree(out, copy, symlinks=True)
+    exported, said = generate(photographs, copy, replace(options, points=3))
+    assert "label: 2 of 2 classes were done before" in said
+    assert "select: 2 classes" in said
+    assert exported.statistics.points == 3 * 105
+
+
+def test_processes_write_the_same_bytes(made, photographs, options, tmp_path):
+    generate(photographs, tmp_path / "two", options, workers=2)
+    assert shards(tmp_path / "two") == shards(made[0])
+
+
+def test_killed_at_any_time_and_run_again_it_gives_the_same(made, photographs, options, tmp_path):
+    """Killed when the first file of each stage appears: features, labels, selected pairs, the export."""
+    out = tmp_path / "killed"
+    context = multiprocessing.get_context("fork")  # torch has one thread here, and its import is not paid again
+    for sign in ("work/features/*.safetensors", "work/labels/*.parquet", "work/selected/*.parquet", "work/export"):
+        running = context.Process(target=generate, args=(photographs, out, options))
+        running.start()
+        while running.is_alive() and not any(out.glob(sign)):
+            time.sleep(0.002)
+        os.kill(running.pid, signal.SIGKILL)
+        running.join()
+        assert any(out.glob(sign))
+    generate(photographs, out, options)
+    assert shards(out) == shards(made[0])
+    left = [name for _, _, names in os.walk(out / "pairs") for name in names]
+    assert all(name.endswith((".parquet", ".json")) for name in left)
+
+
+def test_a_photograph_that_goes_is_one_error_and_the_other_classes_are_kept(photographs, options, tmp_path):
+    root = tmp_path / "photographs"
+    shutil.copytree(photographs, root)
+    pipeline = Pipeline(PhotographSource(root), tmp_path / "out", options, LocalEngine())
+    found = pipeline.scan()
+    (root / "boat" / "3.png").unlink()
+    with pytest.raises(InputError, match=r"class 'boat': .*3\.png: no such image.*run again"):
+        pipeline.label(found)
+    assert len(list((tmp_path / "out/work/labels").glob("*.parquet"))) == 1
+
+
+def test_a_class_whose_images_show_many_objects_is_left_out(photographs, options, tmp_path):
+    counts = (photographs / "counts.csv").read_text().replace('red-blue/1.png",1', 'red-blue/1.png",2')
+    counts = counts.replace('red-blue/2.png",1', 'red-blue/2.png",0')
+    (tmp_path / "counts.csv").write_text(counts)
+    exported, _ = generate(photographs, tmp_path / "out", replace(options, counts=str(tmp_path / "counts.csv")))
+    reason = "has 9 images of one object, 10 are needed"
+    assert exported.statistics.left_out == {"a 'car': red-blue": reason}
+    assert reason in (tmp_path / "out" / "skipped.jsonl").read_text()
+    assert f"no pairs; {reason}" in (tmp_path / "out" / "README.md").read_text()
