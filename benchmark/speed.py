@@ -186,14 +186,18 @@ def measure(setup: Setup) -> Speed:
     """
     _check(setup)
     passes = Passes(setup)
-    memory = _memory(setup, passes)
+    memory = {} if setup.device == "cuda" else {key: _memory_alone(setup, key) for key in passes.kinds()}
     runs = {key: passes.pass_of(*key) for key in passes.kinds()}
     times: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
     for turn in range(WARM_UP + setup.rounds):
         for key, run in runs.items():
+            if setup.device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
             seconds = _timed(run, setup.device)
             if turn >= WARM_UP:
                 times[key].append(seconds)
+            elif setup.device == "cuda":  # the last of these: compilation takes memory of its own
+                memory[key] = torch.cuda.max_memory_allocated()
     costs = tuple(
         Cost(what, mode, statistics.median(taken), min(taken), max(taken), memory[what, mode])
         for (what, mode), taken in times.items()
@@ -230,23 +234,13 @@ def _timed(run: Callable[[], None], device: str) -> float:
     return time.perf_counter() - start
 
 
-def _memory(setup: Setup, passes: Passes) -> dict[tuple[str, str], int]:
-    """Peak memory of every pass: on the CPU each in a process of its own, which nothing else has filled."""
-    found = {}
-    for key in passes.kinds():
-        if setup.device == "cuda":
-            run = passes.pass_of(*key)
-            run()  # compilation and the first choice of kernels take memory of their own
-            torch.cuda.reset_peak_memory_stats()
-            run()
-            found[key] = torch.cuda.max_memory_allocated()
-        else:
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-                found[key] = alone.submit(_memory_alone, setup, key).result()
-    return found
-
-
 def _memory_alone(setup: Setup, key: tuple[str, str]) -> int:
+    """Peak memory of a pass in a process of its own, which nothing else has filled."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+        return alone.submit(_memory_of_pass, setup, key).result()
+
+
+def _memory_of_pass(setup: Setup, key: tuple[str, str]) -> int:
     Passes(setup).pass_of(*key)()
     return process_memory()
 

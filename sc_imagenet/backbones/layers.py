@@ -105,9 +105,7 @@ class HyperpixelResNet(Backbone):
 class StagedBackbone(Backbone):
     """Any other timm network, read at its stages or blocks."""
 
-    def __init__(
-        self, name: str, net: Any, layers: Layers, finest: int = COARSE, final_norm: bool = False
-    ) -> None:
+    def __init__(self, name: str, net: Any, layers: Layers, finest: int = COARSE, final_norm: bool = False) -> None:
         if not hasattr(net, "forward_intermediates"):
             raise InputError(f"backbone {name!r} gives no intermediate features in this timm", fix="Take another.")
         options: dict[str, bool] = {}
