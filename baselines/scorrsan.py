@@ -40,7 +40,7 @@ REMEMBER_EPOCHS = 10
     title="SCorrSAN",
     paper="Huang et al., ECCV 2022",
     licence="not verified: see the authors' repository",
-    supervision="keypoints",
+    supervision="semi",
     backbone="resnet101.tv_in1k",
 )
 class SCorrSAN(Matcher):
