@@ -17,7 +17,7 @@ from baselines.registry import register
 from sc_imagenet.backbones import Backbone, build_backbone
 from sc_imagenet.errors import InputError
 from sc_imagenet.geometry.correlation import cosine, mutual_nearest_neighbour
-from sc_imagenet.geometry.flow import carry_points, mapping_to_flow
+from sc_imagenet.geometry.flow import carry_points, end_point_error, mapping_to_flow
 from sc_imagenet.geometry.keypoint_maps import sparse_flow
 from sc_imagenet.geometry.soft_argmax import soft_argmax
 
@@ -137,15 +137,8 @@ class CATs(Matcher):
         return mapping_to_flow(mapping.unflatten(2, (grid, grid)))
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """End-point error of the flow in cells, averaged over the supervised cells of the whole batch.
-
-        A cell whose true flow is exactly (0, 0) does not count, as published. Unlike the published code, which
-        gives NaN, a batch without any such cell has the loss 0.
-        """
-        true = self.true_flow(batch)
-        counted = (true != 0).any(1)
-        error = torch.linalg.vector_norm(true - output, dim=1)
-        return (error * counted).sum() / counted.sum().clamp(min=1)
+        """End-point error of the flow in cells, averaged over the supervised cells of the whole batch."""
+        return end_point_error(output, self.true_flow(batch))
 
     def true_flow(self, batch: Batch) -> Tensor:
         """The flow (B, 2, h, w) that keypoints give; 0 in cells that none covers."""

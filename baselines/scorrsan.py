@@ -20,7 +20,7 @@ from baselines.registry import register
 from sc_imagenet.backbones import build_backbone
 from sc_imagenet.errors import InputError
 from sc_imagenet.geometry.correlation import cosine, inner_product, mutual_nearest_neighbour
-from sc_imagenet.geometry.flow import carry_points, cells_read, mapping_to_flow
+from sc_imagenet.geometry.flow import carry_points, cells_read, end_point_error, labelled, mapping_to_flow
 from sc_imagenet.geometry.keypoint_maps import sparse_flow
 from sc_imagenet.geometry.soft_argmax import upsampled_soft_argmax
 from sc_imagenet.geometry.volumes import resize_target
@@ -222,21 +222,6 @@ def self_similarity(features: Tensor, offsets: Sequence[tuple[int, int]]) -> Ten
         there = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
         entries.append((rows * width + columns) * cells + there)
     return gram.flatten(1)[:, torch.stack(entries)] * torch.stack(inside)
-
-
-def labelled(true: Tensor) -> Tensor:
-    """Cells (B, H, W) that a true flow (B, 2, H, W) labels; one of exactly (0, 0) does not count, as published."""
-    return (true != 0).any(1)
-
-
-def end_point_error(flow: Tensor, true: Tensor) -> Tensor:
-    """Distance between two flows (B, 2, H, W) in cells, averaged over the labelled cells of the whole batch.
-
-    Unlike the published code, which gives NaN, a batch without any such cell has the loss 0.
-    """
-    counted = labelled(true)
-    error = torch.linalg.vector_norm(flow - true, dim=1)
-    return (error * counted).sum() / counted.sum().clamp(min=1)
 
 
 def mutual_loss(first: Tensor, second: Tensor, cells: Tensor, share: float) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS
 from baselines.recipe import Recipe, recipe
+from baselines.recipes import laptop
 
 PAPER = Recipe(
     model={"backbone": "resnet101.tv_in1k", "layers": list(SPAIR_LAYERS), "size": 256},
@@ -64,29 +65,16 @@ def any_data() -> Recipe:
     return pf_pascal()
 
 
-# A laptop's recipes keep the backbone's early stages, which are general and the costliest to train, and the
-# statistics it was trained with: batches of 8 are too small to replace them. Stages 5 and 7 end at strides 16 and 32.
-LITE0_FROZEN = ("backbone.net.conv_stem", "backbone.net.bn1", *(f"backbone.net.blocks.{k}." for k in range(4)))
-LAPTOP = Recipe(
+LAPTOP = replace(
+    laptop.LAPTOP,
     model={
-        "backbone": "tf_efficientnet_lite0",
+        "backbone": laptop.BACKBONE,
         "layers": [5, 7],
         "size": 256,
         "projection": 128,
         "heads": 6,
         "mlp_ratio": 2.0,
     },
-    lr=1e-3,
-    backbone_lr=5e-4,
-    frozen=LITE0_FROZEN,
-    weight_decay=0.05,
-    batch=8,
-    epochs=20,
-    schedule="cosine",
-    warmup=10,
-    augmentation="cats",
-    backbone_batchnorm="eval",
-    clip_gradient=1.0,
 )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from baselines.ncnet import LAYERS
 from baselines.recipe import Recipe, recipe
+from baselines.recipes import laptop
 
 PAPER = Recipe(
     model={"backbone": "resnet101.tv_in1k", "layers": list(LAYERS), "size": 400},
@@ -44,17 +45,15 @@ def any_data() -> Recipe:
     return PAPER
 
 
-LAPTOP = Recipe(
-    model={"backbone": "tf_efficientnet_lite0", "layers": [5], "size": 240, "sharpness": 10.0},
+LAPTOP = replace(
+    laptop.LAPTOP,
+    model={"backbone": laptop.BACKBONE, "layers": [5], "size": 240, "sharpness": 10.0},
     optimiser="adam",
-    lr=1e-3,
     backbone_lr=0.0,
-    batch=8,
+    frozen=(),
+    weight_decay=0.0,
     epochs=5,
-    schedule="cosine",
-    warmup=10,
-    backbone_batchnorm="eval",
-    clip_gradient=1.0,
+    augmentation="none",
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from baselines.recipe import Recipe, recipe
+from baselines.recipes import laptop
 
 PAPER = Recipe(
     model={
@@ -70,16 +71,10 @@ def any_data() -> Recipe:
     return pf_pascal()
 
 
-# A laptop's recipes keep the backbone's early stages, which are general and the costliest to train, and the
-# statistics it was trained with: batches of 8 are too small to replace them. Stage 5 ends at stride 16.
-LITE0_FROZEN = tuple(
-    f"backbone.{network}.net.{part}"
-    for network in range(2)
-    for part in ("conv_stem", "bn1", *(f"blocks.{k}." for k in range(4)))
-)
-LAPTOP = Recipe(
+LAPTOP = replace(
+    laptop.LAPTOP,
     model={
-        "backbone": "tf_efficientnet_lite0",
+        "backbone": laptop.BACKBONE,
         "layers": [5],
         "size": 256,
         "context": 7,
@@ -87,17 +82,8 @@ LAPTOP = Recipe(
         "networks": 2,
         "pseudo_start": 2,
     },
-    lr=1e-3,
-    backbone_lr=5e-4,
-    frozen=LITE0_FROZEN,
-    weight_decay=0.05,
-    batch=8,
-    epochs=20,
-    schedule="cosine",
-    warmup=10,
+    frozen=(*laptop.early_stages("backbone.0"), *laptop.early_stages("backbone.1")),
     augmentation="photometric",
-    backbone_batchnorm="eval",
-    clip_gradient=1.0,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from baselines.recipe import Recipe, recipe
-from baselines.recipes.cats import LITE0_FROZEN
+from baselines.recipes import laptop
 from baselines.transformatcher import LAYERS
 
 PAPER = Recipe(
@@ -57,21 +57,14 @@ def any_data() -> Recipe:
     return PAPER
 
 
-LAPTOP = Recipe(
-    model={"backbone": "tf_efficientnet_lite0", "layers": [5, 7], "size": 240, "sharpness": 20.0},
+LAPTOP = replace(
+    laptop.LAPTOP,
+    model={"backbone": laptop.BACKBONE, "layers": [5, 7], "size": 240, "sharpness": 20.0},
     optimiser="adam",
-    lr=1e-3,
     backbone_lr=2e-4,
-    frozen=tuple(
-        name.replace("backbone.", f"backbone.{side}.", 1) for side in ("source", "target") for name in LITE0_FROZEN
-    ),
-    batch=8,
-    epochs=20,
-    schedule="cosine",
-    warmup=10,
+    frozen=(*laptop.early_stages("backbone.source"), *laptop.early_stages("backbone.target")),
+    weight_decay=0.0,
     augmentation="transformatcher",
-    backbone_batchnorm="eval",
-    clip_gradient=1.0,
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from baselines.recipe import Recipe, recipe
+from baselines.recipes import laptop
 from baselines.vat import PUBLISHED_LAYERS
 
 PAPER = Recipe(
@@ -63,23 +64,9 @@ def any_data() -> Recipe:
     return PAPER
 
 
-# A laptop's recipes keep the backbone's early stages, which are general and the costliest to train, and the
-# statistics it was trained with: batches of 8 are too small to replace them. Stages 3, 5 and 7 end at strides 8,
-# 16 and 32.
-LITE0_FROZEN = ("backbone.net.conv_stem", "backbone.net.bn1", *(f"backbone.net.blocks.{k}." for k in range(4)))
-LAPTOP = Recipe(
-    model={"backbone": "tf_efficientnet_lite0", "layers": [3, 4, 5, 6, 7], "size": 256, "width": 64, "residual": True},
-    lr=1e-3,
-    backbone_lr=5e-4,
-    frozen=LITE0_FROZEN,
-    weight_decay=0.05,
-    batch=8,
-    epochs=20,
-    schedule="cosine",
-    warmup=10,
-    augmentation="cats",
-    backbone_batchnorm="eval",
-    clip_gradient=1.0,
+LAPTOP = replace(
+    laptop.LAPTOP,
+    model={"backbone": laptop.BACKBONE, "layers": [3, 4, 5, 6, 7], "size": 256, "width": 64, "residual": True},
 )
 
 

@@ -88,3 +88,21 @@ def cells_read(points: Tensor, side: int, grid: int) -> Tensor:
     either = torch.stack((place.floor(), place.ceil()), -1).long().clamp(0, grid - 1)  # (B, K, 2, 2)
     columns, rows = F.one_hot(either, grid).amax(3).float().unbind(2)  # (B, K, grid)
     return (rows.mT @ columns) > 0
+
+
+def labelled(true: Tensor) -> Tensor:
+    """Cells (B, h, w) that a true flow (B, 2, h, w) labels; one of exactly (0, 0) does not count, as published."""
+    return (true != 0).any(1)
+
+
+def end_point_error(flow: Tensor, true: Tensor) -> Tensor:
+    """Distance between two flows (B, 2, h, w) in cells, averaged over the labelled cells of the whole batch.
+
+    Unlike the published codes (CATs, VAT, SCorrSAN), which give NaN, a batch without any such cell has the loss 0.
+
+    >>> end_point_error(torch.zeros(1, 2, 1, 1), torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)).item()
+    5.0
+    """
+    counted = labelled(true)
+    error = torch.linalg.vector_norm(flow - true, dim=1)
+    return (error * counted).sum() / counted.sum().clamp(min=1)

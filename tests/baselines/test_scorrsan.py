@@ -10,9 +10,7 @@ from baselines import scorrsan
 from baselines.scorrsan import (
     SCorrSAN,
     SpatialContextEncoder,
-    end_point_error,
     finest_coarse_layer,
-    labelled,
     mutual_loss,
     remembered,
     self_similarity,
@@ -20,7 +18,7 @@ from baselines.scorrsan import (
 )
 from sc_imagenet.backbones import build_backbone
 from sc_imagenet.errors import InputError
-from sc_imagenet.geometry.flow import carry_points, cells_read, mapping_to_flow
+from sc_imagenet.geometry.flow import carry_points, cells_read, end_point_error, labelled, mapping_to_flow
 from sc_imagenet.geometry.soft_argmax import soft_argmax
 from sc_imagenet.geometry.volumes import resize_source, resize_target
 from tests.baselines.test_cats import batch, images

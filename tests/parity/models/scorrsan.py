@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.checkpoints.scorrsan import rename
-from baselines.scorrsan import DILATION, PSEUDO_WEIGHT, SCorrSAN, end_point_error, labelled, mutual_loss
+from baselines.scorrsan import DILATION, PSEUDO_WEIGHT, SCorrSAN, mutual_loss
 from sc_imagenet.geometry.correlation import cosine
+from sc_imagenet.geometry.flow import end_point_error, labelled
 from sc_imagenet.geometry.volumes import resize_source, resize_target
 from tests.parity.filling import gradient_norms, published_state
 from tests.parity.models.cats import batch_of, images
