@@ -82,7 +82,6 @@ class Passes:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        torch.set_num_threads(setup.threads)
         torch.manual_seed(0)
         card = registry.card(setup.model)
         self.recipe: Recipe = override(find_recipe(card.name, setup.data, setup.preset), setup.settings)
@@ -185,6 +184,15 @@ def measure(setup: Setup) -> Speed:
         InputError: unknown model, precision or device, or no compiler for it.
     """
     _check(setup)
+    before = torch.get_num_threads()
+    torch.set_num_threads(setup.threads)
+    try:
+        return _measured(setup)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measured(setup: Setup) -> Speed:
     passes = Passes(setup)
     memory = {} if setup.device == "cuda" else {key: _memory_alone(setup, key) for key in passes.kinds()}
     runs = {key: passes.pass_of(*key) for key in passes.kinds()}
@@ -241,6 +249,7 @@ def _memory_alone(setup: Setup, key: tuple[str, str]) -> int:
 
 
 def _memory_of_pass(setup: Setup, key: tuple[str, str]) -> int:
+    torch.set_num_threads(setup.threads)
     Passes(setup).pass_of(*key)()
     return process_memory()
 

@@ -127,6 +127,8 @@ def test_killed_and_started_again_gives_the_same_weights(photographs, tmp_path):
     whole = options(warp_weight=0.5, views=4)
     train(whole, photographs, tmp_path / "whole", max_steps=12)
     script = (
+        # Sums depend on the number of threads in their last bits.
+        f"import torch; torch.set_num_threads({torch.get_num_threads()});"
         "import sys; from pathlib import Path; import sc_imagenet.generation.train as t;"
         "from sc_imagenet.generation.training_options import TrainingOptions; import json, time;"
         "t.SAVE_SECONDS = 0.0;"
