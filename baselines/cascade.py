@@ -49,7 +49,7 @@ class Scores(NamedTuple):
     "cascade",
     title="SC-ImageNet cascade",
     paper="Huang et al., ICCV 2023",
-    licence="ours (Apache-2.0); the authors published no generator code",
+    licence="Apache-2.0 (ours)",
     supervision="weak",
     backbone=LITE0,
 )

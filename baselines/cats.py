@@ -31,7 +31,7 @@ REACH = 17 / 16  # a keypoint supervises the cells this many strides around it (
     "cats",
     title="CATs",
     paper="Cho et al., NeurIPS 2021",
-    licence="not verified: see the authors' repository",
+    licence="not verified",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
 )

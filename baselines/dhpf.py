@@ -59,7 +59,7 @@ class Hyperimages(NamedTuple):
     "dhpf",
     title="DHPF",
     paper="Min et al., ECCV 2020",
-    licence="not verified: see the authors' repository",
+    licence="not verified",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
 )

@@ -21,7 +21,7 @@ ENTROPY_GRID = (15, 15)  # what the loss sees of the other image's grid
     "dhpf-weak",
     title="DHPF (weak)",
     paper="Min et al., ECCV 2020",
-    licence="not verified: see the authors' repository",
+    licence="not verified",
     supervision="weak",
     backbone="resnet101.tv_in1k",
 )

@@ -68,7 +68,7 @@ class Match(NamedTuple):
     "hpf",
     title="HPF",
     paper="Min et al., ICCV 2019",
-    licence="not verified: see the authors' repository",
+    licence="not verified",
     supervision="none",
     backbone="resnet101.tv_in1k",
 )

@@ -29,7 +29,7 @@ FRAME = 224  # side of the frame in which the authors normalise points, from the
     "ncnet",
     title="NC-Net",
     paper="Rocco et al., NeurIPS 2018",
-    licence="MIT",
+    licence="not verified",
     supervision="weak",
     backbone="resnet101.tv_in1k",
 )

@@ -39,7 +39,7 @@ REMEMBER_EPOCHS = 10
     "scorrsan",
     title="SCorrSAN",
     paper="Huang et al., ECCV 2022",
-    licence="not verified: see the authors' repository",
+    licence="not verified",
     supervision="semi",
     backbone="resnet101.tv_in1k",
 )

@@ -30,7 +30,7 @@ CONTROL, MOVE = 3, 0.4  # control points along each side of the thin-plate warp,
     "semimatch",
     title="CATs+SemiMatch",
     paper="Kim et al., CVPR 2022",
-    licence="not verified: see the authors' repository",
+    licence="not verified",
     supervision="semi",
     backbone="resnet101.tv_in1k",
 )

@@ -39,7 +39,7 @@ SMALLEST = 1e-5  # added to squared distances and to sums of weights, as publish
     "transformatcher",
     title="TransforMatcher",
     paper="Kim et al., CVPR 2022",
-    licence="none stated in the authors' repository",
+    licence="none stated",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
 )

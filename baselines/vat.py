@@ -48,7 +48,7 @@ MIDDLE = 1  # the level whose features lie on the flow's grid
     "vat",
     title="VAT",
     paper="Hong et al., ECCV 2022",
-    licence="not verified: see the authors' repository",
+    licence="not verified",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
 )
