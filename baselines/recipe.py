@@ -13,6 +13,7 @@ from sc_imagenet.errors import InputError, unknown_name
 
 PRESETS = ("paper", "small", "tiny")
 ANY = "*"
+STAGES = ("pretrain", "finetune")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Recipe:
     momentum: float = 0.0  # sgd only
     batch: int = 32  # pairs a step, over all processes
     epochs: int = 100
+    share: float = 1.0  # of the training pairs; which ones is drawn by the run's seed
     schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = ()  # "step": epochs before which every rate is multiplied by gamma
     gamma: float = 0.5
@@ -86,24 +88,28 @@ def with_backbone(arguments: Mapping[str, Any], backbone: str | None) -> dict[st
     return {**{key: value for key, value in arguments.items() if key != "layers"}, "backbone": backbone}
 
 
-def override(base: Recipe, settings: Mapping[str, str]) -> Recipe:
+def override(base: Recipe, settings: Mapping[str, str], stage: str | None = None) -> Recipe:
     """A recipe with fields replaced by text values, as given by ``--set recipe.lr=1e-4``.
 
-    ``recipe.model.<argument>`` sets an argument of the model's constructor. Values are read as JSON, else
-    kept as text.
+    ``recipe.model.<argument>`` sets an argument of the model's constructor. ``pretrain.<field>`` and
+    ``finetune.<field>`` count for that stage alone. Values are read as JSON, else kept as text.
 
     >>> override(Recipe(), {"recipe.lr": "0.1", "recipe.milestones": "[3, 5]"}).milestones
     (3, 5)
+    >>> override(Recipe(), {"recipe.epochs": "9", "finetune.epochs": "3"}, "finetune").epochs
+    3
 
     Raises:
         InputError: no such field, or a value of another type.
     """
     import json
 
-    for key, text in settings.items():
+    for key, text in sorted(settings.items(), key=lambda item: item[0].split(".")[0] in STAGES):
         head, _, name = key.partition(".")
-        if head != "recipe" or not name:
+        if head not in ("recipe", *STAGES) or not name:
             raise unknown_name("setting", key, [f"recipe.{f.name}" for f in fields(Recipe)])
+        if head not in ("recipe", stage):
+            continue
         try:
             value = json.loads(text)
         except ValueError:
@@ -122,4 +128,6 @@ def override(base: Recipe, settings: Mapping[str, str]) -> Recipe:
         if type(value) is not type(old):
             raise InputError(f"{key}={text} is not of the kind of its default, {old!r}")
         base = replace(base, **{name: value})
+    if not 0 < base.share <= 1:
+        raise InputError(f"share = {base.share} must be above 0 and at most 1", where="recipe")
     return base
