@@ -51,6 +51,12 @@ class Pairs:
         return f"{self.dataset}:{self.split}"
 
     @property
+    def name(self) -> str:
+        """What results call it: the data set, or the folder of a set that was generated here, as it was typed."""
+        generated = self.root is not None and (self.root / "generation.json").is_file()
+        return str(self.root) if generated else self.dataset
+
+    @property
     def validation(self) -> Pairs | None:
         """The validation split of the same data set, where it has one and this is its training split."""
         if self.split != "train" or "validation" not in info(self.dataset).splits:

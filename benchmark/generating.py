@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from benchmark.progress import bars, say
 from sc_imagenet.errors import InputError
+from sc_imagenet.files import write_json
 from sc_imagenet.generation.engines import open_engine
 from sc_imagenet.generation.export import Exported, export
 from sc_imagenet.generation.options import GenerationOptions
@@ -19,6 +21,8 @@ from sc_imagenet.generation.pipeline import PhotographSource, Pipeline
 from sc_imagenet.generation.release_json import write_release
 from sc_imagenet.imagenet import train_folder
 from sc_imagenet.shards import read_record
+
+LABEL_ERRORS = "label_errors.json"  # in a data set's folder
 
 
 def photograph_source(given: str) -> PhotographSource:
@@ -75,6 +79,14 @@ def train_network(
     return folder
 
 
+@dataclass(frozen=True)
+class Generated:
+    """A finished data set: what was written, and the true errors of its labels where they are known."""
+
+    exported: Exported
+    label_errors: dict[str, Any] | None
+
+
 def generate_set(
     stages: tuple[str, ...],
     source: str,
@@ -82,35 +94,39 @@ def generate_set(
     options: GenerationOptions,
     engine: str,
     workers: int,
-    as_json: bool,
-) -> None:
-    """Run stages up to the last of ``stages``.
+    quiet: bool = False,
+) -> Generated | None:
+    """Run stages up to the last of ``stages``; None unless that is "export".
+
+    The true errors of labels, which are known of "toy" alone, are written to ``<out>/label_errors.json``.
 
     Raises:
         InputError: photographs, options or a class that cannot be used.
     """
     running = open_engine(engine, workers)
     photographs = photograph_source(source)
-    with bars(quiet=as_json) as update:
+    with bars(quiet=quiet) as update:
         pipeline = Pipeline(photographs, out, options, running, report=update, say=say)
         found = pipeline.scan()
         labels = pipeline.label(found)
         if stages[-1] == "label":
-            return
+            return None
         selected = pipeline.select(found, labels)
         if stages[-1] == "select":
-            return
+            return None
         exported = export(out, found, labels, selected, options)
     errors = None
     if source == "toy":
         from sc_imagenet.generation.toy_truth import label_errors
 
         errors = label_errors(out)
-    print_exported(out, exported, errors, as_json)
+        write_json(out / LABEL_ERRORS, errors)
+    return Generated(exported, errors)
 
 
-def print_exported(out: Path, exported: Exported, errors: dict[str, Any] | None, as_json: bool) -> None:
+def print_generated(out: Path, generated: Generated, as_json: bool) -> None:
     """Print the counts of a data set, and the errors of its labels where they are known."""
+    exported, errors = generated.exported, generated.label_errors
     counts = exported.statistics.as_dict()
     if as_json:
         print(json.dumps({"folder": str(out), **counts, "label_errors": errors}, indent=2, ensure_ascii=False))

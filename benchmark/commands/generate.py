@@ -166,7 +166,9 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 def _run(
     stages: tuple[str, ...], source: str, out: Path, engine: str, workers: int, as_json: bool, **options: Any
 ) -> None:
-    from benchmark.generating import generate_set
+    from benchmark.generating import generate_set, print_generated
     from sc_imagenet.generation.options import GenerationOptions
 
-    generate_set(stages, source, out, GenerationOptions(**options), engine, workers, as_json)
+    generated = generate_set(stages, source, out, GenerationOptions(**options), engine, workers, quiet=as_json)
+    if generated:
+        print_generated(out, generated, as_json)

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark.ablation_table import print_ablations
 from benchmark.report import text
 from benchmark.report.build import Board, Cell, Measured, Report, TableView
 from sc_imagenet.catalog import info
@@ -21,6 +22,13 @@ def print_report(report: Report) -> None:
     for table in report.tables:
         if table.filled:
             _print_table(console, table)
+    if report.ablations.measured:
+        print_ablations(report.ablations, as_json=False)
+    for made in report.generated:
+        table = Table(title=f"Generated data set {escape(made.name)}", show_header=False)
+        for name, value in (*made.counts.items(), *((f"true error: {n}", v) for n, v in made.errors.items())):
+            table.add_row(escape(name), value)
+        console.print(table)
     for board in report.boards:
         _print_board(console, board)
     for result in report.unscored:
