@@ -111,9 +111,7 @@ class AblationTable:
         return f"{line}; of the {len(sure)} beyond the spread of the seeds, {sum(c.agrees for c in sure)}."
 
 
-def ablation_table(
-    folder: Path, metric: str = METRIC, only: tuple[str, ...] = (), read: bool = True
-) -> AblationTable:
+def ablation_table(folder: Path, metric: str = METRIC, only: tuple[str, ...] = (), read: bool = True) -> AblationTable:
     """The table of what ``scbench ablate`` measured into ``folder``; empty rows where it did not.
 
     Args:

@@ -43,7 +43,13 @@ def photograph_source(given: str) -> PhotographSource:
 
 
 def train_network(
-    source: str, out: Path, options: GenerationOptions, steps: int | None, settings: Sequence[str]
+    source: str,
+    out: Path,
+    options: GenerationOptions,
+    steps: int | None,
+    settings: Sequence[str],
+    read: str = "auto",
+    loaders: int = 0,
 ) -> Path:
     """Train a cascade into ``<out>/work/network``, or go on; the folder of the trained network.
 
@@ -53,11 +59,12 @@ def train_network(
         options: backbone, weights, size, saliency and seed are taken from them.
         steps: end after so many.
         settings: KEY=VALUE of ``TrainingOptions``.
+        read, loaders: how features are had, see ``train``.
 
     Raises:
         InputError: photographs or settings that cannot be used.
     """
-    from sc_imagenet.generation.train import train
+    from sc_imagenet.generation.train import feature_reading, train
     from sc_imagenet.generation.training_options import TrainingOptions
 
     values: dict[str, Any] = {
@@ -74,7 +81,15 @@ def train_network(
     training = TrainingOptions.from_dict(values)
     root = photograph_source(source).root
     with bars() as update:
-        folder = train(training, root, out / "work" / "network", max_steps=steps, report=update)
+        folder = train(
+            training,
+            root,
+            out / "work" / "network",
+            read=feature_reading(read),
+            loaders=loaders,
+            max_steps=steps,
+            report=update,
+        )
     say(f"network: {folder}")
     return folder
 

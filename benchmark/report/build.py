@@ -19,8 +19,8 @@ from benchmark.report.paper_tables import Column, PaperTable, Row
 from benchmark.report.sheet import Sheet, sheet_of
 from benchmark.result import Result, data_key
 from benchmark.results import FoundRun, find_runs
-from sc_imagenet.errors import InputError
 from sc_imagenet.catalog import info
+from sc_imagenet.errors import InputError
 
 
 @dataclass(frozen=True)

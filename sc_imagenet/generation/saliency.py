@@ -193,11 +193,10 @@ def onnx_input(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
     """
     pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR), np.float32)
     if max(size) == IS_NET:
-        pixels = pixels / 255 - 0.5
+        scaled = pixels / 255 - 0.5
     else:
-        mean, std = (np.array(values, np.float32) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        pixels = (pixels / max(float(pixels.max()), 1.0) - mean) / std
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+        scaled = (pixels / max(float(pixels.max()), 1.0) - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None], np.float32)
 
 
 def onnx_mask(outputs: Sequence[np.ndarray]) -> np.ndarray:
@@ -216,7 +215,7 @@ def onnx_mask(outputs: Sequence[np.ndarray]) -> np.ndarray:
         if output.ndim == 4 and output.shape[1] == 1:
             mask = output[0, 0].astype(np.float32)
             if mask.min() < 0 or mask.max() > 1:
-                mask = 1 / (1 + np.exp(-mask))
+                mask = (1 / (1 + np.exp(-mask))).astype(np.float32)
             return (mask - mask.min()) / max(float(np.ptp(mask)), 1e-6)
     raise InputError(f"gives no mask (B, 1, H, W), but {[tuple(output.shape) for output in outputs]}")
 

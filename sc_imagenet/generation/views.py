@@ -59,6 +59,16 @@ def draw_view(seed: int, index: int, number: int) -> View:
     return View(left, top, left + width, top + height, mirrored=number % 2 == 1)
 
 
+def view_pixels(path: Path, view: View, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """A view of an image file as model input (3, S, S), normalised; as stored, not turned, as labels are.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    pixels = F.pil_to_tensor(view.apply(open_image(path), size)).float().div_(255)
+    return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
 class ViewDataset(torch.utils.data.Dataset):
     """Views of photographs as model input, by (index, number).
 
@@ -74,7 +84,7 @@ class ViewDataset(torch.utils.data.Dataset):
         seed: int,
     ) -> None:
         self.paths, self.size, self.seed = paths, size, seed
-        self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+        self.mean, self.std = mean, std
 
     def __getitem__(self, wanted: tuple[int, int]) -> dict[str, Tensor]:
         """View ``number`` of image ``index``.
@@ -84,9 +94,8 @@ class ViewDataset(torch.utils.data.Dataset):
         """
         index, number = wanted
         view = draw_view(self.seed, index, number)
-        image = view.apply(open_image(self.paths[index], upright=True), self.size)
-        pixels = F.pil_to_tensor(image).float().div_(255)
-        return {"image": (pixels - self.mean) / self.std, "placement": torch.tensor(view.placement())}
+        image = view_pixels(self.paths[index], view, self.size, self.mean, self.std)
+        return {"image": image, "placement": torch.tensor(view.placement())}
 
 
 def carry_cells(cells: Tensor, source: Tensor, target: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,15 +18,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import sc_imagenet
 from sc_imagenet.errors import InputError
 from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses, select_candidates, warped_cells
+from sc_imagenet.generation.classes import FILTERED_IMAGENET, imagenet_classes, name_of_photographs
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.generator import Generator
 from sc_imagenet.generation.losses import pooled_score
-from sc_imagenet.generation.train import train
+from sc_imagenet.generation.train import kept_bytes, train
+from sc_imagenet.generation.training_draws import draw_numbers
 from sc_imagenet.generation.training_options import TrainingOptions, paper_options
 from sc_imagenet.generation.training_pairs import PairSampler
-from sc_imagenet.generation.view_features import draw_numbers
 from sc_imagenet.generation.views import View, draw_view
 
 SMALL = {"attention_width": 16, "volume_width": 8, "fold": 2}
@@ -152,6 +155,107 @@ def test_killed_and_started_again_gives_the_same_weights(photographs, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert (out / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
     assert not (out / "resume.pt").exists()
+
+
+def losses_of(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_features_computed_at_each_step_give_the_losses_of_kept_ones(photographs, tmp_path):
+    """Kept features are of half precision; but for that the steps are the same, whoever decodes the images."""
+    given = options(warp_weight=0.5, views=4, optimiser="sgd", lr=0.0, batch=6)
+    for name, how in (
+        ("kept", {"read": "keep"}),
+        ("computed", {"read": "compute"}),
+        ("ahead", {"read": "compute", "loaders": 2}),
+    ):
+        train(given, photographs, tmp_path / name, max_steps=2, **how)
+    kept, computed, ahead = (losses_of(tmp_path / name)[0] for name in ("kept", "computed", "ahead"))
+    assert computed == pytest.approx(kept, rel=0.02)
+    assert ahead == computed
+    assert set(kept) == {"step", "epoch", "image", "region", "pixel", "warp"}
+    assert list((tmp_path / "kept" / "features").glob("*.safetensors"))
+    assert not list((tmp_path / "computed").rglob("views-*"))
+
+
+def test_features_that_would_fill_the_disk_are_computed(photographs, tmp_path, monkeypatch):
+    given = options(network={**SMALL, "stages": "image"})
+    reader = Generator(given.backbone, None, given.size, False, given.network).backbone
+    tokens = reader(torch.zeros(1, 3, 96, 96)).tokens
+    assert kept_bytes(reader, 1000) == pytest.approx(2000 * tokens.numel(), rel=0.1)
+    monkeypatch.setattr("sc_imagenet.generation.train.KEPT_BYTES", 1000)
+    train(given, photographs, tmp_path, max_steps=1)
+    assert not list(tmp_path.rglob("views-*"))
+
+
+def test_an_interrupted_training_on_computed_features_goes_on(photographs, tmp_path, monkeypatch):
+    given = options(network={**SMALL, "stages": "image"})
+    train(given, photographs, tmp_path / "whole", max_steps=6, read="compute")
+    monkeypatch.setattr("sc_imagenet.generation.train.SAVE_SECONDS", 0.0)
+
+    def stop(what, done, total, note):
+        if (what, done) == ("training", 4):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(given, photographs, tmp_path / "cut", max_steps=6, read="compute", report=stop)
+    with pytest.raises(InputError, match="holds a training with other options"):
+        train(given, photographs, tmp_path / "cut", max_steps=6)
+    (tmp_path / "cut" / "features").mkdir(exist_ok=True)
+    train(given, photographs, tmp_path / "cut", max_steps=6, read="compute")
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_photograph_that_went_away_is_one_line_also_from_a_decoding_process(photographs, tmp_path):
+    root = tmp_path / "photographs"
+    shutil.copytree(photographs, root)
+
+    def remove(what, done, total, note):
+        if what == "photographs" and done == total:
+            for file in root.glob("*/*"):
+                file.unlink()
+
+    with pytest.raises(InputError, match=r"\.png: no such image$"):
+        train(options(), root, tmp_path / "out", max_steps=2, read="compute", loaders=1, report=remove)
+
+
+def test_two_processes_train_with_finite_losses_and_go_on_where_they_were(photographs, tmp_path):
+    script = (
+        "import sys; import sc_imagenet.generation.train as t; import json;"
+        "from sc_imagenet.generation.training_options import TrainingOptions;"
+        "t.SAVE_SECONDS = 0.0;"
+        "stop = lambda what, done, total, note: sys.exit(3) if (what, done) == ('training', int(sys.argv[4])) else 0;"
+        "t.train(TrainingOptions.from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3],"
+        " max_steps=10, read='compute', report=stop)"
+    )
+    file = tmp_path / "run.py"
+    file.write_text(script)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines"]
+    launch += ["1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--multi_gpu"]
+    here = {**os.environ, "PYTHONPATH": str(Path(sc_imagenet.__file__).parents[1])}
+    given = json.dumps(options().as_dict())
+    for stop_at, code in ((6, 1), (-1, 0)):
+        arguments = [str(file), given, str(photographs), str(tmp_path / "out"), str(stop_at)]
+        done = subprocess.run([*launch, *arguments], env=here, capture_output=True, text=True, timeout=200)
+        assert done.returncode == code, done.stderr
+        assert (tmp_path / "out" / "resume.pt").exists() == (code == 1)
+    (line,) = losses_of(tmp_path / "out")
+    assert line["step"] == 10
+    assert all(np.isfinite(value) for value in line.values())
+
+
+def test_training_leaves_out_removed_classes_and_names_its_photographs(photographs, tmp_path):
+    root = tmp_path / "photographs"
+    shutil.copytree(photographs, root)
+    shutil.copytree(root / "disc", root / "n09332890")  # lakeside, which the paper removes
+    given = options(network={**SMALL, "stages": "image"})
+    model = train(given, root, tmp_path / "out", max_steps=1)
+    assert json.loads((model / "trained_on.json").read_text()) == {
+        "name": "photographs (2 classes, 12 images)",
+        "images": 12,
+    }
+    assert name_of_photographs(root, [each.wnid for each in imagenet_classes() if each.kept], 9) == FILTERED_IMAGENET
 
 
 def test_a_finished_training_is_not_done_again_and_another_is_refused(photographs, tmp_path):
