@@ -48,7 +48,7 @@ class Pairs:
         return cls(dataset, wanted, root)
 
     def __str__(self) -> str:
-        return f"{self.dataset}:{self.split}"
+        return f"{self.name}:{self.split}"
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ def to_markdown(report: Report) -> str:
         commands = dict.fromkeys(command for row in table.rows for command in row.commands)
         if commands:
             lines += ["", "Commands that fill empty cells:", "", *(f"    {command}" for command in commands)]
-    lines += ["", "## Ablations of the generator", "", text.ablations(report.ablations), ""]
+    lines += ["", "## Ablations of the generator", "", _escape(text.ablations(report.ablations)), ""]
     lines += _grid(ablation_table.HEADINGS, map(ablation_table.words, report.ablations.rows))
     empty = [row.command for row in report.ablations.rows if not row.seeds]
     if empty:

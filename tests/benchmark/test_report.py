@@ -9,12 +9,14 @@ from html.parser import HTMLParser
 import pytest
 
 from baselines import registry
+from benchmark.data import Pairs
 from benchmark.pck import Metric
-from benchmark.report.build import build
+from benchmark.report.build import build, build_from
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
 from benchmark.report.markdown import to_markdown
 from benchmark.report.paper_tables import tables
+from benchmark.report.provenance import command_of
 from benchmark.report.reproduction import registered
 from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
 from benchmark.report.write import write_reports
@@ -357,6 +359,42 @@ def test_reports_of_a_folder_of_runs(tmp_path):
     files = write_reports(tmp_path / "runs", tmp_path / "out")
     assert sorted(files) == sorted((tmp_path / "out").iterdir())
     assert "r1" in files[0].read_text()
+
+
+def test_generated_sets_stand_in_the_report_with_the_true_errors_of_their_labels(tmp_path):
+    folder = tmp_path / "generated" / "toy<set>"
+    folder.mkdir(parents=True)
+    counts = {"images": 640, "kept_images": 187, "classes": 10, "pairs": 1309, "points": 41_483}
+    offsets = {"median_offset_matched": 11.5, "median_offset_selected": 9.2}
+    options = {"backbone": "lite0", "size": 224, "network": None}
+    (folder / "generation.json").write_text(json.dumps({"options": options, "counts": {**counts, **offsets}}))
+    (folder / "label_errors.json").write_text(json.dumps({"points": 41_483, "PCK@0.1 of all": 57.14}))
+    (tmp_path / "generated" / "half").mkdir()
+    (tmp_path / "generated" / "half" / "generation.json").write_text('{"options": {}}')
+    report = build_from(tmp_path)
+    (made,) = report.generated
+    assert made.how == "lite0 at 224 px, raw features with Hough scores"
+    assert (made.counts["points"], made.errors["PCK@0.1 of all"]) == ("41,483", "57.1")
+    assert "half" in report.problems[0]
+    for written in (to_html(report), to_markdown(report)):
+        assert "toy&lt;set" in written
+        assert "57.1" in written
+        assert "41,483" in written
+
+
+def test_a_set_generated_here_is_named_by_its_folder_and_fills_no_cell_of_the_released_one(tmp_path):
+    (tmp_path / "my-set").mkdir()
+    assert Pairs.parse(str(tmp_path / "my-set"), "train", None).name == "sc-imagenet"
+    (tmp_path / "my-set" / "generation.json").write_text("{}")
+    name = Pairs.parse(str(tmp_path / "my-set"), "train", None).name
+    assert name == str(tmp_path / "my-set")
+    released = make_run(tmp_path, "r1", data=PASCAL, pretrain="sc-imagenet", finetune="pf-pascal", draws=2)
+    ours = make_run(tmp_path, "r2", data=PASCAL, pretrain=name, finetune="pf-pascal", draws=2)
+    assert len(filled(build([released]))) == 3
+    assert not filled(build([ours]))
+    stages = [{"dataset": "sc-imagenet", "split": "train"}, {"dataset": "pf-pascal", "split": "train"}]
+    assert f"--pretrain {name} --finetune pf-pascal" in command_of(ours.result, {"stages": stages})
+    assert "--pretrain sc-imagenet --finetune pf-pascal" in command_of(released.result, {"stages": stages})
 
 
 def test_mistakes_in_the_command_end_in_one_line(tmp_path):
