@@ -21,7 +21,7 @@ class Case:
     size      side of the input, as a share of the full model's
     stage     the stage that is read; None: the last one
     trained   False reads the untrained network
-    nearest   no Hough scores, no mutual filter: nearest neighbours of the refined features
+    nearest   read without PMPS: nearest neighbours by v_f alone
     """
 
     name: str
@@ -33,10 +33,11 @@ class Case:
     nearest: bool = False
 
 
-LITERAL = {"hough_scales": [1.0], "mutual": False, "votes": "relu"}
+LITERAL = {"hough_scales": [1.0], "reading": "similarity", "votes": "relu"}
+NEAREST = {"hough": False, "reading": "similarity"}
 
 CASES = (
-    Case("untrained-nearest", changes={"network": {"hough": False, "mutual": False}}, trained=False),
+    Case("untrained-nearest", changes={"network": NEAREST}, trained=False),
     Case("untrained-hough", changes={"network": LITERAL}, trained=False),
     Case("untrained-full", trained=False),
     Case("trained-nearest", nearest=True),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.ablation_cases import CASES, Case, case_called
+from benchmark.ablation_cases import CASES, NEAREST, Case, case_called
 from benchmark.progress import bars, say
 from benchmark.run_options import Options, make_accelerator
 from sc_imagenet.errors import InputError, unknown_name
@@ -209,7 +209,7 @@ def _read_as(folder: Path, case: Case) -> Path:
     config = read_json(folder / "config.json")
     config["stage"] = case.stage
     if case.nearest:
-        config["network"] = {**config["network"], "hough": False, "mutual": False}
+        config["network"] = {**config["network"], **NEAREST}
     write_json(changed / "config.json", config)
     weights = changed / "model.safetensors"
     if not weights.exists():

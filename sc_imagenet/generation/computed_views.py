@@ -88,8 +88,7 @@ class ComputedViews:
             of_views = features[[row_of[place] for place in requests]]
             return Views(of_views, parts.flatten(1).to(device), placements.to(device))
 
-        warps = None if draw.warps is None else (views(draw.warps[0]), views(draw.warps[1]))
-        return Step(views(draw.source), views(draw.target), warps, draw.seed)
+        return Step(*(views(side) for side in (*draw.wholes, draw.between, draw.source, draw.target)))
 
     def _features(self, pixels: Tensor, device: torch.device) -> Features:
         parts = []
@@ -100,11 +99,8 @@ class ComputedViews:
 
 
 def _places(draw: Draw) -> Requests:
-    """The views of a step, each once, and the whole of each image, whose saliency they take their part of."""
-    requests = [*draw.source, *draw.target]
-    for side in draw.warps or ():
-        requests += side
-    return sorted({*requests, *((image, 0) for image, _ in requests)})
+    """The views of a step, each once, and the whole images, whose saliency they take their part of."""
+    return sorted({*draw.source, *draw.target, *draw.between, *draw.wholes[0], *draw.wholes[1]})
 
 
 class _StepImages(Dataset[Any]):

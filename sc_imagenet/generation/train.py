@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.files import atomic_path, read_json, sha256_of, write_json
-from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses, warp_loss
+from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses
 from sc_imagenet.generation.classes import name_of_photographs
 from sc_imagenet.generation.computed_views import ComputedViews
 from sc_imagenet.generation.features import FeatureReader
@@ -38,7 +38,7 @@ from sc_imagenet.generation.saliency import open_saliency
 from sc_imagenet.generation.seen import scan_kept
 from sc_imagenet.generation.training_draws import StepDraws
 from sc_imagenet.generation.training_options import TrainingOptions
-from sc_imagenet.generation.view_features import Step, ViewFeatures, Views, ViewSource
+from sc_imagenet.generation.view_features import Step, ViewFeatures, ViewSource
 
 SAVE_SECONDS = 60.0
 LOG_STEPS = 10
@@ -202,16 +202,9 @@ class CascadeStep(nn.Module):
         super().__init__()
         self.network, self.options = generator.network, options
 
-    def forward(self, pairs: TrainingPairs, warps: tuple[Views, Views] | None, seed: int) -> dict[str, Tensor]:
+    def forward(self, pairs: TrainingPairs) -> dict[str, Tensor]:
         """Losses by name."""
-        losses = dict(cascade_losses(self.network, pairs, self.options))
-        if warps is not None:
-            draw = torch.Generator().manual_seed(seed)
-            placements = warps[0].placements, warps[1].placements
-            losses["warp"] = warp_loss(
-                self.network, warps[0].features, warps[1].features, placements, self.options, draw
-            )
-        return losses
+        return dict(cascade_losses(self.network, pairs, self.options))
 
 
 class CascadeTraining:
@@ -277,9 +270,9 @@ class CascadeTraining:
         factor = rate_factor(self.step, self.steps, self.options.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = self.options.lr * factor
-        source, target = read.source, read.target
-        pairs = TrainingPairs(source.features, target.features, source.saliency, target.saliency)
-        losses = self.module(pairs, read.warps, read.seed)
+        losses = self.module(
+            TrainingPairs(read.source, read.target, read.between, (read.source_views, read.target_views))
+        )
         self.accelerator.backward(sum(losses.values()))
         self.optimiser.step()
         self.optimiser.zero_grad()

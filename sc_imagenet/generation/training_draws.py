@@ -18,14 +18,18 @@ class Draw:
     """The views of a step.
 
     source, target  of the pairs, (image, view) each
-    warps           two views each of some images, or None where there are none
-    seed            of what is drawn from them
+    between         a third image of each pair's class, whole; of a class of two images the source
     """
 
     source: Requests
     target: Requests
-    warps: tuple[Requests, Requests] | None
-    seed: int
+    between: Requests
+
+    @property
+    def wholes(self) -> tuple[Requests, Requests]:
+        """The sources and the targets as whole images."""
+        source, target = ([(image, 0) for image, _ in side] for side in (self.source, self.target))
+        return source, target
 
 
 class StepDraws:
@@ -39,7 +43,8 @@ class StepDraws:
     """
 
     def __init__(self, classes: Sequence[int], options: TrainingOptions, process: int = 0, processes: int = 1) -> None:
-        self.options, self.images = options, len(classes)
+        self.options = options
+        self._classes = np.asarray(classes)
         self.process, self.processes = process, processes
         self.sampler = PairSampler(classes, max(2, options.batch // processes), options.seed)
         self._batches: tuple[int, list[np.ndarray]] = (0, self.sampler.epoch(0))
@@ -55,22 +60,12 @@ class StepDraws:
         draw = np.random.default_rng([self.options.seed, step, self.process])
         numbers = draw_numbers(draw, len(batch), self.options.views)
         source, target = (list(zip(batch[:, side].tolist(), numbers[:, side].tolist())) for side in (0, 1))
-        warps = self._warps(draw, len(batch)) if self._takes_warps else None
-        return Draw(source, target, warps, int(draw.integers(2**62)))
+        return Draw(source, target, [(self._third(draw, *pair), 0) for pair in batch.tolist()])
 
-    @property
-    def _takes_warps(self) -> bool:
-        pixel = self.options.network.stages == "pixel"
-        return pixel and self.options.warp_weight > 0 and self.options.views > 2
-
-    def _warps(self, draw: np.random.Generator, count: int) -> tuple[Requests, Requests]:
-        """Two views of the same images, a half as many as there are pairs."""
-        images = draw.integers(0, self.images, max(1, count // 2))
-        # The whole image, or the first mirrored view if there is another one to go with it.
-        first = draw.integers(0, 2 if self.options.views > 3 else 1, len(images))
-        second = first + 2 * draw.integers(1, (self.options.views - first + 1) // 2)
-        seen = images.tolist()
-        return list(zip(seen, first.tolist())), list(zip(seen, second.tolist()))
+    def _third(self, draw: np.random.Generator, source: int, target: int) -> int:
+        members = np.flatnonzero(self._classes == self._classes[source])
+        others = members[(members != source) & (members != target)]
+        return int(draw.choice(others)) if len(others) else source
 
 
 def draw_numbers(draw: np.random.Generator, pairs: int, views: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.photographs import Photograph, Scan
 from sc_imagenet.generation.saliency import Saliency
 from sc_imagenet.generation.training_draws import Requests, StepDraws
-from sc_imagenet.generation.views import ViewDataset
+from sc_imagenet.generation.views import VIEWS_VERSION, ViewDataset
 
 BATCH = 8  # images a pass
 
@@ -47,15 +47,16 @@ class Views:
 class Step:
     """What a training step takes.
 
-    source, target  views of the pairs
-    warps           two views each of some images, or None where there are none
-    seed            of what is drawn from them
+    source, target              the pairs' whole images
+    between                     a third image of each pair's class
+    source_views, target_views  the pairs as the pixel level sees them
     """
 
     source: Views
     target: Views
-    warps: tuple[Views, Views] | None
-    seed: int
+    between: Views
+    source_views: Views
+    target_views: Views
 
 
 class ViewSource(Protocol):
@@ -107,7 +108,8 @@ class ViewFeatures:
         self.classes: list[int] = []  # of each photograph
         self._place: list[tuple[dict[str, Tensor], int]] = []  # file and row of each photograph
         for number, photographs in enumerate(scan.classes.values()):
-            key = key_of([identity, saliency.identity, count, seed], *(each.sha256 for each in photographs))
+            about = [identity, saliency.identity, count, seed, VIEWS_VERSION]
+            key = key_of(about, *(each.sha256 for each in photographs))
             path = folder / f"views-{key}.safetensors"
             kept = _mapped(path)
             if kept is None:
@@ -126,11 +128,7 @@ class ViewFeatures:
     def steps(self, draws: StepDraws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
         """See ``ViewSource``."""
         for draw in map(draws.at, range(start, stop)):
-            source, target = self._read(draw.source, device), self._read(draw.target, device)
-            warps = None
-            if draw.warps is not None:
-                warps = self._read(draw.warps[0], device), self._read(draw.warps[1], device)
-            yield Step(source, target, warps, draw.seed)
+            yield Step(*(self._read(side, device) for side in (*draw.wholes, draw.between, draw.source, draw.target)))
 
     def _read(self, requests: Requests, device: torch.device) -> Views:
         """Views by (image, number), float32."""
