@@ -142,6 +142,7 @@ def facts_table(matcher: Matcher) -> str:
     ]
     if card is not None:
         lines.append(("licence of the authors' code and weights", card.licence))
+    lines.append(("licence of the code here", "Apache-2.0"))
     return "\n".join(["| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in lines)])
 
 
