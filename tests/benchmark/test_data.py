@@ -18,11 +18,19 @@ from sc_imagenet.shards import write_pairs
 from tests.benchmark.test_report import filled
 from tests.sc_imagenet.made_data import sc_release
 
+SIDES = ("source", "target")
+
 
 def generated(folder: Path, name: str | None = None, categories=("cat", "dog")) -> Path:
     """Eight pairs of the toy set in the form of a generated one."""
     rows = load_dataset("toy", split="train[:8]").cast_column("source", _paths()).cast_column("target", _paths())
-    made = [{**row, "category": number % len(categories)} for number, row in enumerate(rows)]
+    images = Path(rows[0]["source"]["path"]).parents[2]
+    made = []
+    for number, row in enumerate(rows):
+        paths = {side: {"path": str(Path(row[side]["path"]).relative_to(images)), "bytes": None} for side in SIDES}
+        made.append({**row, **paths, "category": number % len(categories)})
+    folder.mkdir()
+    (folder / "JPEGImages").symlink_to(images, target_is_directory=True)
     for split, part in (("train", made[:6]), ("validation", made[6:])):
         write_pairs(folder, split, part, categories, len(part))
     if name is not None:
