@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from datasets import Image
 
 from sc_imagenet.catalog import CATALOG, canonical, info
 from sc_imagenet.convert import available_splits, convert_source
@@ -97,6 +98,31 @@ def refuse_pixels(table: pa.Table, where: object) -> None:
                 where=where,
                 fix="Write paths relative to the folder of images.",
             )
+
+
+def refuse_imagenet(rows: Any) -> None:
+    """See that a data set of ``datasets``, or a dict of them, names no image of ImageNet.
+
+    Of one that streams the first row is looked at.
+
+    Raises:
+        InputError: it does; uploading it would embed the image.
+    """
+    for part in rows.values() if isinstance(rows, dict) else [rows]:
+        for column, kind in (part.features or {}).items():
+            if not isinstance(kind, Image):
+                continue
+            undecoded = part.select_columns([column]).cast_column(column, Image(decode=False))
+            if hasattr(part, "data"):
+                cells = (cell for batch in undecoded.with_format(None).iter(1_000) for cell in batch[column])
+            else:
+                cells = (row[column] for row in undecoded.take(1))
+            found = next((cell["path"] for cell in cells if cell and image_name(cell["path"] or "")), None)
+            if found is not None:
+                raise InputError(
+                    f"{found} is ImageNet's, whose terms do not let it be passed on, and push_to_hub would embed it",
+                    fix="Give it embed_external_files=False, or use 'scbench push', which uploads annotations alone.",
+                )
 
 
 def without_places(content: Any) -> Any:

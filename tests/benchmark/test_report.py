@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -352,6 +353,40 @@ def test_the_command_writes_all_formats_and_says_what_it_left_out(tmp_path):
     content = json.loads(scbench("report", "--runs", tmp_path / "runs", "--json").stdout)
     assert content["runs"] == 1
     assert len(content["problems"]) == 1
+
+
+def test_what_is_wrong_with_runs_is_said_in_its_place_and_the_others_stand(tmp_path):
+    """Half-written, of an older version, twice under one id, without predictions: none hides the others."""
+    runs = tmp_path / "runs"
+    good, bare, lost = (make_run(runs, name, data=[("toy", "test", 8)]) for name in ("good", "bare", "lost"))
+    for run in (bare, lost):
+        shutil.rmtree(run.folder / "predictions")
+    (lost.folder / "curves.json").unlink()
+    for name, content in (("half", None), ("older", {"version": 0}), ("cut", None)):
+        (runs / "cats" / name).mkdir()
+        (runs / "cats" / name / "config.json").write_text("{}")
+        if content is not None:
+            (runs / "cats" / name / "result.json").write_text(json.dumps(content))
+    (runs / "cats/cut/result.json").write_text((good.folder / "result.json").read_text()[:200])
+    shutil.copytree(good.folder, runs / "copied" / "good")
+    done = scbench("report", "--runs", runs, "--out", tmp_path / "out")
+    page, words = ((tmp_path / "out" / name).read_text() for name in ("report.html", "report.md"))
+    for line in (
+        "cats/half: has no result.json: still running, or interrupted; run it again",
+        "cats/older/result.json: is version 0 of results, this is 1. Run again: its predictions and weights are kept.",
+        "cats/cut/result.json: is not valid JSON",
+        "run good lies in",
+    ):
+        for text in (page.replace("&#39;", "'"), words, done.stdout.replace("\n", " ")):
+            assert line in " ".join(text.split()), line
+    content = json.loads(scbench("report", "--runs", runs, "--json").stdout)
+    assert (content["runs"], len(content["problems"])) == (3, 4)
+    assert [len(board["entries"]) for board in content["boards"]] == [3]
+    gaps = {sheet["result"]["run"]: " ".join(sheet["problems"]) for sheet in content["sheets"]}
+    assert "the predictions were deleted: no curve and no pictures for toy" in gaps["lost"]
+    assert "the predictions were deleted: no pictures for toy" in gaps["bare"]
+    assert gaps["lost"].removeprefix(str(runs)) in page
+    assert gaps["good"] == ""
 
 
 def test_reports_of_a_folder_of_runs(tmp_path):

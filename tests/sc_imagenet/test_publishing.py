@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import datasets
+import huggingface_hub
 import pytest
 from huggingface_hub import DatasetCard
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from sc_imagenet import load_dataset
 from sc_imagenet.convert import convert
@@ -120,3 +122,26 @@ def test_what_is_not_here_is_said(tmp_path, what, message):
     (tmp_path / "spair-71k").mkdir()
     with pytest.raises(InputError, match=message):
         prepare_data(what, tmp_path / "out", repo="me/x", root=tmp_path)
+
+
+def push(rows, **options):
+    """What ``datasets`` does, up to the moment it would ask the Hub."""
+    rows.push_to_hub("me/x", **options)
+
+
+def test_datasets_own_push_is_refused_imagenet_s_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    ours = {"name": "sc_imagenet", "root": sc_release(tmp_path / "sc-imagenet", images=True)}
+    for rows in (
+        load_dataset(**ours),
+        load_dataset(**ours, split="train"),
+        load_dataset(**ours, split="train").filter(lambda row: row["category"] == 1),
+        load_dataset(**ours, split="train", streaming=True),
+        load_dataset(**ours, config="images", split="train"),
+    ):
+        with pytest.raises(InputError, match=r"n\d{8}_\d+.JPEG is ImageNet's, .* embed_external_files=False"):
+            push(rows)
+    theirs = load_dataset("spair_71k", root=spair(tmp_path / "spair-71k"), split="test")
+    for rows, options in ((load_dataset(**ours, split="train"), {"embed_external_files": False}), (theirs, {})):
+        with pytest.raises(OfflineModeIsEnabled):
+            push(rows, **options)
