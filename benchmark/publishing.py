@@ -17,7 +17,7 @@ from benchmark.results import RESULT_FILE
 from benchmark.run_folder import RunFolder
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, sha256_of
-from sc_imagenet.hub import upload
+from sc_imagenet.hub import check_name, upload
 from sc_imagenet.publishing import prepare_data
 
 
@@ -125,6 +125,7 @@ def push(
     Raises:
         InputError: it cannot or may not be published, or the Hub refuses; a given ``out`` keeps the folder.
     """
+    check_name(repo)
     place = Path(tempfile.mkdtemp(prefix="scbench-push-")) if out is None else out
     try:
         prepared = prepare(what, place, repo, data_root, licence)

@@ -41,6 +41,20 @@ def asking_the_hub(repo: str, lost: str) -> Iterator[None]:
         raise InputError(f"the Hub says no ({line})", where=repo, fix=f"{fix} {lost}") from error
 
 
+def check_name(repo: str) -> None:
+    """See that a repository can be called so, before anything is made for it.
+
+    >>> check_name("me/my-set")
+
+    Raises:
+        InputError: it cannot.
+    """
+    from huggingface_hub.utils import validate_repo_id
+
+    with asking_the_hub(repo, ""):
+        validate_repo_id(repo)
+
+
 def fetch(
     name_or_path: str | Path, files: Sequence[str], *, revision: str | None = None, token: str | bool | None = None
 ) -> Path:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from baselines import registry
 from benchmark.data import Pairs
 from benchmark.evaluation import predict_rows
-from benchmark.publishing import prepare, weights_of
+from benchmark.publishing import prepare, push, weights_of
 from benchmark.result import read_result
 from benchmark.run_options import Options, make_accelerator
 from benchmark.running import Run
@@ -111,6 +111,10 @@ def test_what_cannot_be_published_is_one_line(tmp_path):
             prepare(str(what), out, "me/x", None, None)
         assert "\n" not in str(raised.value)
     assert (full / "mine.txt").read_text() == "mine"
+    unset = dict.fromkeys(("private", "licence", "data_root"))
+    with pytest.raises(InputError, match=r"my own/set: is not the name of a repository\. Give OWNER/NAME"):
+        push("toy", "my own/set", out=tmp_path / "d", dry_run=True, as_json=False, **unset)
+    assert not (tmp_path / "d").exists()
 
 
 def test_a_dry_run_shows_files_and_card_and_uploads_nothing(tmp_path):
