@@ -8,7 +8,6 @@ generation.json               of a generated set: how it was made
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -62,11 +61,30 @@ def prepare_data(
     made = folder is not None and (folder / GENERATED).is_file() and (folder / CARD).is_file()
     if made and folder is not None:
         write_json(out / GENERATED, without_places(read_json(folder / GENERATED)))
-        shutil.copyfile(folder / CARD, out / CARD)
+        text = with_licence((folder / CARD).read_text(encoding="utf-8"), licence)
     else:
-        with atomic_path(out / CARD) as temporary:
-            temporary.write_text(published_card(info(source.name), records, repo, licence), encoding="utf-8")
+        text = published_card(info(source.name), records, repo, licence)
+    with atomic_path(out / CARD) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return records
+
+
+def with_licence(card: str, licence: str | None) -> str:
+    """A card that states another licence; all else stays.
+
+    >>> print(with_licence("---\\nlicense: unknown\\n---\\nMine.", "cc0-1.0"))
+    ---
+    license: cc0-1.0
+    ---
+    Mine.
+    """
+    from huggingface_hub import DatasetCard
+
+    if licence is None:
+        return card
+    changed = DatasetCard(card)
+    changed.data["license"] = licence
+    return str(changed)
 
 
 def refuse_pixels(table: pa.Table, where: object) -> None:
