@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -117,13 +118,15 @@ def test_what_cannot_be_published_is_one_line(tmp_path):
     assert not (tmp_path / "d").exists()
 
 
-def test_a_dry_run_shows_files_and_card_and_uploads_nothing(tmp_path):
+def test_a_dry_run_shows_files_and_card_and_uploads_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    unset = dict.fromkeys(("private", "licence", "data_root"))
     out = tmp_path / "out"
-    done = scbench("push", generated(tmp_path / "my-set"), "me/my-set", "--dry-run", "--out", out, HF_HUB_OFFLINE="1")
-    assert done.returncode == 0, done.stderr
-    assert "pairs/train-00000-of-00006.parquet" in done.stdout
-    assert "annotations" in done.stdout
-    assert "nothing was uploaded" in done.stdout
+    push(str(generated(tmp_path / "my-set")), "me/my-set", out=out, dry_run=True, as_json=False, **unset)
+    said = capsys.readouterr().out
+    assert "pairs/train-00000-of-00006.parquet" in said
+    assert (out / "README.md").read_text() in said
+    assert "nothing was uploaded" in said
     assert (out / "pairs/train.json").is_file()
 
 
