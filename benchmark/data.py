@@ -56,13 +56,7 @@ class Pairs:
         return cls(dataset, wanted, root)
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.split}"
-
-    @property
-    def name(self) -> str:
-        """What results call it: the data set, or the folder of a set that was generated here, as it was typed."""
-        generated = self.root is not None and (self.root / "generation.json").is_file()
-        return str(self.root) if generated else self.dataset
+        return f"{self.dataset}:{self.split}"
 
     @property
     def validation(self) -> Pairs | None:

@@ -204,7 +204,7 @@ class Run:
         trained = read_json(trained_in.trained) if config.stages else {}
         evaluated = [read_predictions(path) for path in sorted(folder.path.glob("predictions/*.parquet"))]
         metrics, per_category = score_run(folder.path) if evaluated else ({}, {})
-        names = [pairs.name for pairs in self.trained_on[: len(config.stages)]]
+        names = [stage.dataset for stage in config.stages]
         arguments = matcher.arguments
         pretrained = bool(self.options.pretrain)
         return Result(
