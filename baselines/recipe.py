@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -64,8 +65,7 @@ def find_recipe(model: str, dataset: str, preset: str = "paper") -> Recipe:
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
-    for found in pkgutil.iter_modules(baselines.recipes.__path__):
-        importlib.import_module(f"baselines.recipes.{found.name}")
+    _import_recipes()
     for key in ((model, dataset, preset), (model, ANY, preset)):
         if key in _RECIPES:
             return _RECIPES[key]()
@@ -73,6 +73,37 @@ def find_recipe(model: str, dataset: str, preset: str = "paper") -> Recipe:
         f"{model} has no {preset!r} recipe for {dataset}",
         fix=f"It has: {', '.join(sorted(f'{p} on {d}' for m, d, p in _RECIPES if m == model)) or 'none'}",
     )
+
+
+@dataclass(frozen=True)
+class ListedRecipe:
+    """A recipe with what its table says of it."""
+
+    dataset: str  # of the catalogue, or ANY
+    preset: str
+    recipe: Recipe
+    text: str  # the docstring: command, cost, expected PCK
+
+    @property
+    def about(self) -> str:
+        """The data it is for, in words."""
+        return "any data" if self.dataset == ANY else self.dataset
+
+
+def recipes_of(model: str) -> list[ListedRecipe]:
+    """All recipes of a model: by preset, those for any data last."""
+    _import_recipes()
+    entered = [(key, make) for key, make in _RECIPES.items() if key[0] == model]
+    entered.sort(key=lambda entry: (PRESETS.index(entry[0][2]), entry[0][1] == ANY, entry[0][1]))
+    return [
+        ListedRecipe(dataset, preset, make(), " ".join(inspect.cleandoc(make.__doc__ or "").split()).replace("``", "`"))
+        for (_, dataset, preset), make in entered
+    ]
+
+
+def _import_recipes() -> None:
+    for found in pkgutil.iter_modules(baselines.recipes.__path__):
+        importlib.import_module(f"baselines.recipes.{found.name}")
 
 
 def with_backbone(arguments: Mapping[str, Any], backbone: str | None) -> dict[str, Any]:

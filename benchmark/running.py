@@ -71,7 +71,7 @@ class Run:
             arguments = {key: arguments[key] for key in (theirs.scheme if theirs else ()) if key in arguments}
         stages = tuple(
             Stage(
-                pairs.dataset,
+                pairs.name,
                 pairs.split,
                 pairs.validation.split if pairs.validation else None,
                 manifest_sha256(pairs.dataset, pairs.split, root=pairs.root),
@@ -171,7 +171,8 @@ class Run:
         )
         resumed = ", resumed" if folder.resume.exists() else ""
         self._say(
-            f"{folder.path}: training {config.model} on {data} ({len(rows)} pairs, {training.steps} steps){resumed}"
+            f"{folder.path}: training {config.model} on {stage.dataset}:{stage.split} "
+            f"({len(rows)} pairs, {training.steps} steps){resumed}"
         )
         if self.options.tracker:
             about = {"run": config.id, "model": config.model, "data": str(data), "seed": config.seed}
@@ -203,7 +204,7 @@ class Run:
         trained = read_json(trained_in.trained) if config.stages else {}
         evaluated = [read_predictions(path) for path in sorted(folder.path.glob("predictions/*.parquet"))]
         metrics, per_category = score_run(folder.path) if evaluated else ({}, {})
-        names = [pairs.name for pairs in self.trained_on[: len(config.stages)]]
+        names = [stage.dataset for stage in config.stages]
         arguments = matcher.arguments
         pretrained = bool(self.options.pretrain)
         return Result(

@@ -19,8 +19,8 @@ Facts = tuple[tuple[str, str], ...]
 def command_of(result: Result, config: Mapping[str, Any]) -> str:
     """The command that makes a run again, from its result and its ``config.json`` ({} if that is lost)."""
     trained_on = [_split(stage) for stage in _stages(config)]
-    pretrain = _typed(result.pretrain, trained_on[0]) if trained_on else result.pretrain
-    finetune = _typed(result.finetune, trained_on[-1]) if trained_on else result.finetune
+    pretrain = trained_on[0] if result.pretrain and trained_on else result.pretrain
+    finetune = trained_on[-1] if result.finetune and trained_on else result.finetune
     words = ["scbench", "run", result.model]
     for option, value in (("--pretrain", pretrain), ("--finetune", finetune), ("--checkpoint", result.checkpoint)):
         words += [option, value] if value else []
@@ -36,12 +36,6 @@ def command_of(result: Result, config: Mapping[str, Any]) -> str:
         value = str(config.get(option, plain))
         words += [f"--{option}", value] if value != plain else []
     return shlex.join(words)
-
-
-def _typed(name: str | None, split: str) -> str | None:
-    """A stage as it was typed: a data set with its split, or the folder of a generated one."""
-    generated = split.partition(":")[0] == "sc-imagenet" != name
-    return name if name is None or generated else split
 
 
 def facts(result: Result, folder: Path) -> tuple[str, Facts]:

@@ -3,13 +3,13 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from baselines import registry
-from benchmark.data import Pairs
 from benchmark.pck import Metric
 from benchmark.report.build import build, build_from
 from benchmark.report.html import to_html
@@ -354,6 +354,40 @@ def test_the_command_writes_all_formats_and_says_what_it_left_out(tmp_path):
     assert len(content["problems"]) == 1
 
 
+def test_what_is_wrong_with_runs_is_said_in_its_place_and_the_others_stand(tmp_path):
+    """Half-written, of an older version, twice under one id, without predictions: none hides the others."""
+    runs = tmp_path / "runs"
+    good, bare, lost = (make_run(runs, name, data=[("toy", "test", 8)]) for name in ("good", "bare", "lost"))
+    for run in (bare, lost):
+        shutil.rmtree(run.folder / "predictions")
+    (lost.folder / "curves.json").unlink()
+    for name, content in (("half", None), ("older", {"version": 0}), ("cut", None)):
+        (runs / "cats" / name).mkdir()
+        (runs / "cats" / name / "config.json").write_text("{}")
+        if content is not None:
+            (runs / "cats" / name / "result.json").write_text(json.dumps(content))
+    (runs / "cats/cut/result.json").write_text((good.folder / "result.json").read_text()[:200])
+    shutil.copytree(good.folder, runs / "copied" / "good")
+    done = scbench("report", "--runs", runs, "--out", tmp_path / "out")
+    page, words = ((tmp_path / "out" / name).read_text() for name in ("report.html", "report.md"))
+    for line in (
+        "cats/half: has no result.json: still running, or interrupted; run it again",
+        "cats/older/result.json: is version 0 of results, this is 1. Run again: its predictions and weights are kept.",
+        "cats/cut/result.json: is not valid JSON",
+        "run good lies in",
+    ):
+        for text in (page.replace("&#39;", "'"), words, done.stdout.replace("\n", " ")):
+            assert line in " ".join(text.split()), line
+    content = json.loads(scbench("report", "--runs", runs, "--json").stdout)
+    assert (content["runs"], len(content["problems"])) == (3, 4)
+    assert [len(board["entries"]) for board in content["boards"]] == [3]
+    gaps = {sheet["result"]["run"]: " ".join(sheet["problems"]) for sheet in content["sheets"]}
+    assert "the predictions were deleted: no curve and no pictures for toy" in gaps["lost"]
+    assert "the predictions were deleted: no pictures for toy" in gaps["bare"]
+    assert gaps["lost"].removeprefix(str(runs)) in page
+    assert gaps["good"] == ""
+
+
 def test_reports_of_a_folder_of_runs(tmp_path):
     make_run(tmp_path / "runs", "r1", data=[("toy", "test", 8)])
     files = write_reports(tmp_path / "runs", tmp_path / "out")
@@ -382,19 +416,15 @@ def test_generated_sets_stand_in_the_report_with_the_true_errors_of_their_labels
         assert "41,483" in written
 
 
-def test_a_set_generated_here_is_named_by_its_folder_and_fills_no_cell_of_the_released_one(tmp_path):
-    (tmp_path / "my-set").mkdir()
-    assert Pairs.parse(str(tmp_path / "my-set"), "train", None).name == "sc-imagenet"
-    (tmp_path / "my-set" / "generation.json").write_text("{}")
-    name = Pairs.parse(str(tmp_path / "my-set"), "train", None).name
-    assert name == str(tmp_path / "my-set")
+def test_a_run_on_a_generated_set_keeps_its_name_and_fills_no_cell_of_the_released_one(tmp_path):
     released = make_run(tmp_path, "r1", data=PASCAL, pretrain="sc-imagenet", finetune="pf-pascal", draws=2)
-    ours = make_run(tmp_path, "r2", data=PASCAL, pretrain=name, finetune="pf-pascal", draws=2)
+    ours = make_run(tmp_path, "r2", data=PASCAL, pretrain="my-set", finetune="pf-pascal", draws=2)
     assert len(filled(build([released]))) == 3
     assert not filled(build([ours]))
-    stages = [{"dataset": "sc-imagenet", "split": "train"}, {"dataset": "pf-pascal", "split": "train"}]
-    assert f"--pretrain {name} --finetune pf-pascal" in command_of(ours.result, {"stages": stages})
-    assert "--pretrain sc-imagenet --finetune pf-pascal" in command_of(released.result, {"stages": stages})
+    for run in (released, ours):
+        stages = [{"dataset": name, "split": "train"} for name in (run.result.pretrain, "pf-pascal")]
+        command = f"--pretrain {run.result.pretrain} --finetune pf-pascal"
+        assert command in command_of(run.result, {"stages": stages})
 
 
 def test_mistakes_in_the_command_end_in_one_line(tmp_path):
