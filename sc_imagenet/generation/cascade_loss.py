@@ -168,11 +168,12 @@ def _pixel_loss(network: CascadeNetwork, pairs: TrainingPairs, matches: Matches,
     share = options.hough_share if network.options.hough else 0.0
     loss = volume.sum() * 0
     if share < 1:
-        loss = (1 - share) * pixel_loss(logits, places, *grids, options.sigma)
+        loss = (1 - share) * pixel_loss(logits, places, *grids, options.sigma, options.pixel_loss)
     if share > 0:
         ours, theirs = (source.saliency, target.saliency) if network.options.saliency else (None, None)
         scores = hough_scores(volume, *grids, network.options, ours, theirs)
-        loss = loss + share * pixel_loss(logits + (scores + LEAST_SCORE).log(), places, *grids, options.sigma)
+        reweighted = logits + (scores + LEAST_SCORE).log()
+        loss = loss + share * pixel_loss(reweighted, places, *grids, options.sigma, options.pixel_loss)
     return loss
 
 

@@ -12,6 +12,7 @@ from sc_imagenet.generation.pmps import PlaceMatches, match_probability
 from sc_imagenet.geometry.volumes import Grid
 
 ClassLoss = Literal["margin", "literal"]
+PixelLoss = Literal["softmax", "binary"]
 
 
 def class_loss(positive: Tensor, negative: Tensor, kind: ClassLoss, margin: float) -> Tensor:
@@ -60,7 +61,9 @@ def pooled_score(
     return (directions[0] + directions[1]) / 2
 
 
-def pixel_loss(logits: Tensor, matches: PlaceMatches, source: Grid, target: Grid, sigma: float) -> Tensor:
+def pixel_loss(
+    logits: Tensor, matches: PlaceMatches, source: Grid, target: Grid, sigma: float, kind: PixelLoss = "softmax"
+) -> Tensor:
     """Cross entropy between rows and columns of the volume and a Gaussian around the true place.
 
     A place between cells has the bilinear mean of their rows.
@@ -70,6 +73,7 @@ def pixel_loss(logits: Tensor, matches: PlaceMatches, source: Grid, target: Grid
         matches: (B, K) of them; where invalid, they do not count.
         source, target: rows and columns of the grids.
         sigma: of the Gaussian, in cells.
+        kind: "softmax" over a row's cells; or "binary", the paper's, where each cell is of the match or not by itself.
 
     Returns:
         Mean over the valid matches and both directions, a scalar; 0 if none is valid.
@@ -79,9 +83,16 @@ def pixel_loss(logits: Tensor, matches: PlaceMatches, source: Grid, target: Grid
         (logits, matches.source, matches.target, source, target),
         (logits.transpose(1, 2), matches.target, matches.source, target, source),
     ):
-        rows = rows_at(volume, here, grid).log_softmax(-1)
-        each = each - (gaussian_targets(there, other, sigma) * rows).sum(-1)
+        each = each + _row_loss(rows_at(volume, here, grid), gaussian_targets(there, other, sigma), kind)
     return (each * matches.valid).sum() / (2 * matches.valid.sum().clamp(min=1))
+
+
+def _row_loss(logits: Tensor, wanted: Tensor, kind: PixelLoss) -> Tensor:
+    """Of each row of logits (B, K, N) against ``wanted`` of sum 1: (B, K)."""
+    if kind == "softmax":
+        return -(wanted * logits.log_softmax(-1)).sum(-1)
+    peak = wanted.amax(-1, keepdim=True)  # a cell at the very place is of the match
+    return F.binary_cross_entropy_with_logits(logits, wanted / peak, reduction="none").mean(-1)
 
 
 def rows_at(volume: Tensor, places: Tensor, grid: Grid) -> Tensor:

@@ -31,6 +31,7 @@ class TrainingOptions:
     radius        [R] of the non-maximum suppression, cells on both sides
     class_loss    [R] "margin" or "literal" (Eq. 2); see ``losses.class_loss``
     margin        [R] of "margin"
+    pixel_loss    [R] "softmax": cross entropy over a row's cells, or "binary": the paper's, of each cell by itself
     image_weight, region_weight, pixel_weight  [R] of Eq. 3
     hough_share   [R] of the pixel loss, the share that is taken after Hough scores have re-weighted the volume, as
                   inference reads it; 0 is the literal text
@@ -60,6 +61,7 @@ class TrainingOptions:
     loop_radius: float = 1.5
     class_loss: Literal["margin", "literal"] = "margin"
     margin: float = 0.2
+    pixel_loss: Literal["softmax", "binary"] = "softmax"
     image_weight: float = 1.0
     region_weight: float = 1.0
     pixel_weight: float = 1.0
@@ -84,6 +86,7 @@ class TrainingOptions:
         for name, valid in (
             ("labels_from", ("features", "network", "both")),
             ("class_loss", ("margin", "literal")),
+            ("pixel_loss", ("softmax", "binary")),
             ("optimiser", ("adamw", "sgd")),
         ):
             if getattr(self, name) not in valid:
@@ -134,6 +137,7 @@ def paper_options() -> TrainingOptions:
         loop_radius=0.0,
         hough_share=0.0,
         class_loss="literal",
+        pixel_loss="binary",
         views=1,
         optimiser="sgd",
         lr=3e-5,

@@ -26,8 +26,8 @@ from sc_imagenet.generation.cascade_loss import TrainingPairs, carry_matches, ca
 from sc_imagenet.generation.classes import FILTERED_IMAGENET, imagenet_classes, name_of_photographs
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.generator import Generator
-from sc_imagenet.generation.losses import pooled_score
-from sc_imagenet.generation.pmps import Matches
+from sc_imagenet.generation.losses import pixel_loss, pooled_score
+from sc_imagenet.generation.pmps import Matches, PlaceMatches
 from sc_imagenet.generation.train import kept_bytes, train
 from sc_imagenet.generation.training_draws import StepDraws, draw_numbers
 from sc_imagenet.generation.training_options import TrainingOptions, paper_options
@@ -326,6 +326,21 @@ def test_the_third_image_is_another_of_the_class():
             assert (classes[third], number) == (classes[source], 0)
             assert third not in (source, target) or classes[source] == 1
             assert third != target
+
+
+@pytest.mark.parametrize("kind", ["softmax", "binary"])
+def test_a_volume_that_shows_the_matches_has_the_smaller_pixel_loss(kind):
+    cells = torch.tensor([[0, 5, 15], [3, 9, 0]])
+    valid = torch.tensor([[True, True, True], [True, True, False]])
+    places = torch.stack((cells % 4 + 0.5, cells // 4 + 0.5), -1) / 4
+    matches = PlaceMatches(places, places.flip(1), valid)
+    logits = torch.full((2, 16, 16), -6.0)
+    logits[torch.arange(2)[:, None], cells, cells.flip(1)] = 6.0
+    right = pixel_loss(logits, matches, (4, 4), (4, 4), 0.2, kind)
+    wrong = pixel_loss(logits.roll(1, 2), matches, (4, 4), (4, 4), 0.2, kind)
+    assert 0 <= right < wrong / 3
+    none = PlaceMatches(places, places, torch.zeros_like(valid))
+    assert pixel_loss(logits, none, (4, 4), (4, 4), 0.2, kind) == 0
 
 
 def test_options_are_told_apart_and_the_papers_are_stated():
