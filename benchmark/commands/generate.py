@@ -62,12 +62,12 @@ def train(
 
     [bold]scbench generate train photographs --out my-set --steps 300[/bold]
     """
-    from benchmark.generating import train_network
-    from sc_imagenet.generation.options import GenerationOptions
-
     options = _given({**locals(), "network": None})
     for name in ("steps", "settings", "features", "loaders"):
         del options[name]
+    from benchmark.generating import train_network
+    from sc_imagenet.generation.options import GenerationOptions
+
     print(train_network(source, out, GenerationOptions(**options), steps, settings, features, loaders))
 
 
