@@ -43,7 +43,7 @@ def quickstart(runs: Path, out: Path) -> None:
     say("[5/5] report")
     pages = write_reports(runs, out)
     print_label_errors(made.label_errors)
-    print_scores({"untrained": before, "trained on labels from class names": from_names, "trained": after})
+    print_scores({"untrained": before, "class names": from_names, "true points": after})
     for page in pages:
         print(page)
 
@@ -61,7 +61,7 @@ def print_label_errors(errors: Mapping[str, Any]) -> None:
 def print_scores(results: Mapping[str, Result]) -> None:
     """The scores of runs by name as a table on standard output."""
     title = next(iter(results.values())).title
-    table = Table(PROTOCOL, title=f"{title} on unseen pairs of {DATA}, percent")
+    table = Table(PROTOCOL, title=f"{title} on unseen pairs of {DATA}, by what it was trained on, percent")
     alphas = ("0.05", "0.1", "0.15")
     for alpha in alphas:
         table.add_column(f"PCK@{alpha}", justify="right")
