@@ -1,6 +1,7 @@
 """The ``scbench`` command: names, help and exit codes. The work of each command lies in its own file.
 
-Exit codes: 0 done; 2 bad usage or input, one line on standard error; 130 interrupted, everything kept.
+Exit codes: 0 done; 2 bad usage or input, one line on standard error; 130 interrupted and 143 ended by SIGTERM,
+everything kept.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import signal
 import sys
 
 import typer
 
 import benchmark.commands
 from sc_imagenet.errors import InputError
+from sc_imagenet.stopping import Terminated, terminated
 
 app = typer.Typer(
     name="scbench",
@@ -37,15 +40,18 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _collect()
     try:
+        signal.signal(signal.SIGTERM, terminated)
         sys.exit(app(standalone_mode=False))
     except InputError as error:
         _fail(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}. What was finished before is kept; run again to go on.")
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
-        sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        asked = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)  # Typer makes it an Abort
+        what = "ended by SIGTERM" if asked else "interrupted"
+        print(f"{what}; what was finished is kept, run the same command to go on", file=sys.stderr)
+        sys.exit(143 if asked else 130)
     except Exception as error:
         # Typer carries a Click of its own or uses the installed one: bad usage is known by its method.
         if not hasattr(error, "format_message"):

@@ -18,6 +18,7 @@ from sc_imagenet.generation.options import GenerationOptions
 from sc_imagenet.generation.pipeline import PhotographSource, Pipeline
 from sc_imagenet.generation.release_json import write_release
 from sc_imagenet.imagenet import train_folder
+from sc_imagenet.locks import held
 from sc_imagenet.shards import read_record
 
 
@@ -87,11 +88,11 @@ def generate_set(
     """Run stages up to the last of ``stages``.
 
     Raises:
-        InputError: photographs, options or a class that cannot be used.
+        InputError: photographs, options or a class that cannot be used, or another process works in ``out``.
     """
     running = open_engine(engine, workers)
     photographs = photograph_source(source)
-    with bars(quiet=as_json) as update:
+    with held(out, "data set"), bars(quiet=as_json) as update:
         pipeline = Pipeline(photographs, out, options, running, report=update, say=say)
         found = pipeline.scan()
         labels = pipeline.label(found)

@@ -12,6 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from sc_imagenet.generation.saliency import open_saliency
 from sc_imagenet.generation.training_options import TrainingOptions
 from sc_imagenet.generation.training_pairs import PairSampler
 from sc_imagenet.generation.view_features import ViewFeatures, Views, draw_numbers
+from sc_imagenet.locks import held
+from sc_imagenet.stopping import StopRequest, any_process, stop_request
 
 SAVE_SECONDS = 60.0
 LOG_STEPS = 10
@@ -62,11 +65,25 @@ def train(
         The folder of the trained network.
 
     Raises:
-        InputError: no photographs to train on, another training in ``out``, or a loss that is not finite.
+        InputError: no photographs to train on, another training or process in ``out``, or a loss that is not finite.
+        KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
     """
     out = Path(out)
-    model = out / "model"
     accelerator = accelerator or Accelerator()
+    with held(out, "training") if accelerator.is_main_process else nullcontext():
+        return _train(options, photographs_root, out, features or out / "features", max_steps, accelerator, report)
+
+
+def _train(
+    options: TrainingOptions,
+    photographs_root: Path | str,
+    out: Path,
+    features: Path,
+    max_steps: int | None,
+    accelerator: Accelerator,
+    report: Report,
+) -> Path:
+    model = out / "model"
     _claim(out, {**options.as_dict(), "max_steps": max_steps}, accelerator)
     if (model / "model.safetensors").exists():
         return model
@@ -76,7 +93,7 @@ def train(
     torch.manual_seed(options.seed)
     generator = Generator(options.backbone, options.layers, options.size, options.pretrained, options.network)
     generator.to(accelerator.device)
-    views = _views(options, photographs, generator, features or out / "features", accelerator, report)
+    views = _views(options, photographs, generator, features, accelerator, report)
     training = CascadeTraining(options, views, generator, out, accelerator, max_steps)
     training.run(report)
     if accelerator.is_main_process:
@@ -184,8 +201,13 @@ class CascadeTraining:
 
         Raises:
             InputError: the loss is not finite.
+            KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
         """
         self._resume()
+        with stop_request() as stop:
+            self._take_steps(report, stop)
+
+    def _take_steps(self, report: Report, stop: StopRequest) -> None:
         saved = time.monotonic()
         while self.step < self.steps:
             losses = self._take_step()
@@ -198,6 +220,9 @@ class CascadeTraining:
                 with open(self.out / "log.jsonl", "a", encoding="utf-8") as log:
                     log.write(json.dumps(line) + "\n")
             report("training", self.step, self.steps, f"loss {total:.3f}")
+            if any_process(bool(stop), self.accelerator):
+                self.save()
+                raise stop.error()
             if time.monotonic() - saved > SAVE_SECONDS:
                 self.save()
                 saved = time.monotonic()
