@@ -48,7 +48,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         if why is None:
             raise
         raise InputError(
-            f"cannot be written ({why.strerror or why})",
+            f"cannot be written ({os.strerror(why.errno) if why.errno else why})",
             where=path,
             fix="What was there is kept; make room and run again.",
         ) from error

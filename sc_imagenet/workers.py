@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
@@ -16,6 +17,8 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+AHEAD = 4  # items a process that are begun before the first of them is asked for
 
 
 def processes_for(items: int, wanted: int | None, few: int = 2_000) -> int:
@@ -46,7 +49,14 @@ def in_order(
     # Forked children share the lists they read with their parent and do not import the caller's script anew.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     with process_pool(min(processes, len(items)), context, initializer, arguments) as pool:
-        yield from pool.map(function, items)
+        # pool.map would submit all at once, and cancel what is left in a way that breaks the pool's own thread.
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > AHEAD * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 @contextmanager
