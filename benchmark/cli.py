@@ -11,12 +11,15 @@ import os
 import pkgutil
 import signal
 import sys
+from typing import NoReturn
 
 import typer
 
 import benchmark.commands
 from sc_imagenet.errors import InputError
-from sc_imagenet.stopping import Terminated, terminated
+from sc_imagenet.stopping import terminated, was_terminated
+
+INTERRUPTED, TERMINATED = 130, 143
 
 app = typer.Typer(
     name="scbench",
@@ -41,17 +44,14 @@ def main() -> None:
     _collect()
     try:
         signal.signal(signal.SIGTERM, terminated)
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
     except InputError as error:
         _fail(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}. What was finished before is kept; run again to go on.")
-    except (KeyboardInterrupt, typer.Abort) as error:
-        asked = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)  # Typer makes it an Abort
-        what = "ended by SIGTERM" if asked else "interrupted"
-        print(f"{what}; what was finished is kept, run the same command to go on", file=sys.stderr)
-        sys.exit(143 if asked else 130)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except Exception as error:
         # Typer carries a Click of its own or uses the installed one: bad usage is known by its method.
         if not hasattr(error, "format_message"):
@@ -59,8 +59,13 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":  # the help was printed
             sys.exit(2)
         _fail(error.format_message())
+    if code == INTERRUPTED:  # Typer may return it in place of the exception
+        what = "ended by SIGTERM" if was_terminated() else "interrupted"
+        print(f"{what}; what was finished is kept, run the same command to go on", file=sys.stderr)
+        code = TERMINATED if was_terminated() else INTERRUPTED
+    sys.exit(code)
 
 
-def _fail(line: str) -> None:
+def _fail(line: str) -> NoReturn:
     print(f"error: {line}", file=sys.stderr)
     sys.exit(2)

@@ -105,6 +105,7 @@ def evaluate(
             done += len(numbers)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        write_predictions(path, pa.concat_tables([pq.read_table(chunks[start]) for start in starts]), info)
+        predicted_tables = [pq.read_table(chunks[start]).cast(PREDICTION_SCHEMA) for start in starts]
+        write_predictions(path, pa.concat_tables(predicted_tables), info)
         shutil.rmtree(parts)
     accelerator.wait_for_everyone()

@@ -16,6 +16,14 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: as Ctrl-C, but for the exit code."""
 
 
+_terminated = False
+
+
+def was_terminated() -> bool:
+    """Whether this process was sent SIGTERM: command line libraries make one exit code of every interruption."""
+    return _terminated
+
+
 class Hurried(KeyboardInterrupt):
     """A second signal while the first was being obeyed: nothing more is saved."""
 
@@ -32,6 +40,8 @@ class StopRequest:
 
     def note(self, number: int, _: Any) -> None:
         """Handle a signal."""
+        global _terminated
+        _terminated = _terminated or number == signal.SIGTERM
         if self._number is not None:
             raise Hurried
         self._number = number
@@ -71,6 +81,8 @@ def stop_request() -> Iterator[StopRequest]:
 
 def terminated(number: int, _: Any) -> None:
     """The handler of SIGTERM where no ``stop_request`` is open."""
+    global _terminated
+    _terminated = True
     raise Terminated
 
 

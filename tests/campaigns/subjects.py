@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,6 @@ except SystemExit as end:
     if end.code:
         raise
 """
-MARK = "begun"  # holds the number of the command that runs
 VARYING = ("seconds", "peak_memory")  # of result.json
 
 
@@ -65,18 +64,32 @@ class Subject:
     def phase(self, folder: Path) -> str:
         """The phase of the process that works on a folder: "start" until its imports are done."""
         try:
-            return self.look(folder, int((folder / MARK).read_text()))
+            return self.look(folder, int(_mark(folder).read_text()))
         except (FileNotFoundError, ValueError):  # a mark that is being written is none yet
             return "start"
 
-    def start(self, folder: Path, workers: int = 1) -> subprocess.Popen[bytes]:
-        """Start it, in a process group of its own."""
-        (folder / MARK).unlink(missing_ok=True)
+    def start(
+        self, folder: Path, workers: int = 1, *, under: Sequence[str] = (), before: str = ""
+    ) -> subprocess.Popen[bytes]:
+        """Start it, in a process group of its own.
+
+        Args:
+            folder: to work in.
+            workers: processes that it shall use.
+            under: words of a program that starts it.
+            before: Python that it does first.
+        """
+        mark = _mark(folder)
+        mark.unlink(missing_ok=True)
         words = [[word.replace("{workers}", str(workers)) for word in command] for command in self.commands]
-        code = OFTEN + "".join(COMMAND.format(words=each, mark=MARK, number=n) for n, each in enumerate(words))
+        code = (
+            before
+            + OFTEN
+            + "".join(COMMAND.format(words=each, mark=str(mark), number=n) for n, each in enumerate(words))
+        )
         threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
-            [sys.executable, "-c", code],
+            [*under, sys.executable, "-c", code],
             env={**os.environ, **threads},
             cwd=folder,  # paths given are then the same in every folder
             stdout=subprocess.DEVNULL,
@@ -88,6 +101,11 @@ class Subject:
         """SHA-256 of every compared file, by its path below the folder."""
         files = {path for pattern in self.compared for path in folder.glob(pattern) if path.is_file()}
         return {str(path.relative_to(folder)): hashlib.sha256(_content(path)).hexdigest() for path in sorted(files)}
+
+
+def _mark(folder: Path) -> Path:
+    """Holds the number of the command that runs; beside the folder, whose disk may be full."""
+    return folder.with_name(f"{folder.name}.begun")
 
 
 def _content(path: Path) -> bytes:
