@@ -1,6 +1,7 @@
 """The ``scbench`` command: names, help and exit codes. The work of each command lies in its own file.
 
-Exit codes: 0 done; 2 bad usage or input, one line on standard error; 130 interrupted, everything kept.
+Exit codes: 0 done; 2 bad usage or input, one line on standard error; 130 interrupted and 143 ended by SIGTERM,
+everything kept.
 """
 
 from __future__ import annotations
@@ -8,12 +9,17 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import signal
 import sys
+from typing import NoReturn
 
 import typer
 
 import benchmark.commands
 from sc_imagenet.errors import InputError
+from sc_imagenet.stopping import terminated, was_terminated
+
+INTERRUPTED, TERMINATED = 130, 143
 
 app = typer.Typer(
     name="scbench",
@@ -37,15 +43,15 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _collect()
     try:
-        sys.exit(app(standalone_mode=False))
+        signal.signal(signal.SIGTERM, terminated)
+        code = app(standalone_mode=False)
     except InputError as error:
         _fail(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}. What was finished before is kept; run again to go on.")
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
-        sys.exit(130)
+        code = INTERRUPTED
     except Exception as error:
         # Typer carries a Click of its own or uses the installed one: bad usage is known by its method.
         if not hasattr(error, "format_message"):
@@ -53,8 +59,13 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":  # the help was printed
             sys.exit(2)
         _fail(error.format_message())
+    if code == INTERRUPTED:  # Typer may return it in place of the exception
+        what = "ended by SIGTERM" if was_terminated() else "interrupted"
+        print(f"{what}; what was finished is kept, run the same command to go on", file=sys.stderr)
+        code = TERMINATED if was_terminated() else INTERRUPTED
+    sys.exit(code)
 
 
-def _fail(line: str) -> None:
+def _fail(line: str) -> NoReturn:
     print(f"error: {line}", file=sys.stderr)
     sys.exit(2)

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from baselines.matcher import Direction, Matcher
+from benchmark.loader import load_batches
 from benchmark.predictions import PREDICTION_SCHEMA, PredictionInfo, write_predictions
 from benchmark.progress import bars
-from sc_imagenet.pairs import PairDataset, collate_pairs
+from sc_imagenet.pairs import PairDataset
 
 CHUNK = 128  # pairs; what an interruption can cost
 BATCH = 8  # pairs a forward pass
@@ -52,14 +52,11 @@ def predict_rows(
 ) -> Iterator[dict[str, Any]]:
     """Rows of ``PREDICTION_SCHEMA`` for the given rows of ``pairs``, in their order."""
     matcher.eval()
-    loader = DataLoader(
-        torch.utils.data.Subset(pairs, rows), batch_size=BATCH, collate_fn=collate_pairs, num_workers=workers
-    )
     columns = [name for name in pairs.rows.column_names if name not in ("source", "target")]
     annotations = pairs.rows.select_columns(columns)
     names = pairs.rows.features["category"].names
     end = "target" if direction == "forward" else "source"
-    for batch in loader:
+    for batch in load_batches(torch.utils.data.Subset(pairs, rows), workers, batch_size=BATCH):
         on_device = {key: value.to(device) for key, value in batch.items()}
         points = predict(matcher, on_device, direction).float().cpu().numpy()
         for k, index in enumerate(batch["index"].tolist()):
@@ -108,6 +105,7 @@ def evaluate(
             done += len(numbers)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        write_predictions(path, pa.concat_tables([pq.read_table(chunks[start]) for start in starts]), info)
+        predicted_tables = [pq.read_table(chunks[start]).cast(PREDICTION_SCHEMA) for start in starts]
+        write_predictions(path, pa.concat_tables(predicted_tables), info)
         shutil.rmtree(parts)
     accelerator.wait_for_everyone()

@@ -20,6 +20,7 @@ from sc_imagenet.generation.options import GenerationOptions
 from sc_imagenet.generation.pipeline import PhotographSource, Pipeline
 from sc_imagenet.generation.release_json import write_release
 from sc_imagenet.imagenet import train_folder
+from sc_imagenet.locks import held
 from sc_imagenet.shards import read_record
 
 LABEL_ERRORS = "label_errors.json"  # in a data set's folder
@@ -116,11 +117,11 @@ def generate_set(
     The true errors of labels, which are known of "toy" alone, are written to ``<out>/label_errors.json``.
 
     Raises:
-        InputError: photographs, options or a class that cannot be used.
+        InputError: photographs, options or a class that cannot be used, or another process works in ``out``.
     """
     running = open_engine(engine, workers)
     photographs = photograph_source(source)
-    with bars(quiet=quiet) as update:
+    with held(out, "data set"), bars(quiet=quiet) as update:
         pipeline = Pipeline(photographs, out, options, running, report=update, say=say)
         found = pipeline.scan()
         labels = pipeline.label(found)

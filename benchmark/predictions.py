@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path
+from sc_imagenet.plain_lists import with_fixed_lists, with_plain_lists
 
 _POINTS = pa.list_(pa.list_(pa.float32(), 2))
 _SIZE = pa.list_(pa.int32(), 2)
@@ -123,7 +124,7 @@ def write_predictions(path: Path | str, rows: Sequence[Mapping[str, Any]] | pa.T
     stored = json.dumps({"version": PREDICTIONS_VERSION, **asdict(info)})
     table = table.replace_schema_metadata({METADATA_KEY: stored.encode()})
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(with_plain_lists(table), temporary)
 
 
 def predictions_of(rows: Sequence[Mapping[str, Any]] | pa.Table, info: PredictionInfo) -> Predictions:
@@ -144,6 +145,7 @@ def read_predictions(path: Path | str) -> Predictions:
     """
     try:
         table = pq.ParquetFile(path).read()
+        table = with_fixed_lists(table, PREDICTION_SCHEMA)
     except FileNotFoundError as error:
         raise InputError("no such file", where=path) from error
     except (pa.ArrowException, OSError) as error:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 from benchmark.run_config import RunConfig
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path, read_json, write_json
+from sc_imagenet.locks import held
 
 
 @dataclass(frozen=True)
@@ -88,30 +86,9 @@ class RunFolder:
             return
         write_json(self.config, content)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder; the lock falls with the process, however it ends.
-
-        Raises:
-            InputError: another process holds it.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise InputError(f"cannot write here ({error.strerror})", where=self.path) from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    "another process is working on this run", where=self.path, fix="Wait for it, or stop it."
-                ) from error
-            for left_by_a_kill in self.path.rglob(".*.tmp"):
-                left_by_a_kill.unlink(missing_ok=True)
-            yield
-        finally:
-            os.close(handle)
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the folder against other processes; see ``sc_imagenet.locks.held``."""
+        return held(self.path, "run")
 
 
 class RunLog:
@@ -132,6 +109,15 @@ class RunLog:
             temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def write(self, **entry: Any) -> None:
-        """Append one line."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        """Append one line.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise InputError(
+                f"cannot be written ({error.strerror})", where=self.path, fix="Make room and run again to go on."
+            ) from error

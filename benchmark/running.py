@@ -22,6 +22,7 @@ from baselines.recipe import STAGES, find_recipe, override, with_backbone
 from benchmark.data import Pairs
 from benchmark.environment import environment
 from benchmark.evaluation import direction_of, evaluate
+from benchmark.loader import loader_deaths
 from benchmark.memory import peak_memory
 from benchmark.predictions import PredictionInfo, read_predictions
 from benchmark.progress import say
@@ -96,9 +97,10 @@ class Run:
         """Do what is missing; weights, predictions and result lie in the folder afterwards.
 
         Raises:
-            InputError: the data is not here, or another process works on this run.
+            InputError: the data is not here, another process works on this run, or one that loads pairs died.
         """
         with ExitStack() as held:
+            held.enter_context(loader_deaths(self.options.workers))
             if self.accelerator.is_main_process:
                 held.enter_context(self.folder.lock())
             matcher = self.weights(self.config.training)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,17 +13,18 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe
+from benchmark.loader import load_batches
 from benchmark.memory import peak_memory
 from benchmark.progress import bars
 from benchmark.run_folder import RunFolder, RunLog
 from benchmark.sampling import Batches, ProcessBatches
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path, write_json
-from sc_imagenet.pairs import PairDataset, collate_pairs
+from sc_imagenet.pairs import PairDataset
+from sc_imagenet.stopping import Hurried, StopRequest, any_process, stop_request
 
 SAVE_SECONDS = 60.0
 LOG_STEPS = 10
@@ -46,6 +46,7 @@ class Position:
     best_step: int = 0
     best_value: float = -1.0  # validation PCK in percent
     seconds: float = 0.0
+    validated_step: int = 0
 
 
 class StepLoss(torch.nn.Module):
@@ -102,24 +103,27 @@ class Training:
         """Train to the end and leave ``best`` and ``last`` in the folder.
 
         Raises:
-            InputError: the loss is not finite.
+            InputError: the loss is not finite, or a process that loads pairs died.
             KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
         """
         self._resume()
         log = RunLog(self.folder.log, self.position.step) if self.accelerator.is_main_process else None
-        loader = DataLoader(
-            self.pairs,
-            batch_sampler=ProcessBatches(self.batches, self.position.step, self.steps, self.accelerator.process_index),
-            collate_fn=collate_pairs,
-            num_workers=self.workers,
-        )
+        with stop_request() as stop:
+            try:
+                self._take_steps(log, stop)
+            except Hurried:
+                raise
+            except KeyboardInterrupt:  # only ever between two steps
+                self._save()
+                raise
+        self._finish()
+
+    def _take_steps(self, log: RunLog | None, stop: StopRequest) -> None:
         start, saved = time.monotonic() - self.position.seconds, time.monotonic()
-        quiet = not self.accelerator.is_main_process
-        with (
-            stop_signals() as stopped,
-            bars(quiet=quiet) as update,
-        ):
-            for batch in loader:
+        if self.position.step:  # stopped or killed before it was validated
+            self._validate(log, stop)
+        with bars(quiet=not self.accelerator.is_main_process) as update:
+            for batch in self._batches(stop):
                 loss = self._step(batch)
                 self.position.step += 1
                 step = self.position.step
@@ -134,20 +138,27 @@ class Training:
                         seconds=round(self.position.seconds, 2),
                     )
                     self.accelerator.log({"loss": loss, "lr": rates[0]}, step)
-                if self.validate and self._validates_after(step):
-                    value = self._validate()
-                    if log:
-                        log.write(step=step, epoch=step / len(self.batches), validation_pck=value)
-                        self.accelerator.log({"validation_pck": value}, step)
-                note = f"loss {loss:.3f}  best PCK@0.1 {max(self.position.best_value, 0):.1f}"
-                update("training", step, self.steps, note)
-                if stopped():
-                    self._save()
-                    raise KeyboardInterrupt
+                if any_process(bool(stop), self.accelerator):
+                    raise stop.error()
                 if time.monotonic() - saved > SAVE_SECONDS:
                     self._save()
                     saved = time.monotonic()
-        self._finish()
+                self._validate(log, stop)
+                note = f"loss {loss:.3f}  best PCK@0.1 {max(self.position.best_value, 0):.1f}"
+                update("training", step, self.steps, note)
+
+    def _batches(self, stop: StopRequest) -> Iterator[dict[str, Tensor]]:
+        """The batches that are left; a signal does not wait for the next one."""
+        share = ProcessBatches(self.batches, self.position.step, self.steps, self.accelerator.process_index)
+        batches = load_batches(self.pairs, self.workers, batch_sampler=share)
+        # Several processes end after the same step, or the others would wait for this one's gradients.
+        alone = self.accelerator.num_processes == 1
+        while True:
+            with stop.at_once() if alone else nullcontext():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
     def _step(self, batch: dict[str, Any]) -> float:
         torch.manual_seed(hash((self.seed, self.position.step)) % 2**63)  # dropout and the like, by step
@@ -178,13 +189,20 @@ class Training:
     def _validates_after(self, step: int) -> bool:
         return step == self.steps or step % (self.recipe.validate_every * len(self.batches)) == 0
 
-    def _validate(self) -> float:
-        assert self.validate is not None
-        value = self.validate()
+    def _validate(self, log: RunLog | None, stop: StopRequest) -> None:
+        """Validate the present weights where it is time to and it was not done; a signal ends it."""
+        step = self.position.step
+        if self.validate is None or self.position.validated_step == step or not self._validates_after(step):
+            return
+        with stop.at_once():
+            value = self.validate()
         if value > self.position.best_value:
-            self.position.best_value, self.position.best_step = value, self.position.step
+            self.position.best_value, self.position.best_step = value, step
             self._save_weights(self.folder.best)
-        return value
+        self.position.validated_step = step
+        if log:
+            log.write(step=step, epoch=step / len(self.batches), validation_pck=value)
+            self.accelerator.log({"validation_pck": value}, step)
 
     def _save_weights(self, path: Any) -> None:
         if self.accelerator.is_main_process:
@@ -260,21 +278,3 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int, steps: int) -> 
     if recipe.schedule == "cosine":
         return factor * 0.5 * (1 + math.cos(math.pi * step / steps))
     return factor * recipe.gamma ** sum(step // steps_per_epoch >= epoch for epoch in recipe.milestones)
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a flag, so that a step is finished and saved before the end."""
-    received: list[int] = []
-
-    def note(number: int, _: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from sc_imagenet import shards
 from sc_imagenet.catalog import canonical, info
@@ -31,6 +33,8 @@ from sc_imagenet.shards import Record
 from sc_imagenet.sources import Entry, Options, Source, open_source
 from sc_imagenet.sources.source import Size
 from sc_imagenet.workers import in_order, processes_for
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]  # pairs done, pairs in all
 
@@ -154,7 +158,7 @@ def _cached(key: str, name: str, config: str, split: str, force: bool, write: Wr
         return record
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        with _alone(folder.with_suffix(".lock"), f"{name}:{split}"):
             record = None if force else shards.read_record(folder, split)
             if record is not None:  # another process converted it while this one waited
                 return record
@@ -178,6 +182,20 @@ def _cached(key: str, name: str, config: str, split: str, force: bool, write: Wr
     return record
 
 
+@contextmanager
+def _alone(path: Path, what: str) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.warning("%s is being converted by another process: waiting for it", what)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _pairs(source: Source, split: str, num_proc: int | None, progress: Progress | None) -> Writer:
     def write(folder: Path) -> int:
         entries = source.entries(split)
@@ -193,10 +211,11 @@ def _pairs(source: Source, split: str, num_proc: int | None, progress: Progress 
         work = _Work(source, split, entries, categories, root, sizes, folder, step, len(jobs))
         done = outside = 0
         processes = processes_for(len(entries), num_proc)
-        for rows, found in in_order(_convert_shard, jobs, processes, _start, (work,)):
-            done, outside = done + rows, outside + found
-            if progress is not None:
-                progress(done, len(entries))
+        with closing(in_order(_convert_shard, jobs, processes, _start, (work,))) as converted:
+            for rows, found in converted:
+                done, outside = done + rows, outside + found
+                if progress is not None:
+                    progress(done, len(entries))
         return outside
 
     return write

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 
 from sc_imagenet.errors import InputError
 
-FULL = 64 * 1024  # a disk with fewer free bytes counts as full
+PROBE = 64 * 1024  # bytes that a disk with room takes
 
 
 @contextmanager
@@ -42,17 +43,32 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     except InputError:
         raise
     except Exception as error:
-        # Libraries that write through C++ report a full disk in errors of their own.
-        disk = os.statvfs(path.parent)
-        full = disk.f_bavail * disk.f_frsize < FULL or "No space left" in str(error)
-        if not full and not isinstance(error, OSError):
+        # Libraries that write through C++ report a full disk or quota in errors of their own.
+        why = error if isinstance(error, OSError) else _refusal(temporary, str(error))
+        if why is None:
             raise
-        why = "no space left" if full else getattr(error, "strerror", None) or error
         raise InputError(
-            f"cannot be written ({why})", where=path, fix="What was there is kept; make room and run again."
+            f"cannot be written ({os.strerror(why.errno) if why.errno else why})",
+            where=path,
+            fix="What was there is kept; make room and run again.",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refusal(path: Path, told: str) -> OSError | None:
+    """Why a file cannot grow, as a library told or as the disk tells; None where it can."""
+    number = re.search(r"\(os error (\d+)\)", told)
+    if number:
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    try:
+        with open(path, "ab") as file:
+            file.write(bytes(PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
 
 
 def write_json(path: Path | str, content: Any) -> None:

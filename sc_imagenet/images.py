@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path
+from sc_imagenet.slow_files import watched
 
 MAX_PIXELS = 178_956_970  # more is refused before it is decoded; Pillow's own limit for a decompression bomb
 
@@ -40,8 +41,13 @@ def open_image(
     Raises:
         InputError: missing, empty, truncated, not an image, or of more than ``most_pixels`` pixels.
     """
-    where = name if name is not None else ("image" if isinstance(source, bytes) else source)
-    file = io.BytesIO(source) if isinstance(source, bytes) else _readable(Path(source))
+    if not isinstance(source, bytes):
+        with watched(Path(source)):
+            return _decoded(_readable(Path(source)), upright, source if name is None else name, most_pixels)
+    return _decoded(io.BytesIO(source), upright, "image" if name is None else name, most_pixels)
+
+
+def _decoded(file: io.BytesIO | Path, upright: bool, where: object, most_pixels: int) -> Image.Image:
     try:
         with Image.open(file, formats=_known_formats()) as image:
             width, height = image.size

@@ -23,6 +23,7 @@ from datasets import Features
 from sc_imagenet.content_hash import ContentHash
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path, read_json, write_json
+from sc_imagenet.plain_lists import with_plain_lists
 from sc_imagenet.schema import image_features, pair_features, without_images
 
 FORMAT = 1
@@ -96,7 +97,7 @@ def write_shard(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> No
     """Write rows, plain Python values in the columns of the schema, as one Parquet file, atomically."""
     table = pa.Table.from_pylist(rows, schema=schema)
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, row_group_size=2_048)
+        pq.write_table(with_plain_lists(table), temporary, row_group_size=2_048)
 
 
 def write_pairs(

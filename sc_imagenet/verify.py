@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -168,14 +169,15 @@ class _Split:
         chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
         done = 0
         processes = processes_for(len(names), num_proc, few=400)
-        for found in in_order(_decode, chunks, processes, _start, (root,)):
-            for name, (size, fault) in found.items():
-                self.sizes[name] = size
-                if fault is not None:
-                    missing = not (root / name).exists()
-                    self._fault("missing images" if missing else "unreadable images", fault)
-            done += len(found)
-            report(f"{self.name} images", done, len(names))
+        with closing(in_order(_decode, chunks, processes, _start, (root,))) as decoded:
+            for found in decoded:
+                for name, (size, fault) in found.items():
+                    self.sizes[name] = size
+                    if fault is not None:
+                        missing = not (root / name).exists()
+                        self._fault("missing images" if missing else "unreadable images", fault)
+                done += len(found)
+                report(f"{self.name} images", done, len(names))
         return True
 
     def _look_at_pair(self, pair: Entry, known: Annotation | None) -> None:

@@ -130,6 +130,9 @@ class StagedBackbone(Backbone):
         )
         self._norm = final_norm and self.has_class_token
         net.prune_intermediate_layers(list(self.layers), prune_norm=not self._norm, prune_head=True, **options)
+        head = getattr(net, "head", None)
+        if isinstance(head, nn.Module):  # pruning may leave a norm in it that nobody reads
+            head.requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, S, S) -> features of each layer."""

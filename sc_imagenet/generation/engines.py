@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import Any, Protocol, TypeVar
 
 from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.workers import process_pool
 
 Task = TypeVar("Task")
 TRIES = 4  # of a task whose worker dies
@@ -26,8 +28,8 @@ class Engine(Protocol):
 
     def run(
         self, function: Callable[[Task], bytes], tasks: Sequence[Task]
-    ) -> Iterator[tuple[Task, bytes | InputError]]:
-        """Yield each task with its result, or the error that it raised, as they come.
+    ) -> Generator[tuple[Task, bytes | InputError], None, None]:
+        """Yield each task with its result, or the error that it raised, as they come; closing it ends the workers.
 
         Raises:
             InputError: a task's worker died again and again.
@@ -42,7 +44,7 @@ class LocalEngine:
 
     def run(
         self, function: Callable[[Task], bytes], tasks: Sequence[Task]
-    ) -> Iterator[tuple[Task, bytes | InputError]]:
+    ) -> Generator[tuple[Task, bytes | InputError], None, None]:
         """See ``Engine.run``."""
         if self.workers == 1:
             for task in tasks:
@@ -50,19 +52,19 @@ class LocalEngine:
             return
         tries = dict.fromkeys(range(len(tasks)), 0)
         while tries:
-            pool = ProcessPoolExecutor(min(self.workers, len(tries)), worker_context())
             try:
-                waiting: list[int] = list(tries)
-                running: dict[Future[bytes | InputError], int] = {}
-                while waiting or running:
-                    while waiting and len(running) < self.workers:  # the others' tries are not used up by a death
-                        number = waiting.pop(0)
-                        running[pool.submit(attempt, function, tasks[number])] = number
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        result = future.result()
-                        number = running.pop(future)
-                        del tries[number]
-                        yield tasks[number], result
+                with process_pool(min(self.workers, len(tries)), worker_context()) as pool:
+                    waiting: list[int] = list(tries)
+                    running: dict[Future[bytes | InputError], int] = {}
+                    while waiting or running:
+                        while waiting and len(running) < self.workers:  # the others' tries are not used up by a death
+                            number = waiting.pop(0)
+                            running[pool.submit(attempt, function, tasks[number])] = number
+                        for future in wait(running, return_when=FIRST_COMPLETED).done:
+                            result = future.result()
+                            number = running.pop(future)
+                            del tries[number]
+                            yield tasks[number], result
             except BrokenExecutor as error:
                 for number in running.values():
                     tries[number] += 1
@@ -71,8 +73,6 @@ class LocalEngine:
                             f"a worker died {TRIES} times, last at {tasks[number]}",
                             fix="It may have run out of memory: take fewer --workers. What was finished is kept.",
                         ) from error
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
 
 
 def worker_context() -> multiprocessing.context.BaseContext:
@@ -106,11 +106,13 @@ class RayEngine:
         self._ray: Any = ray
         if not ray.is_initialized():
             own = None if os.environ.get("RAY_ADDRESS") else workers
+            handler = signal.getsignal(signal.SIGTERM)  # Ray takes it for itself
             ray.init(num_cpus=own, include_dashboard=False, log_to_driver=False, configure_logging=False)
+            signal.signal(signal.SIGTERM, handler)
 
     def run(
         self, function: Callable[[Task], bytes], tasks: Sequence[Task]
-    ) -> Iterator[tuple[Task, bytes | InputError]]:
+    ) -> Generator[tuple[Task, bytes | InputError], None, None]:
         """See ``Engine.run``."""
         import torch
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.images import open_image
+from sc_imagenet.slow_files import watched
 from sc_imagenet.workers import in_order, processes_for
 
 FEWEST_IMAGES = 10  # of a class: of ten images three are kept, and three close a loop
@@ -185,12 +187,12 @@ def _look_at(
     """Each file's photograph, or in words why it is none."""
     new = [path for path in files if path not in known]
     found: dict[str, Photograph | str] = {path: known[path] for path in files if path in known}
-    looked = in_order(_look, new, processes_for(len(new), processes, few=200), _start, (root,))
-    for done, (path, photograph) in enumerate(zip(new, looked), start=len(files) - len(new) + 1):
-        found[path] = photograph
-        if isinstance(photograph, Photograph):
-            keep(photograph)
-        report(done, len(files))
+    with closing(in_order(_look, new, processes_for(len(new), processes, few=200), _start, (root,))) as looked:
+        for done, (path, photograph) in enumerate(zip(new, looked), start=len(files) - len(new) + 1):
+            found[path] = photograph
+            if isinstance(photograph, Photograph):
+                keep(photograph)
+            report(done, len(files))
     return [found[path] for path in files]
 
 
@@ -207,7 +209,8 @@ def _look(path: str) -> Photograph | str:
     try:
         if not place.is_file():
             return "is not a file"  # a pipe or socket would be waited for forever
-        content = place.read_bytes()
+        with watched(place):
+            content = place.read_bytes()
         width, height = open_image(content, name="it", most_pixels=MOST_PIXELS).size
         if max(width, height) > MOST_ASPECT * min(width, height):
             return f"is a panorama, {width} x {height} pixels (the longest is {MOST_ASPECT:g} : 1)"

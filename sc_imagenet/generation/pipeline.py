@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -129,14 +130,15 @@ class Pipeline:
         if len(left) < len(tasks):
             self.say(f"{name}: {len(tasks) - len(left):,} of {len(tasks):,} classes were done before")
         done, failed = len(tasks) - len(left), []
-        for task, result in self.engine.run(function, left):
-            if isinstance(result, InputError):
-                failed.append(f"{task}: {result}")
-            else:
-                with atomic_path(shards[task.category]) as temporary:
-                    temporary.write_bytes(result)
-            done += 1
-            self.report(name, done, len(tasks))
+        with closing(self.engine.run(function, left)) as results:
+            for task, result in results:
+                if isinstance(result, InputError):
+                    failed.append(f"{task}: {result}")
+                else:
+                    with atomic_path(shards[task.category]) as temporary:
+                        temporary.write_bytes(result)
+                done += 1
+                self.report(name, done, len(tasks))
         if failed:
             more = f" (and {len(failed) - 1:,} more classes)" if len(failed) > 1 else ""
             raise InputError(f"{failed[0]}{more}", fix="The other classes are finished and kept; run again.")

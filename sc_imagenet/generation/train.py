@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +39,8 @@ from sc_imagenet.generation.seen import scan_kept
 from sc_imagenet.generation.training_draws import StepDraws
 from sc_imagenet.generation.training_options import TrainingOptions
 from sc_imagenet.generation.view_features import Step, ViewFeatures, ViewSource
+from sc_imagenet.locks import held
+from sc_imagenet.stopping import StopRequest, any_process, stop_request
 
 SAVE_SECONDS = 60.0
 LOG_STEPS = 10
@@ -81,16 +83,32 @@ def train(
         The folder of the trained network.
 
     Raises:
-        InputError: no photographs to train on, another training in ``out``, or a loss that is not finite.
+        InputError: no photographs to train on, another training or process in ``out``, or a loss that is not finite.
+        KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
     """
     out = Path(out)
-    model = out / "model"
     accelerator = accelerator or _accelerator()
+    with held(out, "training") if accelerator.is_main_process else nullcontext():
+        shared = features or out / "features"
+        return _train(options, photographs_root, out, shared, read, loaders, max_steps, accelerator, report)
+
+
+def _train(
+    options: TrainingOptions,
+    photographs_root: Path | str,
+    out: Path,
+    shared: Path,
+    read: FeatureReading,
+    loaders: int,
+    max_steps: int | None,
+    accelerator: Accelerator,
+    report: Report,
+) -> Path:
+    model = out / "model"
     how = {"read": read} if read == "compute" else {}  # the last bits of features depend on it
     _claim(out, {**options.as_dict(), "max_steps": max_steps, **how}, accelerator)
     if (model / "model.safetensors").exists():
         return model
-    shared = features or out / "features"
     with accelerator.main_process_first(), _alone(shared / "scan.lock"):
         photographs, _ = scan_kept(
             Path(photographs_root).expanduser(),
@@ -248,8 +266,13 @@ class CascadeTraining:
 
         Raises:
             InputError: the loss is not finite.
+            KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
         """
         self._resume()
+        with stop_request() as stop:
+            self._take_steps(report, stop)
+
+    def _take_steps(self, report: Report, stop: StopRequest) -> None:
         saved = time.monotonic()
         for read in self.views.steps(self.draws, self.step, self.steps, self.accelerator.device):
             losses = self._take_step(read)
@@ -262,6 +285,9 @@ class CascadeTraining:
                 with open(self.out / "log.jsonl", "a", encoding="utf-8") as log:
                     log.write(json.dumps(line) + "\n")
             report("training", self.step, self.steps, f"loss {total:.3f}")
+            if any_process(bool(stop), self.accelerator):
+                self.save()
+                raise stop.error()
             if time.monotonic() - saved > SAVE_SECONDS:
                 self.save()
                 saved = time.monotonic()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import time
 
 import datasets
 import numpy as np
@@ -21,6 +24,7 @@ from benchmark.training import Training, rate_factor
 from sc_imagenet.errors import InputError
 from sc_imagenet.pairs import PairDataset, collate_pairs
 from sc_imagenet.schema import pair_features
+from sc_imagenet.stopping import Terminated
 
 
 class Shift(Matcher):
@@ -101,6 +105,62 @@ def test_resumed_training_ends_with_the_same_bits(rows, tmp_path, stop_at):
     assert whole.keys() == cut.keys()
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
     assert not (tmp_path / "cut/checkpoints/resume.pt").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_step_end_and_saves_it(rows, tmp_path, number):
+    training(rows, tmp_path / "whole").run()
+    stopped = training(rows, tmp_path / "cut")
+    step = stopped._step
+
+    def signalled(batch):
+        if stopped.position.step == 5:
+            os.kill(os.getpid(), number)
+        return step(batch)
+
+    stopped._step = signalled
+    with pytest.raises(KeyboardInterrupt) as ended:
+        stopped.run()
+    assert isinstance(ended.value, Terminated) == (number == signal.SIGTERM)
+    resumed = training(rows, tmp_path / "cut")
+    resumed._resume()
+    assert resumed.position.step == 6
+    training(rows, tmp_path / "cut").run()
+    assert_same_weights(tmp_path)
+
+
+def test_a_signal_ends_a_validation_at_once_and_it_is_made_up_for(rows, tmp_path):
+    validated = []
+
+    def validate(made, signals_at=None):
+        def value():
+            validated.append(made.position.step)
+            if made.position.step == signals_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(20)
+            return made.matcher.convolution.weight.sum().item()
+
+        made.validate = value
+        return made
+
+    validate(training(rows, tmp_path / "whole")).run()
+    assert validated == [4, 8, 12, 16]
+    begun = time.monotonic()
+    with pytest.raises(Terminated):
+        validate(training(rows, tmp_path / "cut"), signals_at=8).run()
+    assert time.monotonic() - begun < 10
+    validated.clear()
+    validate(training(rows, tmp_path / "cut")).run()
+    assert validated == [8, 12, 16]
+    assert_same_weights(tmp_path)
+    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("whole", "cut")]
+    assert logs[0].count("validation_pck") == logs[1].count("validation_pck") == 4
+
+
+def assert_same_weights(folder):
+    for file in ("best", "last"):
+        whole, cut = (load_file(folder / name / f"checkpoints/{file}.safetensors") for name in ("whole", "cut"))
+        assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
 
 def test_log_has_each_step_once_after_a_resume(rows, tmp_path, monkeypatch):

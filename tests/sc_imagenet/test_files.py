@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path, read_json, write_json
@@ -28,11 +34,42 @@ def test_a_failed_write_keeps_what_was_there(tmp_path):
 )
 def test_a_full_disk_is_one_line(tmp_path, error):
     with (
-        pytest.raises(InputError, match=r"w\.bin: cannot be written \(no space left\).*make room"),
+        pytest.raises(InputError, match=r"w\.bin: cannot be written \(No space left on device\).*make room"),
         atomic_path(tmp_path / "w.bin"),
     ):
         raise error
     assert not os.listdir(tmp_path)
+
+
+def save_by_torch(path):
+    torch.save({"weights": torch.zeros(2**18)}, path)
+
+
+def save_by_safetensors(path):
+    save_file({"weights": torch.zeros(2**18)}, path)
+
+
+def save_by_pyarrow(path):
+    pq.write_table(pa.table({"numbers": np.random.default_rng(0).random(2**17)}), path)
+
+
+@pytest.mark.parametrize("save", [save_by_torch, save_by_safetensors, save_by_pyarrow])
+def test_a_file_that_may_not_grow_is_one_line_whoever_writes_it(tmp_path, save):
+    """A limit on file sizes, as a quota; the old file stays."""
+    path = tmp_path / "weights"
+    path.write_text("old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    try:
+        with (
+            pytest.raises(InputError, match=r"weights: cannot be written \(File too large\)"),
+            atomic_path(path) as temp,
+        ):
+            save(temp)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["weights"]
 
 
 @pytest.mark.parametrize("content", ["", '{"a": 1', "[" * 100_000])

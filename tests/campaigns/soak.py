@@ -1,0 +1,141 @@
+"""Trains and evaluates for long, and measures whether memory grows.
+
+    python -m tests.campaigns.soak --steps 10000 --pairs 100000
+    python -m tests.campaigns.soak --steps 300 --pairs 2000 --most 20
+
+The tiny CATs on the toy set. Resident memory is sampled all along; after a warm-up (the first third, in which caches
+fill) a straight line is fitted by least squares. One JSON line says its slope, in MB for 1,000 steps and for 1,000
+pairs, and how fast it went; exit code 1 where memory grows by more than ``--most`` over the samples that were fitted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from baselines import registry
+from baselines.recipe import find_recipe
+from benchmark.data import Pairs
+from benchmark.evaluation import evaluate
+from benchmark.predictions import PredictionInfo
+from benchmark.run_folder import RunFolder
+from benchmark.training import Training
+from benchmark.validation import Validation
+from sc_imagenet.pairs import PairDataset
+
+MODEL = "cats"
+WARM_UP = 1 / 3  # of the samples, in which caches fill
+SAMPLES = 200  # wanted of each part
+
+
+@dataclass
+class Memory:
+    """Resident memory against how much is done."""
+
+    done: list[int] = field(default_factory=list)
+    megabytes: list[float] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def sample(self, done: int) -> None:
+        """Note it now."""
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self.done.append(done)
+        self.megabytes.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+
+    def summary(self, of: str) -> dict[str, Any]:
+        """The fitted line in numbers."""
+        first = int(len(self.done) * WARM_UP)
+        slope, _ = np.polyfit(self.done[first:], self.megabytes[first:], 1)
+        span = self.done[-1] - self.done[first]
+        return {
+            of: self.done[-1],
+            "samples": len(self.done),
+            "megabytes_at_first": round(self.megabytes[first], 1),
+            "megabytes_at_last": round(self.megabytes[-1], 1),
+            f"megabytes_per_1000_{of}": round(1000 * float(slope), 3),
+            "megabytes_grown": round(float(slope) * span, 2),
+            f"{of}_per_second": round(self.done[-1] / (time.monotonic() - self.started), 2),
+        }
+
+
+def soak_training(steps: int, folder: Path, workers: int) -> dict[str, Any]:
+    """Train, with validation and saving as always."""
+    recipe = find_recipe(MODEL, "toy", "tiny")
+    torch.manual_seed(0)
+    matcher = registry.create(MODEL, **recipe.model)
+    train, test = Pairs.parse("toy", "train", None), Pairs.parse("toy", "validation", None)
+    pairs = PairDataset(
+        train.open(), matcher.size, matcher.mean, matcher.std, augment=recipe.augmentation, seed=0, points=recipe.points
+    )
+    accelerator = Accelerator(cpu=True)
+    validation = Validation(matcher, test.open(24), "toy", accelerator, workers)
+    training = Training(
+        matcher,
+        recipe,
+        pairs,
+        RunFolder(folder),
+        accelerator,
+        validate=validation,
+        seed=0,
+        max_steps=steps,
+        workers=workers,
+    )
+    memory, step, every = Memory(), training._step, max(1, steps // SAMPLES)
+
+    def sampled(batch: dict[str, Any]) -> float:
+        loss = step(batch)
+        if (training.position.step + 1) % every == 0:
+            memory.sample(training.position.step + 1)
+        return loss
+
+    training._step = sampled  # type: ignore[method-assign]
+    training.run()
+    return memory.summary("steps")
+
+
+def soak_evaluation(count: int, folder: Path, workers: int) -> dict[str, Any]:
+    """Evaluate the test split again and again."""
+    recipe = find_recipe(MODEL, "toy", "tiny")
+    matcher = registry.create(MODEL, **recipe.model).eval()
+    rows = Pairs.parse("toy", "test", None).open()
+    rows = rows.select(range(min(len(rows), max(1, count // 12))))  # at least a dozen samples
+    memory, done, accelerator = Memory(), 0, Accelerator(cpu=True)
+    while done < count:
+        info = PredictionInfo("toy", "test", MODEL, matcher.size, "soak", "0" * 64, matcher.direction)
+        evaluate(matcher, rows, folder / "predictions/toy-test.parquet", info, accelerator, workers)
+        done += len(rows)
+        memory.sample(done)
+    return memory.summary("pairs")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--pairs", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=0, help="processes that load pairs")
+    parser.add_argument("--most", type=float, default=10.0, help="megabytes that memory may grow by in each part")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        found = {
+            "training": soak_training(given.steps, Path(name, "run"), given.workers),
+            "evaluation": soak_evaluation(given.pairs, Path(name, "run"), given.workers),
+        }
+    print(json.dumps(found))
+    return 1 if any(part["megabytes_grown"] > given.most for part in found.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
