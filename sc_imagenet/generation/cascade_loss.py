@@ -132,15 +132,13 @@ def _region_level(
     temperature = network.options.temperature
     # A window is foreground by selection; pairs with fewer candidates fill up with cell 0, which must not count.
     counted = candidates.valid.flatten()
-    both = counted & counted[shifted]
-    loss = volume.sum() * 0
-    if both.any():
-        loss = class_loss(
-            pooled_score(volume[both], options.class_loss, temperature),
-            pooled_score(negative[both], options.class_loss, temperature),
-            options.class_loss,
-            options.margin,
-        )
+    loss = class_loss(
+        pooled_score(volume, options.class_loss, temperature),
+        pooled_score(negative, options.class_loss, temperature),
+        options.class_loss,
+        options.margin,
+        counted & counted[shifted],
+    )
     with torch.no_grad():
         ours, theirs = (
             saliency.gather(1, cells.flatten(1)).view(len(volume), -1)

@@ -15,7 +15,9 @@ ClassLoss = Literal["margin", "literal"]
 PixelLoss = Literal["softmax", "binary"]
 
 
-def class_loss(positive: Tensor, negative: Tensor, kind: ClassLoss, margin: float) -> Tensor:
+def class_loss(
+    positive: Tensor, negative: Tensor, kind: ClassLoss, margin: float, counted: Tensor | None = None
+) -> Tensor:
     """Eq. 2: images of one class match better than images of two.
 
     [R] "literal" is mean(-AP(positive) + AP(negative)) on the volumes themselves. It has no lower bound, and a free
@@ -26,10 +28,10 @@ def class_loss(positive: Tensor, negative: Tensor, kind: ClassLoss, margin: floa
         positive, negative: pooled scores (B,), see ``pooled_score``.
         kind: "margin" or "literal".
         margin: lead that is enough, of a score in [0, 1].
+        counted: bool (B,), which ones the mean is over; None: all.
     """
-    if kind == "literal":
-        return (negative - positive).mean()
-    return (margin + negative - positive).relu().mean()
+    each = negative - positive if kind == "literal" else (margin + negative - positive).relu()
+    return each.mean() if counted is None else (each * counted).sum() / counted.sum().clamp(min=1)
 
 
 def pooled_score(

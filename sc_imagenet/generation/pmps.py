@@ -126,19 +126,14 @@ def select_one_to_one(scores: Tensor, count: int, allowed: Tensor | None = None)
     ([[0, 1, 0]], [[0, 2, 0]], [[True, True, False]])
     """
     left = scores.detach().clone() if allowed is None else scores.detach().masked_fill(~allowed, NEVER)
-    rows = torch.arange(len(left), device=left.device)
-    best_in_row, where = left.max(2)  # kept up to date, so that a turn costs a row, not the volume
+    pairs = torch.arange(len(left), device=left.device)
     found = []
-    for _ in range(count):
-        score, source = best_in_row.max(1)
-        target = where[rows, source]
+    for _ in range(count):  # nothing here waits for a GPU's answer
+        score, place = left.flatten(1).max(1)
+        source, target = place // left.shape[2], place % left.shape[2]
         found.append((source, target, score))
-        left[rows, source] = NEVER
-        left[rows, :, target] = NEVER
-        best_in_row[rows, source] = NEVER
-        stale = (where == target[:, None]) & (best_in_row > NEVER)
-        pair, row = stale.nonzero(as_tuple=True)
-        best_in_row[pair, row], where[pair, row] = left[pair, row].max(1)
+        left[pairs, source] = NEVER
+        left[pairs, :, target] = NEVER
     source, target, score = (torch.stack(values, 1) for values in zip(*found))
     valid = score > NEVER
     return Matches(source * valid, target * valid, torch.where(valid, score, 0), valid)

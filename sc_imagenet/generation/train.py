@@ -302,7 +302,7 @@ class CascadeTraining:
         self.accelerator.backward(sum(losses.values()))
         self.optimiser.step()
         self.optimiser.zero_grad()
-        return {name: loss.item() for name, loss in losses.items()}
+        return dict(zip(losses, torch.stack([loss.detach() for loss in losses.values()]).tolist()))
 
     def save(self) -> None:
         """Keep what an interruption must not lose."""
