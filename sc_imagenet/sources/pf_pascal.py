@@ -84,7 +84,7 @@ class PfPascal(Source):
         for line, row in enumerate(read_rows(where, columns=3), start=2):
             source, target = (Path(path.strip()).name for path in row[:2])
             number = row[2].strip()
-            if not (number.isdigit() and 1 <= int(number) <= len(CATEGORIES)):
+            if not (number.isdecimal() and 1 <= int(number) <= len(CATEGORIES)):
                 raise InputError(f"line {line}: class {number!r} is not 1 to 20", where=where)
             category = CATEGORIES[int(number) - 1]
             points = row[3:7] if has_points else None
