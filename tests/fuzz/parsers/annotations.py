@@ -197,13 +197,10 @@ def _whole_set(content: bytes, folder: Path) -> None:
 PARSERS = [
     Parser("pair-json", _pair_json_seeds, _pair_json, spoilt_json, 12),
     Parser("pair-list", _pair_list_seeds, lambda c, f: _listed(c, f, ScImageNet, "train"), spoilt_text, 10),
-    Parser(
-        "spair-list", lambda: _pair_list_seeds()[:1], lambda c, f: _listed(c, f, Spair71k, "train"), spoilt_text, 6
-    ),
+    Parser("spair-list", lambda: _pair_list_seeds()[:1], lambda c, f: _listed(c, f, Spair71k, "train"), spoilt_text, 6),
     Parser("pf-pascal-csv", _pascal_seeds, _pascal, spoilt_text, 10),
     Parser("pf-willow-csv", _willow_seeds, _willow, spoilt_text, 8),
     Parser("diy-sc-json", _diy_seeds, _diy, spoilt_json, 8),
     Parser("mat", _mat_seeds, _pascal_mat, _spoilt_mat, 6),
     Parser("data-set", _pair_json_seeds, _whole_set, spoilt_json, 0.5),
 ]
-
