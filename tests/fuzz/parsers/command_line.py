@@ -6,7 +6,7 @@ import io
 import json
 import os
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,7 +22,7 @@ from tests.fuzz.parsers.tables import INFO, parquet, predictions_table
 
 # Commands that end soon without data; {runs} is a folder of runs, {file} one of predictions.
 COMMANDS = (
-    "models", "models --json", "data list", "data list --json", "data info pf-willow", "data info toy --json",
+    "data list", "data list --json", "data info pf-willow", "data info toy --json",
     "data convert pf-willow --data-root {runs}", "data verify spair-71k --data-root {runs} --json",
     "data show pf-pascal:test --out x.png --data-root {runs} --pairs 3 --seed 1 --category cat",
     "data download sc-imagenet --data-root {runs}", "score {file} --protocol strict --per-category --draws 5",
@@ -120,19 +120,14 @@ def _small_parsers(content: bytes, folder: Path) -> None:
     from sc_imagenet.errors import InputError
 
     text = content.decode("utf-8", "surrogatepass")
-    refused = None
     for parse in (
         Metric.parse,
         parse_points,
         lambda given: several([given]),
         lambda given: _settings(given),
     ):
-        try:
+        with suppress(InputError):
             parse(text)
-        except InputError as error:
-            refused = error
-    if refused:
-        raise refused
 
 
 def _settings(text: str) -> None:

@@ -18,7 +18,7 @@ from sc_imagenet.generation.counting import CountsFile
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.network_options import NetworkOptions
 from sc_imagenet.generation.photographs import Photograph, scan
-from sc_imagenet.generation.pipeline import _read_seen, about_shard, read_shard
+from sc_imagenet.generation.pipeline import _made_before, _read_seen, read_shard
 from sc_imagenet.generation.saliency import SaliencyFolder
 from sc_imagenet.generation.training_options import TrainingOptions
 from tests.fuzz.mutations import spoilt_bytes, spoilt_json, spoilt_text
@@ -37,7 +37,7 @@ def _counts(content: bytes, folder: Path) -> None:
 
 def _picture(mode: str = "L") -> bytes:
     file = io.BytesIO()
-    ramp = np.arange(40 * 30, dtype=np.uint8).reshape(30, 40)
+    ramp = np.arange(40 * 36, dtype=np.uint8).reshape(36, 40)
     Image.fromarray(ramp).convert(mode).save(file, "PNG")
     return file.getvalue()
 
@@ -63,7 +63,7 @@ def _label_shard(content: bytes, folder: Path) -> None:
     file = folder / "cat.parquet"
     file.write_bytes(content)
     read_shard(file)
-    about_shard(file)
+    _made_before(file, "k")
 
 
 def _label_seeds() -> list[bytes]:
