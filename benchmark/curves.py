@@ -78,7 +78,7 @@ def _read(folder: Path) -> Curves:
     try:
         content = read_json(folder / CURVES_FILE)
         known = content["version"] == CURVES_VERSION and content["alphas"] == list(ALPHAS)
-        return content["curves"] if known else {}
+        return content["curves"] if known and isinstance(content["curves"], dict) else {}
     except (InputError, KeyError, TypeError):
         return {}
 

@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.errors import STEERING, InputError
 from sc_imagenet.files import atomic_path
-from sc_imagenet.names import check_names
+from sc_imagenet.names import LONGEST, check_names
 from sc_imagenet.parquet import parquet_file
 from sc_imagenet.plain_lists import with_fixed_lists, with_plain_lists
 
@@ -218,6 +219,12 @@ def _columnar(table: pa.Table, info: PredictionInfo, path: Path | str) -> Predic
     for name in ("pair_id", "category", "direction", "source_size", "target_size"):
         if column[name].null_count:
             raise InputError(f"{column[name].null_count} pairs have no {name}", where=path, fix=_AGAIN)
+    for name in ("pair_id", "category", "direction"):
+        odd = pc.or_(
+            pc.match_substring_regex(column[name], STEERING), pc.greater(pc.utf8_length(column[name]), LONGEST)
+        )
+        if pc.any(odd).as_py():  # a single long one would make all of an array as long
+            raise InputError(f"a {name} is no name: {column[name].filter(odd)[0].as_py()[:80]!r}", where=path)
     pair_ids, categories, directions = (
         np.asarray(column[name].to_pylist()) for name in ("pair_id", "category", "direction")
     )

@@ -199,6 +199,8 @@ def _alone(path: Path, what: str) -> Iterator[None]:
 def _pairs(source: Source, split: str, num_proc: int | None, progress: Progress | None) -> Writer:
     def write(folder: Path) -> int:
         entries = source.entries(split)
+        if not entries:
+            raise InputError(f"'{split}' of {info(source.name).title} has no pairs here", where=source.root)
         check_unique(entries, f"{source.name} {split}")
         for entry in entries:
             check_entry(entry, f"{source.name} {split}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +55,7 @@ def open_image(
 
 def _decoded(file: io.BytesIO | Path, upright: bool, where: object, most_pixels: int) -> Image.Image:
     try:
-        with Image.open(file, formats=_known_formats()) as image:
+        with _quiet(), Image.open(file, formats=_known_formats()) as image:
             width, height = image.size
             if width * height > most_pixels:
                 raise Image.DecompressionBombError
@@ -120,7 +122,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     file = _readable(path)
     try:
-        with Image.open(file, formats=_known_formats()) as image:
+        with _quiet(), Image.open(file, formats=_known_formats()) as image:
             width, height = image.size
     except Image.UnidentifiedImageError as error:
         raise InputError("is not an image that can be read", where=path) from error
@@ -129,6 +131,14 @@ def image_size(path: Path) -> tuple[int, int]:
     if width * height > MAX_PIXELS:
         raise InputError(f"has too many pixels to be decoded safely (the most is {MAX_PIXELS:,})", where=path)
     return width, height
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What Pillow finds odd about a file is said in one line by an error, or does not matter."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _scans(file: io.BytesIO | Path) -> int:

@@ -89,7 +89,9 @@ class TrainingOptions:
             raise InputError(
                 f"pretrained = {self.pretrained!r:.80} is neither true, false nor a file", where="training"
             )
-        if self.layers is not None and not all(type(layer) is int for layer in self.layers):
+        if self.layers is not None and not (
+            isinstance(self.layers, tuple) and all(type(layer) is int for layer in self.layers)
+        ):
             raise InputError(f"layers = {self.layers!r:.80} are not numbers", where="training")
         for name, valid in (
             ("labels_from", ("features", "network", "both")),

@@ -119,7 +119,7 @@ def _small_parsers(content: bytes, folder: Path) -> None:
     """Texts inside options, all of them at once."""
     from sc_imagenet.errors import InputError
 
-    text = content.decode("utf-8", "surrogatepass")
+    text = os.fsdecode(content)  # as arguments are
     for parse in (
         Metric.parse,
         parse_points,

@@ -112,9 +112,9 @@ PARSERS = [
             lambda name=name: [_run()[name]],  # type: ignore[misc]
             lambda content, folder, name=name: _report(name, content, folder),  # type: ignore[misc]
             spoilt_text if name.endswith("l") else spoilt_json,
-            0.5,
+            0.2,
         )
         for name in FILES
     ),
-    Parser("report-names", lambda: [b"plain"], _named, _spoilt_name, 0.5),
+    Parser("report-names", lambda: [b"plain"], _named, _spoilt_name, 0.3),
 ]
