@@ -10,6 +10,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +21,7 @@ NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8
 NUMERIC = range(6, 16)  # classes of arrays: double, single, and the eight of whole numbers
 COMPLEX = 0x0800
 
+Order = Literal["<", ">"]  # of the bytes of a number
 Element = tuple[int, bytes]  # type, content
 
 
@@ -31,8 +33,12 @@ def read_matrix(content: bytes, name: str) -> np.ndarray | None:
     """
     if len(content) > LARGEST:
         raise ValueError(f"{len(content):,} bytes are more than an annotation has")
-    order = {b"IM": "<", b"MI": ">"}.get(content[126:HEADER])
-    if order is None:
+    order: Order
+    if content[126:HEADER] == b"IM":
+        order = "<"
+    elif content[126:HEADER] == b"MI":
+        order = ">"
+    else:
         raise ValueError("not a file of MATLAB 5 to 7")
     for kind, inside in _elements(content[HEADER:], order):
         if kind == COMPRESSED:
@@ -46,7 +52,7 @@ def read_matrix(content: bytes, name: str) -> np.ndarray | None:
     return None
 
 
-def _matrix(flags: bytes, sizes: bytes, values: Element, order: str) -> np.ndarray:
+def _matrix(flags: bytes, sizes: bytes, values: Element, order: Order) -> np.ndarray:
     if len(flags) != 8 or len(sizes) % 4:
         raise ValueError("the head of a matrix is damaged")
     bits = struct.unpack(f"{order}2I", flags)[0]
@@ -63,7 +69,7 @@ def _matrix(flags: bytes, sizes: bytes, values: Element, order: str) -> np.ndarr
     return numbers.reshape(shape, order="F")
 
 
-def _elements(content: bytes, order: str) -> Iterator[Element]:
+def _elements(content: bytes, order: Order) -> Iterator[Element]:
     """The elements that lie one behind the other."""
     place = 0
     while place < len(content):

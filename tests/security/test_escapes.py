@@ -97,7 +97,7 @@ def test_every_format_is_written_for_evil_names(tmp_path):
     assert len(written) == 6
     assert all(path.stat().st_size for path in written)
     done = subprocess.run(
-        [sys.executable, "-m", "benchmark", "report", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "again")],
+        [sys.executable, "-m", "benchmark", "report", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "new")],
         cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
