@@ -12,7 +12,7 @@ import numpy as np
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json
-from sc_imagenet.sources.mat_file import LARGEST, read_matrix
+from sc_imagenet.mat_file import LARGEST, read_matrix
 from sc_imagenet.sources.source import Annotation
 
 GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")

@@ -18,8 +18,9 @@ from sc_imagenet.generation.counting import CountsFile
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.network_options import NetworkOptions
 from sc_imagenet.generation.photographs import Photograph, scan
-from sc_imagenet.generation.pipeline import _made_before, _read_seen, read_shard
+from sc_imagenet.generation.pipeline import _made_before, read_shard
 from sc_imagenet.generation.saliency import SaliencyFolder
+from sc_imagenet.generation.seen import _read_seen
 from sc_imagenet.generation.training_options import TrainingOptions
 from tests.fuzz.mutations import spoilt_bytes, spoilt_json, spoilt_text
 from tests.fuzz.parser import Parser
