@@ -311,7 +311,8 @@ def check_rows(table: pa.Table, path: Path) -> None:
 def _refuse(column: pa.ChunkedArray | pa.Array, bad: Any, what: str, path: Path) -> None:
     if pc.any(bad).as_py():
         value = column.filter(pc.fill_null(bad, False))[0].as_py()
-        raise InputError(f"{what} {value[:80]!r}", where=path, fix="Do not trust this file; get it from its authors.")
+        fix = "Paths are relative to the folder of images; do not trust this file if it is not yours."
+        raise InputError(f"{what} {value[:80]!r}", where=path, fix=fix if "outside" in what else None)
 
 
 def category_names(schema: pa.Schema, path: Path) -> tuple[str, ...]:
