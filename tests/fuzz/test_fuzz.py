@@ -11,7 +11,7 @@ from tests.fuzz.parser import Parser
 from tests.fuzz.parsers import parsers
 
 CASES = Path(__file__).parent / "cases"
-SLICE = 30  # inputs of a parser of an ordinary share; the slow ones have a small share
+SLICE = 16  # inputs of a parser of an ordinary share; the slow ones have a small share
 
 
 @pytest.fixture(autouse=True)

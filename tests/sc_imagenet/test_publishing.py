@@ -110,7 +110,7 @@ def test_pixels_are_refused_in_one_line(tmp_path, changes, message):
 
 
 def test_a_path_of_this_machine_is_refused_when_a_set_is_written(tmp_path):
-    with pytest.raises(InputError, match="names a source outside the data set, '/home/me/1.jpg'"):
+    with pytest.raises(InputError, match=r"names a source outside the data set, '/home/me/1\.jpg'"):
         generated(tmp_path / "my-set", source={"path": "/home/me/1.jpg", "bytes": None})
 
 
