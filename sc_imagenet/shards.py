@@ -298,7 +298,10 @@ def check_rows(table: pa.Table, path: Path) -> None:
         if name in table.column_names:
             if table[name].null_count:
                 raise InputError(f"holds rows without {name}", where=path)
-            column = pc.struct_field(table[name].combine_chunks(), "path")
+            images = table[name].combine_chunks()
+            column = pc.struct_field(images, "path")
+            if pc.any(pc.and_(pc.is_null(column), pc.is_null(pc.struct_field(images, "bytes")))).as_py():
+                raise InputError(f"holds a {name} that is neither a path nor an image", where=path)
             bad = pc.match_substring_regex(column, f"{LEADS_OUT}|{STEERING}")
             _refuse(column, bad, f"names a {name} outside the data set,", path)
     if "category" in table.column_names:
