@@ -1,5 +1,6 @@
 # make quickstart  train and score a small CATs on the embedded data set, write a report
 # make test        lint, types, doctests and tests
+# make fuzz        100,000 spoilt inputs into every reader of foreign bytes (a quarter of an hour)
 # make setup       only make .venv and install into it
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA := $(wildcard ../shared/data)
 
-.PHONY: setup quickstart test lint clean
+.PHONY: setup quickstart test lint fuzz clean
 
 setup: $(STAMP)
 
@@ -27,6 +28,9 @@ lint: $(STAMP)
 
 test: lint
 	$(if $(DATA),SC_DATA_ROOT=$${SC_DATA_ROOT:-$(abspath $(DATA))}) $(BIN)/python -m pytest
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --inputs 100000 --workers 2 --saved runs/fuzz
 
 clean:
 	rm -rf runs report .mypy_cache .pytest_cache .ruff_cache

@@ -143,7 +143,7 @@ def override(base: Recipe, settings: Mapping[str, str], stage: str | None = None
             continue
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         if name.startswith("model."):
             base = replace(base, model={**base.model, name.removeprefix("model."): value})

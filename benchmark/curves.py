@@ -78,9 +78,20 @@ def _read(folder: Path) -> Curves:
     try:
         content = read_json(folder / CURVES_FILE)
         known = content["version"] == CURVES_VERSION and content["alphas"] == list(ALPHAS)
-        return content["curves"] if known else {}
-    except (InputError, KeyError, TypeError):
+        return content["curves"] if known and _are_curves(content["curves"]) else {}
+    except (InputError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _are_curves(content: Mapping[str, Mapping[str, list[float]]]) -> bool:
+    """Whether each curve has a percentage at every alpha."""
+    curves = [curve for protocols_of in content.values() for curve in protocols_of.values()]
+    return all(
+        isinstance(curve, list)
+        and len(curve) == len(ALPHAS)
+        and all(isinstance(value, (int, float)) and 0 <= value <= 100 for value in curve)
+        for curve in curves
+    )
 
 
 def _agree(curves: Mapping[str, list[float]] | None, scores: Mapping[str, Mapping[str, float]]) -> bool:

@@ -62,7 +62,7 @@ def print_list(rows: list[dict[str, Any]], as_json: bool) -> None:
         table.columns[column].justify = "right"
     for row in rows:
         pairs = "\n".join(f"{split} {_number(row['pairs'].get(split))}" for split in row["splits"])
-        here = row["place"] or "[dim]no[/dim]"
+        here = _plain(row["place"]) if row["place"] else "[dim]no[/dim]"
         name = f"[bold]{row['name']}[/bold]\n[dim]{row['title']}[/dim]"
         table.add_row(name, pairs, _number(row["images"]), _number(row["classes"]), row["points"], row["licence"], here)
     _console().print(table)
@@ -107,7 +107,7 @@ def print_verified(report: VerifyReport, as_json: bool) -> None:
         return
     from rich.table import Table
 
-    table = Table("split", "what", "found", "published", "", title=f"{report.dataset} in {report.root}")
+    table = Table("split", "what", "found", "published", "", title=_plain(f"{report.dataset} in {report.root}"))
     for column in (2, 3):
         table.columns[column].justify = "right"
     for split in report.splits:
@@ -153,7 +153,9 @@ def _number(value: int | None) -> str:
 def _plain(value: str) -> Any:
     from rich.text import Text
 
-    return Text(value)
+    from sc_imagenet.errors import visible
+
+    return Text("\n".join(map(visible, value.split("\n"))))
 
 
 def _console() -> Any:

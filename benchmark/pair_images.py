@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from sc_imagenet.checks import check_entry
 from sc_imagenet.errors import InputError
 from sc_imagenet.images import open_image
 from sc_imagenet.sources import Entry, open_source
@@ -41,4 +42,5 @@ class PairImages:
         if pair_id not in self.entries:
             raise InputError(f"pair {pair_id!r} is not in the data set here", where=self.folder)
         entry = self.entries[pair_id]
+        check_entry(entry, self.folder)
         return self._open(self.folder / entry.source), self._open(self.folder / entry.target)

@@ -14,10 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.errors import STEERING, InputError
 from sc_imagenet.files import atomic_path
+from sc_imagenet.names import LONGEST, check_names
+from sc_imagenet.parquet import parquet_file
 from sc_imagenet.plain_lists import with_fixed_lists, with_plain_lists
 
 _POINTS = pa.list_(pa.list_(pa.float32(), 2))
@@ -144,12 +147,13 @@ def read_predictions(path: Path | str) -> Predictions:
             points, differing numbers of points, no size, or occurs twice (the message names the pair).
     """
     try:
-        table = pq.ParquetFile(path).read()
+        table = parquet_file(Path(path), fix=_AGAIN).read()
+        table.validate(full=True)
         table = with_fixed_lists(table, PREDICTION_SCHEMA)
-    except FileNotFoundError as error:
-        raise InputError("no such file", where=path) from error
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except InputError:
+        raise
+    except Exception as error:  # a decoder given malformed bytes may raise anything at all
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"is not a readable Parquet file ({reason})", where=path, fix=_AGAIN) from error
     stored = (table.schema.metadata or {}).get(METADATA_KEY)
     if stored is None:
@@ -173,7 +177,7 @@ def _info(stored: bytes, path: Path | str) -> PredictionInfo:
     try:
         content = json.loads(stored)
         version = content.pop("version")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InputError("its metadata is damaged", where=path, fix=_AGAIN) from error
     if version != PREDICTIONS_VERSION:
         newer = isinstance(version, int) and version > PREDICTIONS_VERSION
@@ -183,7 +187,11 @@ def _info(stored: bytes, path: Path | str) -> PredictionInfo:
         )
     if set(content) != {field.name for field in fields(PredictionInfo)}:
         raise InputError("its metadata is not that of predictions", where=path, fix=_AGAIN)
-    return PredictionInfo(**content)
+    info = PredictionInfo(**content)
+    check_names("name in its metadata", (info.dataset, info.split, info.model, info.run, info.manifest_sha256), path)
+    if type(info.size) is not int or not 0 < info.size < 1 << 20:
+        raise InputError(f"is of a model of size {info.size!r:.40}", where=path, fix=_AGAIN)
+    return info
 
 
 def _plain(value: Any) -> Any:
@@ -211,6 +219,12 @@ def _columnar(table: pa.Table, info: PredictionInfo, path: Path | str) -> Predic
     for name in ("pair_id", "category", "direction", "source_size", "target_size"):
         if column[name].null_count:
             raise InputError(f"{column[name].null_count} pairs have no {name}", where=path, fix=_AGAIN)
+    for name in ("pair_id", "category", "direction"):
+        odd = pc.or_(
+            pc.match_substring_regex(column[name], STEERING), pc.greater(pc.utf8_length(column[name]), LONGEST)
+        )
+        if pc.any(odd).as_py():  # a single long one would make all of an array as long
+            raise InputError(f"a {name} is no name: {column[name].filter(odd)[0].as_py()[:80]!r}", where=path)
     pair_ids, categories, directions = (
         np.asarray(column[name].to_pylist()) for name in ("pair_id", "category", "direction")
     )

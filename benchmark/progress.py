@@ -9,6 +9,8 @@ from typing import Protocol
 
 from rich.console import Console
 
+from sc_imagenet.errors import visible
+
 console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -21,7 +23,7 @@ class Update(Protocol):
 
 def say(line: str) -> None:
     """One line for the person who waits."""
-    console.print(line)
+    console.print(visible(line))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -10,8 +10,10 @@ from typing import Any
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, write_json
+from sc_imagenet.names import check_name
 
 RESULT_VERSION = 1
+LARGEST = 1e18  # of any number of a result
 RESULT_FILE = "result.json"
 ADDED = {"arguments", "trained_on"}  # entries that the first results of this version do not have
 
@@ -93,6 +95,7 @@ def read_result(path: Path | str) -> Result:
     if not isinstance(version, int):
         raise InputError("is not the result of a run", where=file)
     if version != RESULT_VERSION:
+        version = max(-1, min(version, 1 << 31))  # a damaged one may have thousands of digits
         older = version < RESULT_VERSION
         fix = "Run again: its predictions and weights are kept." if older else "Update sc-imagenet."
         raise InputError(f"is version {version} of results, this is {RESULT_VERSION}", where=file, fix=fix)
@@ -102,11 +105,12 @@ def read_result(path: Path | str) -> Result:
         raise InputError(f"has missing or unknown entries: {wrong}", where=file)
     try:
         _check_kinds(content)
+        _check_texts(content, file)
         content["data"] = tuple(EvaluatedData(**entry) for entry in content["data"])
         content["changes"] = tuple(content["changes"])
         _check_scores(content["metrics"], {"value", "low", "high"})
         _check_scores(content["per_category"], None)
-    except (TypeError, AttributeError, KeyError) as error:
+    except (TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(f"has an entry of another kind ({error})", where=file) from error
     return Result(**content)
 
@@ -127,13 +131,32 @@ def _check_kinds(content: Mapping[str, Any]) -> None:
     }
     wrong = [name for name, valid in kinds.items() if name in content and not isinstance(content[name], valid)]
     wrong += ["changes"] if not all(isinstance(change, str) for change in content["changes"]) else []
+    numbers = [name for name in ("seed", "size", "peak_memory", "seconds") if name not in wrong]
+    wrong += [name for name in numbers if not 0 <= (content[name] or 0) < LARGEST]  # nor is NaN
     if wrong:
-        raise TypeError(f"{wrong[0]} is {content[wrong[0]]!r}")
+        raise TypeError(f"{wrong[0]} is {content[wrong[0]]!r:.80}")
+    json.dumps([content["recipe"], content.get("arguments")])  # so nested that it cannot be written: cannot be shown
     if content["direction"] not in ("forward", "backward"):
         raise TypeError(f"direction is {content['direction']!r}")
     for data in content["data"]:
-        if not (isinstance(data["pairs"], int) and isinstance(data["split"], str) and isinstance(data["name"], str)):
-            raise TypeError(f"data is {data!r}")
+        texts = (data["split"], data["name"], data["manifest_sha256"])
+        if not (all(isinstance(text, str) for text in texts) and type(data["pairs"]) is int):
+            raise TypeError(f"data is {data!r:.80}")
+        if not 0 <= data["pairs"] < LARGEST:
+            raise TypeError(f"pairs is {data['pairs']!r:.80}")
+
+
+def _check_texts(value: Any, where: Path) -> None:
+    """Every text of a result may be printed, and so may hold no control characters."""
+    if isinstance(value, str) and value:
+        check_name("text", value, where)
+    elif isinstance(value, Mapping):
+        for key, inside in value.items():
+            _check_texts(key, where)
+            _check_texts(inside, where)
+    elif isinstance(value, (list, tuple)):
+        for inside in value:
+            _check_texts(inside, where)
 
 
 def _check_scores(table: Mapping[str, Mapping[str, Mapping[str, float]]], keys: set[str] | None) -> None:
@@ -142,8 +165,8 @@ def _check_scores(table: Mapping[str, Mapping[str, Mapping[str, float]]], keys: 
             if keys is not None and set(scores) != keys:
                 raise TypeError(f"a score has {', '.join(scores)}")
             for value in scores.values():
-                if not isinstance(value, (int, float)) or not math.isfinite(value):
-                    raise TypeError(f"a score is {value!r}")
+                if not isinstance(value, (int, float)) or not abs(value) < LARGEST:  # NaN is not less either
+                    raise TypeError(f"a score is {value!r:.80}")
 
 
 def _file(path: Path | str) -> Path:

@@ -10,7 +10,7 @@ from benchmark.curves import Curves, curves_of, write_curves
 from benchmark.predictions import Predictions, read_predictions
 from benchmark.result import RESULT_FILE, Metrics, PerCategory, Result, data_key, read_result
 from sc_imagenet.catalog import canonical
-from sc_imagenet.errors import InputError
+from sc_imagenet.errors import InputError, visible
 
 PREDICTIONS = "predictions"  # folder of a run that holds its Parquet files
 
@@ -85,7 +85,7 @@ def find_runs(runs: Path | str) -> tuple[list[FoundRun], list[str]]:
     problems: list[str] = []
     for folder in sorted(path for path in Path(runs).glob("*/*") if _is_run(path)):
         if not (folder / RESULT_FILE).is_file():
-            problems.append(f"{folder}: has no {RESULT_FILE}: still running, or interrupted; run it again")
+            problems.append(visible(f"{folder}: has no {RESULT_FILE}: still running, or interrupted; run it again"))
             continue
         try:
             result = read_result(folder)
@@ -93,11 +93,12 @@ def find_runs(runs: Path | str) -> tuple[list[FoundRun], list[str]]:
                 canonical(data.name)
         except InputError as error:
             line = str(error)
-            problems.append(line if str(folder) in line else f"{folder}: {line}")
+            problems.append(line if visible(str(folder)) in line else visible(f"{folder}: {line}"))
             continue
         if (first := found.get(result.run)) is not None:
             same = "a copy" if first.result == result else "with another result"
-            problems.append(f"{folder}: run {result.run} lies in {first.folder} too, {same}; this one is left out")
+            line = f"{folder}: run {result.run} lies in {first.folder} too, {same}; this one is left out"
+            problems.append(visible(line))
             continue
         found[result.run] = FoundRun(folder, result)
     return list(found.values()), problems

@@ -225,15 +225,15 @@ class Training:
             return
         try:
             state = torch.load(self.folder.resume, map_location="cpu", weights_only=True)
+            self.position = Position(**state["position"])
+            self.matcher.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            if state["scaler"] and self.accelerator.scaler:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
         except Exception as error:
             raise InputError(
                 "cannot be read", where=self.folder.resume, fix="Remove it to train from the start."
             ) from error
-        self.matcher.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if state["scaler"] and self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.position = Position(**state["position"])
 
     def _finish(self) -> None:
         self._save_weights(self.folder.last)

@@ -18,19 +18,17 @@ import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.errors import InputError, visible
 
 BLOCK = 1 << 20
 JUNK = ("__MACOSX", ".DS_Store", "._*", "Thumbs.db")  # what desktop systems add to archives
 MAGIC = {"gz": b"\x1f\x8b", "bz2": b"BZh", "xz": b"\xfd7zXZ\x00"}
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,9 @@ def extract(
             (_unpack_zip if kind == "zip" else _unpack_tar)(inside)
             inside.check_links()
             return _move_in(archive, inside.root, folder, holds)
-    except (*DAMAGE, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # the readers of archives raise anything at all when given malformed bytes
         # gzip and bzip2 report damaged data as an OSError too, but one without a number of the system's.
         if isinstance(error, OSError) and error.errno is not None:
             raise InputError(
@@ -100,7 +100,7 @@ def extract(
                 where=archive,
                 fix="Nothing was left behind; put it right and run again.",
             ) from error
-        reason = str(error) or type(error).__name__
+        reason = str(error)[:200] or type(error).__name__
         raise InputError(f"is truncated or damaged ({reason})", where=archive, fix="Download it again.") from error
 
 
@@ -135,7 +135,11 @@ class _Inside:
         plain = name.replace("\\", "/")
         if plain.startswith("/") or re.match(r"[A-Za-z]:($|/)", plain):
             raise self.refuse(name, "has an absolute path")
+        if visible(name) != name:
+            raise self.refuse(name, "has control characters in its name")
         parts = PurePosixPath(plain).parts
+        if not parts:
+            return None  # the archive's own top
         if ".." in parts:
             raise self.refuse(name, "leads out of the archive with '..'")
         if any(fnmatch.fnmatch(part, junk) for part in parts for junk in JUNK):

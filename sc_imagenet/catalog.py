@@ -148,7 +148,6 @@ CATALOG: dict[str, DataSet] = {
                     archive="zip",
                     holds="JPEGImages",
                 ),
-                Mirror(f"http://{_PROPOSAL_FLOW}/PF-dataset-PASCAL.zip", archive="zip", holds="JPEGImages"),
                 *(Mirror(f"{_NCNET_LISTS}/{split}_pairs.csv") for split in ("train", "val", "test")),
             ),
             folders=("PF-PASCAL", "PF-dataset-PASCAL", "pf_pascal"),
@@ -174,10 +173,7 @@ CATALOG: dict[str, DataSet] = {
                 "Or, the package that DHPF, CATs and others use, from Google Drive: pip install gdown, then "
                 "gdown 1tDP0y8RO5s45L-vqnortRaieiWENQco_, and unpack it as pf-willow/PF-WILLOW."
             ),
-            mirrors=(
-                Mirror(f"https://{_PROPOSAL_FLOW}/PF-dataset.zip", archive="zip", holds="car(G)"),
-                Mirror(f"http://{_PROPOSAL_FLOW}/PF-dataset.zip", archive="zip", holds="car(G)"),
-            ),
+            mirrors=(Mirror(f"https://{_PROPOSAL_FLOW}/PF-dataset.zip", archive="zip", holds="car(G)"),),
             folders=("PF-WILLOW", "PF-dataset", "PF-dataset-WILLOW", "pf_willow"),
             layout=(
                 "pf-willow/<class>/<image>.png and <image>.mat (or both in pf-willow/PF-dataset-WILLOW)\n"
@@ -202,10 +198,7 @@ CATALOG: dict[str, DataSet] = {
                 "Or, from Google Drive: pip install gdown, then gdown 1KSvB0k2zXA06ojWNvFjBv0Ake426Y76k, and "
                 "unpack it in the same way."
             ),
-            mirrors=(
-                Mirror(f"https://{_SPAIR}", archive="tar", holds="Layout"),
-                Mirror(f"http://{_SPAIR}", archive="tar", holds="Layout"),
-            ),
+            mirrors=(Mirror(f"https://{_SPAIR}", archive="tar", holds="Layout"),),
             folders=("SPair-71k", "spair_71k"),
             layout=(
                 "spair-71k/Layout/large/{trn,val,test}.txt\n"

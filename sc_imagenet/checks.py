@@ -5,9 +5,20 @@ from __future__ import annotations
 import math
 
 from sc_imagenet.errors import InputError
+from sc_imagenet.names import check_inside, check_name
 from sc_imagenet.sources.source import Annotation, Entry, Outside, Size
 
 TOLERANCE = 1.0  # px: annotations round, some count pixels from 1
+
+
+FLOAT32 = 3.4e38  # the largest number that is stored
+
+
+def check_entry(entry: Entry, where: object) -> None:
+    """Raise InputError if a pair's id cannot be printed, or its id or images lead out of the data set."""
+    for name in (entry.pair_id, entry.source, entry.target):
+        check_inside(name, where)
+    check_name("class", entry.category, where)
 
 
 def check_pair(
@@ -19,8 +30,8 @@ def check_pair(
     is not known only the lower bounds are looked at.
 
     Raises:
-        InputError: no points, unequal numbers of points, NaN or infinity, or, with ``outside="error"``, a
-            point that lies outside.
+        InputError: no points, unequal numbers of points, NaN or infinity, a box or a grade that is none, or, with
+            ``outside="error"``, a point that lies outside.
     """
     pair = f"pair {entry.pair_id}"
     source, target = found.source_points, found.target_points
@@ -31,11 +42,16 @@ def check_pair(
         )
     if not source:
         raise InputError(f"{pair} has no points", where=found.where)
+    if not all(-128 <= grade <= 127 for grade in found.grades):
+        raise InputError(f"{pair} has the grades {found.grades}", where=found.where)
+    for side, box in (("source", found.source_bbox), ("target", found.target_bbox)):
+        if box is not None and not (len(box) == 4 and all(abs(value) < FLOAT32 for value in box)):
+            raise InputError(f"{pair}: the {side} box is {box}, not four numbers", where=found.where)
     count = 0
     for side, points, size in (("source", source, source_size), ("target", target, target_size)):
         right, bottom = size if size is not None else (math.inf, math.inf)
         for index, (x, y) in enumerate(points):
-            if not (math.isfinite(x) and math.isfinite(y)):
+            if not (abs(x) < FLOAT32 and abs(y) < FLOAT32):  # NaN is not less than anything
                 raise InputError(f"{pair}: {side} point {index} is ({x}, {y}), not a number", where=found.where)
             if -TOLERANCE <= x <= right and -TOLERANCE <= y <= bottom:
                 continue

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from sc_imagenet import shards
 from sc_imagenet.catalog import canonical, info
-from sc_imagenet.checks import check_pair, check_unique, known_size
+from sc_imagenet.checks import check_entry, check_pair, check_unique, known_size
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.files import sha256_of
 from sc_imagenet.image_sizes import image_sizes
@@ -199,7 +199,11 @@ def _alone(path: Path, what: str) -> Iterator[None]:
 def _pairs(source: Source, split: str, num_proc: int | None, progress: Progress | None) -> Writer:
     def write(folder: Path) -> int:
         entries = source.entries(split)
+        if not entries:
+            raise InputError(f"'{split}' of {info(source.name).title} has no pairs here", where=source.root)
         check_unique(entries, f"{source.name} {split}")
+        for entry in entries:
+            check_entry(entry, f"{source.name} {split}")
         categories = source.categories()
         root = source.image_root()
         sizes: dict[str, Size | str] = {}

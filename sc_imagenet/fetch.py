@@ -1,7 +1,9 @@
 """Fetching one file: ordered mirrors, resumed where it broke off, checked before it is used.
 
-Only ``https``, ``http`` and ``file`` addresses. What is being fetched lies in ``.<file>.part`` until it is
-whole and its checksum is right; a record ``<file>.sha256.json`` of what came from where stays beside it.
+Only ``https`` and ``file`` addresses, and plain ``http`` of this machine itself: the hash of a file is often not known
+before its first download, and whoever sits between could exchange it. What is being fetched lies in
+``.<file>.part`` until it is whole and its checksum is right; a record ``<file>.sha256.json`` of what came from where
+stays beside it.
 """
 
 from __future__ import annotations
@@ -80,8 +82,8 @@ def fetch(mirrors: Sequence[Mirror], folder: Path, report: Report | None = None,
 
 
 def _fetch_from(mirror: Mirror, folder: Path, report: Report, pause: float) -> Path:
-    if urlsplit(mirror.url).scheme not in ("http", "https", "file"):
-        raise _MirrorFailed("only http, https and file addresses are downloaded")
+    if not _is_private(mirror.url):
+        raise _MirrorFailed("only https and file addresses are downloaded")
     partial = folder / f".{mirror.file}.part"
     idle, most = 0, -1
     while True:
@@ -111,7 +113,10 @@ def _checked(mirror: Mirror, partial: Path, record: Path) -> str:
     known, origin = mirror.sha256, "the one expected"
     if known is None and record.exists():
         earlier = read_json(record)
-        known, origin = earlier["sha256"], f"the one recorded on {earlier['date']} in {record}"
+        known = earlier.get("sha256") if isinstance(earlier, dict) else None
+        if not isinstance(known, str):
+            raise InputError("is not the record of a download", where=record, fix="Remove it to download anew.")
+        origin = f"the one recorded on {earlier.get('date')} in {record}"
     digest = sha256_of(partial)
     if mirror.archive and kind_of(partial) != mirror.archive:
         why = f"what came is not a {mirror.archive} archive but perhaps a sign-in or error page; removed"
@@ -234,6 +239,26 @@ def _silent(file: str, done: int, total: int | None) -> None:
     pass
 
 
+def _is_private(url: str) -> bool:
+    """Whether nobody between can read or change what comes from an address."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("https", "file") or (
+            parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+        )
+    except ValueError:
+        return False
+
+
+class _PrivateRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect from ``https`` to plain ``http``."""
+
+    def redirect_request(self, request: Any, answer: Any, code: int, message: str, headers: Any, url: str) -> Any:
+        if urlsplit(url).scheme not in ("http", "https") or not _is_private(url):
+            raise urllib.error.HTTPError(request.full_url, code, f"leads to {url[:100]}", headers, answer)
+        return super().redirect_request(request, answer, code, message, headers, url)
+
+
 def _opener(handlers: Iterable[type[urllib.request.BaseHandler]]) -> urllib.request.OpenerDirector:
     director = urllib.request.OpenerDirector()
     for handler in handlers:
@@ -249,7 +274,7 @@ _OPENER = _opener(  # urllib's usual ones, proxies of the environment included, 
         urllib.request.HTTPSHandler,
         urllib.request.FileHandler,
         urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPRedirectHandler,
+        _PrivateRedirects,
         urllib.request.HTTPErrorProcessor,
     )
 )

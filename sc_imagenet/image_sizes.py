@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sc_imagenet.errors import InputError
+from sc_imagenet.images import image_size
 from sc_imagenet.workers import in_order, processes_for
 
 CHUNK = 512
@@ -32,19 +34,9 @@ def _sizes(names: list[str]) -> dict[str, tuple[int, int] | str]:
 
 
 def _size(path: Path) -> tuple[int, int] | str:
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
-            return image.size
-    except FileNotFoundError:
-        return "is not there"
-    except OSError as error:  # Pillow's UnidentifiedImageError is one
-        empty = path.is_file() and path.stat().st_size == 0
-        return (
-            "is empty (0 bytes)"
-            if empty
-            else f"is not an image that can be read ({error.strerror or 'unknown format'})"
-        )
-    except Exception as error:  # a decoder given malformed bytes may raise anything at all
-        return f"is damaged ({error or type(error).__name__})"
+        return image_size(path)
+    except InputError as error:
+        if not path.exists():
+            return "is not there"
+        return str(error).removeprefix(f"{path}: ")

@@ -75,7 +75,7 @@ def extract(data_set: str, wanted: set[str]) -> None:
             name = image_name(row["image"]["path"] or "")
             if name not in left:
                 continue
-            content = row["image"]["bytes"] or Path(row["image"]["path"]).read_bytes()
+            content = row["image"]["bytes"] or _file_of(data_set, row["image"]["path"])
             with atomic_path(folder / name) as temporary:
                 temporary.write_bytes(content)
             left.discard(name)
@@ -91,6 +91,15 @@ def extract(data_set: str, wanted: set[str]) -> None:
             fix="Log in to the Hub, or give imagenet_dir a folder.",
         ) from error
     raise InputError(f"lacks {len(left):,} of the images, {min(left)} first", where=data_set)
+
+
+def _file_of(data_set: str, path: str) -> bytes:
+    """An image that lies beside a data set's Parquet instead of in it; files elsewhere are nobody's business."""
+    folder = Path(data_set).expanduser().resolve()
+    file = (folder / path).resolve()
+    if not file.is_relative_to(folder):
+        raise InputError(f"names an image outside of it, {path[:100]!r}", where=data_set)
+    return file.read_bytes()
 
 
 def image_name(path: str) -> str | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,10 @@ from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path
 from sc_imagenet.slow_files import watched
 
-MAX_PIXELS = 178_956_970  # more is refused before it is decoded; Pillow's own limit for a decompression bomb
+# More is refused before it is decoded: a telephone's 108 megapixels pass, and decoded and converted from any format
+# they stay below 2 GB of memory.
+MAX_PIXELS = 120_000_000
+MOST_SCANS = 100  # of a progressive JPEG, each of which goes over all pixels; encoders write about ten
 
 # Only formats whose decoders run no other program (EPS would start Ghostscript).
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -49,10 +55,12 @@ def open_image(
 
 def _decoded(file: io.BytesIO | Path, upright: bool, where: object, most_pixels: int) -> Image.Image:
     try:
-        with Image.open(file, formats=_known_formats()) as image:
+        with _quiet(), Image.open(file, formats=_known_formats()) as image:
             width, height = image.size
             if width * height > most_pixels:
                 raise Image.DecompressionBombError
+            if image.format in ("JPEG", "MPO") and _scans(file) > MOST_SCANS:
+                raise ValueError(f"it has more than {MOST_SCANS} scans, which looks like a decompression bomb")
             image.load()
             turned = _upright(image) if upright else image
             return _rgb(turned)
@@ -106,6 +114,39 @@ def save_picture(image: Image.Image, path: str | Path) -> None:
         image.save(temporary, kind, **({} if kind == "PNG" else {"quality": 92}))
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image as its header says; nothing is decoded.
+
+    Raises:
+        InputError: missing, empty, not an image, or of more than ``MAX_PIXELS`` pixels.
+    """
+    file = _readable(path)
+    try:
+        with _quiet(), Image.open(file, formats=_known_formats()) as image:
+            width, height = image.size
+    except Image.UnidentifiedImageError as error:
+        raise InputError("is not an image that can be read", where=path) from error
+    except Exception as error:  # a decoder given malformed bytes may raise anything at all
+        raise InputError(f"is damaged ({error or type(error).__name__})", where=path) from error
+    if width * height > MAX_PIXELS:
+        raise InputError(f"has too many pixels to be decoded safely (the most is {MAX_PIXELS:,})", where=path)
+    return width, height
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What Pillow finds odd about a file is said in one line by an error, or does not matter."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _scans(file: io.BytesIO | Path) -> int:
+    """How many scans a JPEG has; inside one, the byte 0xFF is always followed by others."""
+    content = file.getvalue() if isinstance(file, io.BytesIO) else file.read_bytes()
+    return content.count(b"\xff\xda")
+
+
 def _readable(path: Path) -> io.BytesIO | Path:
     try:
         if not path.exists():
@@ -128,6 +169,14 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
+def _levels(values: np.ndarray, scaled: Callable[[np.ndarray], np.ndarray]) -> Image.Image:
+    """Grey values (H, W) as RGB, scaled to 0..255 some rows at a time: as float64 the whole would be huge."""
+    levels = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), 256):
+        levels[start : start + 256] = np.rint(scaled(values[start : start + 256].astype(np.float64)))
+    return Image.fromarray(levels).convert("RGB")
+
+
 def _upright(image: Image.Image) -> Image.Image:
     try:
         turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
@@ -138,18 +187,16 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
-        levels = np.asarray(image, dtype=np.float64) / 257
-        return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8)).convert("RGB")
+        return _levels(np.asarray(image), lambda rows: np.clip(rows / 257, 0, 255))
     if image.mode in ("I", "F"):
-        values = np.asarray(image, dtype=np.float64)
+        values = np.asarray(image)
         low, high = float(values.min()), float(values.max())
         if not np.isfinite([low, high]).all():
             raise ValueError("it holds values that are not finite")
-        stretched = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
-        return Image.fromarray(np.rint(stretched).astype(np.uint8)).convert("RGB")
+        span = (high - low) or 1.0
+        return _levels(values, lambda rows: (rows - low) / span * 255)
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        over = image.convert("RGBA")
-        white = Image.new("RGBA", over.size, "white")
-        return Image.alpha_composite(white, over).convert("RGB")
+        over = image if image.mode == "RGBA" else image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
     # A copy even of RGB: the caller's image must not hold the file open.
     return image.convert("RGB") if image.mode != "RGB" else image.copy()

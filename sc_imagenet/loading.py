@@ -45,6 +45,7 @@ def load_dataset(
         InputError: unknown name, or data missing or damaged, in one line.
     """
     from datasets import load_dataset as load
+    from datasets.exceptions import DatasetGenerationError
 
     name, config, split = _resolve(name, config, split)
     ours = {key: options[key] for key in Options.__dataclass_fields__ if options.get(key) is not None}
@@ -56,16 +57,21 @@ def load_dataset(
         for each in wanted:
             _convert(name, config, each, root, num_proc, ours)
         options["splits"] = ",".join(wanted)
-    with _progress_only_on_a_terminal():
-        return load(
-            info(name).python_name,
-            config,
-            split=split,
-            root=None if root is None else str(root),
-            streaming=streaming,
-            num_proc=None if streaming else num_proc,
-            **options,
-        )
+    try:
+        with _progress_only_on_a_terminal():
+            return load(
+                info(name).python_name,
+                config,
+                split=split,
+                root=None if root is None else str(root),
+                streaming=streaming,
+                num_proc=None if streaming else num_proc,
+                **options,
+            )
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, InputError):  # what our builder refused, wrapped by ``datasets``
+            raise error.__cause__ from None
+        raise
 
 
 def manifest_sha256(

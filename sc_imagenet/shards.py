@@ -21,8 +21,10 @@ import pyarrow.parquet as pq
 from datasets import Features
 
 from sc_imagenet.content_hash import ContentHash
-from sc_imagenet.errors import InputError
+from sc_imagenet.errors import STEERING, InputError
 from sc_imagenet.files import atomic_path, read_json, write_json
+from sc_imagenet.names import LEADS_OUT, LONGEST, check_inside, check_names
+from sc_imagenet.parquet import parquet_file
 from sc_imagenet.plain_lists import with_plain_lists
 from sc_imagenet.schema import image_features, pair_features, without_images
 
@@ -156,6 +158,7 @@ def load_record(path: Path, folder: Path) -> Record | None:
         shards = tuple(Shard(**shard) for shard in content.pop("shards"))
         content["categories"] = tuple(content["categories"])
         record = Record(**content, folder=folder, shards=shards)
+        _check_record(record, path)
     except (KeyError, TypeError) as error:
         raise InputError(f"is not a record of Parquet shards ({error})", where=path) from error
     for shard, file in zip(shards, record.files):
@@ -168,6 +171,27 @@ def load_record(path: Path, folder: Path) -> Record | None:
                 fix="Get the file again, or convert again with force (scbench data convert --force).",
             )
     return record
+
+
+def _check_record(record: Record, path: Path) -> None:
+    """A record may come with a stranger's data set: its numbers are numbers, its files lie beside it."""
+    texts = (record.dataset, record.config, record.split, record.manifest_sha256, record.content_sha256)
+    numbers = (record.rows, record.images, record.points, record.points_outside)
+    sizes = [number for shard in record.shards for number in (shard.rows, shard.bytes)]
+    if not all(type(number) is int and 0 <= number < 1 << 63 for number in (*numbers, *sizes)):
+        raise TypeError("a count is not a number")
+    check_names("text", texts, path)
+    check_categories(record.categories, path)
+    for shard in record.shards:
+        if "/" in check_inside(shard.file, path):
+            raise InputError(f"names a shard in another folder, {shard.file[:100]!r}", where=path)
+
+
+def check_categories(names: Sequence[object], where: object) -> None:
+    """Raise InputError unless class names can be printed and are different from one another."""
+    check_names("class", names, where)
+    if not names or len(set(names)) < len(names):
+        raise InputError("has no classes, or one of them twice", where=where)
 
 
 def scan(folder: Path, dataset: str, config: str, split: str, points_outside: int = 0) -> Record:
@@ -232,29 +256,66 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a Parquet file.
 
     Raises:
-        InputError: missing, truncated, or not Parquet.
+        InputError: missing, truncated, not Parquet, or of more values than its bytes can hold.
     """
-    try:
-        return pq.ParquetFile(path, memory_map=True)
-    except FileNotFoundError as error:
-        raise InputError("no such file", where=path) from error
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"is not a whole Parquet file ({error})", where=path, fix="Get or make the file again."
-        ) from error
+    return parquet_file(path, memory_map=True)
 
 
 def read_batches(parquet: pq.ParquetFile, schema: pa.Schema, path: Path) -> Iterable[pa.Table]:
     """The tables of a Parquet file, a row group at a time, in the columns of the schema.
 
     Raises:
-        InputError: the file breaks off or is damaged inside.
+        InputError: the file breaks off, is damaged inside, or holds what no pair may have (see ``check_rows``).
     """
-    try:
-        for batch in parquet.iter_batches(SHARD_ROWS, columns=schema.names):
-            yield pa.table(batch).select(schema.names).cast(schema)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"is damaged ({error})", where=path, fix="Get or make the file again.") from error
+    batches = iter(parquet.iter_batches(SHARD_ROWS, columns=schema.names))
+    while True:
+        try:
+            batch = next(batches, None)
+            if batch is None:
+                return
+            table = pa.table(batch).select(schema.names).cast(schema)
+            table.validate(full=True)
+        except Exception as error:  # a decoder given malformed bytes may raise anything at all
+            raise InputError(f"is damaged ({error})", where=path, fix="Get or make the file again.") from error
+        check_rows(table, path)
+        yield table
+
+
+def check_rows(table: pa.Table, path: Path) -> None:
+    """Check what a stranger may have written: names that lead out or steer a terminal, classes that are none.
+
+    Raises:
+        InputError: as above; or a pair or image without an id, a class or a path.
+    """
+    for name in ("pair_id", "image_id", "dataset"):
+        if name in table.column_names:
+            column = table[name]
+            if column.null_count:
+                raise InputError(f"holds rows without {name}", where=path)
+            _refuse(column, pc.match_substring_regex(column, STEERING), f"has the {name}", path)
+            _refuse(column, pc.greater(pc.utf8_length(column), LONGEST), f"has the {name}", path)
+    for name in ("source", "target", "image"):
+        if name in table.column_names:
+            if table[name].null_count:
+                raise InputError(f"holds rows without {name}", where=path)
+            images = table[name].combine_chunks()
+            column = pc.struct_field(images, "path")
+            if pc.any(pc.and_(pc.is_null(column), pc.is_null(pc.struct_field(images, "bytes")))).as_py():
+                raise InputError(f"holds a {name} that is neither a path nor an image", where=path)
+            bad = pc.match_substring_regex(column, f"{LEADS_OUT}|{STEERING}")
+            _refuse(column, bad, f"names a {name} outside the data set,", path)
+    if "category" in table.column_names:
+        count = len(Features.from_arrow_schema(table.schema)["category"].names)
+        known = pc.and_(pc.greater_equal(table["category"], 0), pc.less(table["category"], count))
+        if len(table) and not pc.all(pc.fill_null(known, False)).as_py():
+            raise InputError(f"holds a class that is none of its {count}", where=path)
+
+
+def _refuse(column: pa.ChunkedArray | pa.Array, bad: Any, what: str, path: Path) -> None:
+    if pc.any(bad).as_py():
+        value = column.filter(pc.fill_null(bad, False))[0].as_py()
+        fix = "Paths are relative to the folder of images; do not trust this file if it is not yours."
+        raise InputError(f"{what} {value[:80]!r}", where=path, fix=fix if "outside" in what else None)
 
 
 def category_names(schema: pa.Schema, path: Path) -> tuple[str, ...]:
@@ -264,13 +325,15 @@ def category_names(schema: pa.Schema, path: Path) -> tuple[str, ...]:
         InputError: it carries none.
     """
     try:
-        return tuple(Features.from_arrow_schema(schema)["category"].names)
-    except (KeyError, AttributeError, TypeError) as error:
+        names = tuple(Features.from_arrow_schema(schema)["category"].names)
+    except Exception as error:  # the metadata is whatever a stranger wrote
         raise InputError(
             "carries no class names",
             where=path,
             fix="Write it with sc_imagenet.shards.write_pairs, or with pair_features(...).arrow_schema.",
         ) from error
+    check_categories(names, path)
+    return names
 
 
 def _check_points(table: pa.Table, path: Path) -> int:

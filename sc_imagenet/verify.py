@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from sc_imagenet import shards
 from sc_imagenet.catalog import canonical, info
-from sc_imagenet.checks import check_pair
+from sc_imagenet.checks import check_entry, check_pair
 from sc_imagenet.convert import available_splits
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.images import open_image
@@ -145,6 +145,8 @@ class _Split:
         self.sizes: dict[str, Size | None] = {}
         try:
             pairs = list(_pairs(source, split))
+            for pair, _ in pairs:
+                check_entry(pair, source.root)
         except InputError as error:  # the list itself is damaged: there is nothing else to look at
             self._fault("unreadable annotations", str(error))
             return

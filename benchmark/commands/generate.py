@@ -62,7 +62,7 @@ def train(
 
     [bold]scbench generate train photographs --out my-set --steps 300[/bold]
     """
-    options = _given({**locals(), "network": None})
+    options = _given({**locals(), "network": None})  # before anything is imported: imports are local names too
     for name in ("steps", "settings", "features", "loaders"):
         del options[name]
     from benchmark.generating import train_network

@@ -57,9 +57,13 @@ def match(
         print(json.dumps(content, indent=2))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("", f"{source.name} x, y", f"{target.name} x, y", "comes back within")
+    from sc_imagenet.errors import visible
+
+    names = (escape(visible(path.name)) for path in (source, target))
+    table = Table("", *(f"{name} x, y" for name in names), "comes back within")
     for column in table.columns[1:]:
         column.justify = "right"
     for number, row in enumerate(matches.rows(), start=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from benchmark import ablation_table
@@ -102,5 +103,6 @@ def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _escape(cell: str) -> str:
-    """Text that can neither end a table's cell nor start a tag."""
-    return cell.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+    """Text that can neither end a table's cell nor start a tag, a link, an image or code."""
+    plain = cell.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+    return re.sub(r"[\\|\[\]`*]", r"\\\g<0>", plain)

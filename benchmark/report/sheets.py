@@ -85,9 +85,18 @@ def curves_csv(report: Report) -> str:
     return _sheet(heads, lines)
 
 
+def _cell(value: object) -> object:
+    """Text that no spreadsheet takes for a formula; numbers as they are.
+
+    >>> _cell("=HYPERLINK(A1)"), _cell(-1.5)
+    ("'=HYPERLINK(A1)", -1.5)
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
 def _sheet(heads: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     sheet = io.StringIO()
     writer = csv.writer(sheet, lineterminator="\n")
     writer.writerow(heads)
-    writer.writerows(lines)
+    writer.writerows([_cell(value) for value in line] for line in lines)
     return sheet.getvalue()

@@ -76,7 +76,7 @@ def _cell(cell: Cell, short: bool) -> str:
 
 def _print_board(console: Console, board: Board) -> None:
     table = Table(
-        "model", "backbone", "training", "recipe", title=text.board_title(board), caption=text.protocol(board)
+        "model", "backbone", "training", "recipe", title=escape(text.board_title(board)), caption=text.protocol(board)
     )
     for metric in board.metrics:
         table.add_column(f"PCK@{metric.alpha:.2f}", justify="right")

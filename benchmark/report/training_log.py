@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Points = tuple[tuple[float, float], ...]
+LARGEST = 1e15  # beyond, no axis has ticks that can be told apart
 MOST = 120  # points of a curve: more cannot be seen, and a long training logs thousands
 
 
@@ -34,9 +35,11 @@ def read_log(file: Path) -> TrainingLog:
         try:
             entry = json.loads(line)
             for name, points in (("loss", loss), ("validation_pck", validation)):
-                if name in entry and math.isfinite(value := float(entry[name])):
-                    points.append((float(entry["step"]), value))
-        except (ValueError, TypeError, KeyError):
+                if name in entry:
+                    point = float(entry["step"]), float(entry[name])
+                    if max(map(abs, point)) < LARGEST and not any(map(math.isnan, point)):
+                        points.append(point)
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue
     return TrainingLog(thinned(loss), thinned(validation))
 

@@ -6,6 +6,7 @@ import argparse
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 
 import numpy
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from sc_imagenet.errors import InputError
 State = dict[str, Tensor]
 
 # The key under which the published codes keep the weights inside their checkpoint.
+LARGEST = 1 << 30  # bytes of one tensor; the largest of any published model has a quarter of it
 WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher")
 
 
@@ -47,12 +48,19 @@ def read_state(path: Path | str) -> State:
             break
     if not isinstance(content, dict) or not content:
         raise InputError(f"holds no weights but a {type(content).__name__}", where=path)
-    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    others = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if others:
         raise InputError(
             f"holds no weights: {shortened(others)} are not tensors",
             where=path,
             fix="The file wanted is the one saved with torch.save or safetensors, such as model_best.pth.",
+        )
+    odd = [key for key, value in content.items() if not _is_plain(value)]
+    if odd:
+        raise InputError(
+            f"holds no weights that a model here could have: {shortened(odd)}",
+            where=path,
+            fix="Do not trust this file; get it from its authors.",
         )
     if all(str(key).startswith("module.") for key in content):
         return {key.removeprefix("module."): value for key, value in content.items()}
@@ -70,18 +78,27 @@ def shortened(names: Iterable[str], most: int = 3) -> str:
     return ", ".join(listed[:most]) + more
 
 
+def _is_plain(value: Tensor) -> bool:
+    """Whether a tensor is numbers in memory, and not so many that a view which repeats a few must have made them."""
+    plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+    return plain and value.numel() * value.element_size() <= LARGEST
+
+
 def _read_safetensors(path: Path) -> State:
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # a reader given malformed bytes may raise anything at all
         raise InputError(f"is not a whole safetensors file ({error})", where=path, fix="Get the file again.") from error
 
 
 def _read_pickle(path: Path) -> Any:
     try:
+        _refuse_packed(path)
         with _plain_values(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch finds odd about a file, our error says in one line
             return torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused is None:
@@ -93,11 +110,26 @@ def _read_pickle(path: Path) -> Any:
             where=path,
             fix="Give the file that holds the weights, such as model_best.pth.",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+    except Exception as error:  # a reader given malformed bytes may raise anything at all
         why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise InputError(
             f"is truncated or not a file of weights ({why})", where=path, fix="Get the file again."
         ) from error
+
+
+def _refuse_packed(path: Path) -> None:
+    """torch stores weights as they are; a packed entry, or more of them than bytes, is a decompression bomb."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as file:
+        entries = file.infolist()
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise InputError(
+            "is packed as torch packs no weights, which looks like a decompression bomb",
+            where=path,
+            fix="Do not trust this file; get it from its authors.",
+        )
 
 
 def _plain_values() -> AbstractContextManager[None]:

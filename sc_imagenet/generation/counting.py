@@ -81,16 +81,19 @@ class CountsFile:
         """
         self.path = path
         self.identity = f"file-{sha256_of(path)[:16]}"
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            if not {"path", "objects"} <= set(rows.fieldnames or ()):
-                raise InputError("has no columns 'path' and 'objects'", where=path)
-            self._counts = {}
-            for number, row in enumerate(rows, start=2):
-                try:
-                    self._counts[row["path"]] = int(row["objects"])
-                except (TypeError, ValueError) as error:
-                    raise InputError(f"line {number}: {row['objects']!r} is not a count", where=path) from error
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = csv.DictReader(file)
+                if not {"path", "objects"} <= set(rows.fieldnames or ()):
+                    raise InputError("has no columns 'path' and 'objects'", where=path)
+                self._counts = {}
+                for number, row in enumerate(rows, start=2):
+                    try:
+                        self._counts[row["path"]] = int(row["objects"])
+                    except (TypeError, ValueError) as error:
+                        raise InputError(f"line {number}: {row['objects']!r:.80} is not a count", where=path) from error
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"is not a CSV file ({error})", where=path) from error
 
     def counts(self, root: Path, photographs: Sequence[Photograph], masks: Tensor) -> list[int]:
         """See ``Counter.counts``; paths are as the photographs', ``<class>/<image>``."""

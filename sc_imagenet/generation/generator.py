@@ -16,6 +16,7 @@ from sc_imagenet.files import atomic_path, read_json, write_json
 from sc_imagenet.generation.cascade import CascadeNetwork
 from sc_imagenet.generation.features import FeatureReader
 from sc_imagenet.generation.network_options import NetworkOptions
+from sc_imagenet.generation.option_kinds import WIDEST
 
 
 class Generator(nn.Module):
@@ -64,10 +65,14 @@ class Generator(nn.Module):
         config = read_json(folder / "config.json")
         try:
             network = NetworkOptions(**config["network"])
-            generator = cls(config["backbone"], config["layers"], config["size"], False, network)
+            backbone, layers, size = config["backbone"], config["layers"], config["size"]
+            if not (isinstance(backbone, str) and type(size) is int and 0 < size <= WIDEST):
+                raise TypeError(f"backbone {backbone!r:.80} for images of side {size!r:.80}")
+            if not (layers is None or (isinstance(layers, list) and all(type(layer) is int for layer in layers))):
+                raise TypeError(f"layers {layers!r:.80}")
+            generator = cls(backbone, layers, size, False, network)
             generator.load_state_dict(read_state(folder / "model.safetensors"))
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise InputError(
-                f"does not hold a trained generator ({str(error).splitlines()[0]})", where=folder
-            ) from error
+        except (KeyError, TypeError, RuntimeError, IndexError, AttributeError, AssertionError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputError(f"does not hold a trained generator ({reason})", where=folder) from error
         return generator.eval()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.generation.option_kinds import WIDEST, check_kinds
 
 STAGES = ("image", "region", "pixel")
 Stage = Literal["image", "region", "pixel"]
@@ -73,14 +74,17 @@ class NetworkOptions:
         Raises:
             InputError: a value that cannot be used.
         """
-        object.__setattr__(self, "hough_scales", tuple(self.hough_scales))  # a list, where it comes from JSON
+        if isinstance(self.hough_scales, list):  # where it comes from JSON
+            object.__setattr__(self, "hough_scales", tuple(self.hough_scales))
+        check_kinds(self, "network", WIDEST)
         if self.stages not in STAGES:
             raise unknown_name("stage", self.stages, STAGES)
         if self.votes not in (known := ("relu", "mutual", "softmax")):
             raise unknown_name("kind of votes", self.votes, known)
         if self.reading not in (known := ("similarity", "mutual", "probability")):
             raise unknown_name("reading", self.reading, known)
-        for name in ("attention_layers", "attention_width", "heads", "fold", "region_fold", "window", "region_side"):
+        widths = ("volume_width", "volume_heads", "attention_layers", "attention_width", "heads")
+        for name in (*widths, "fold", "region_fold", "window", "region_side"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)} must be at least 1", where="network")
         if self.attention_width % self.heads or self.volume_width % self.volume_heads:

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.errors import InputError, visible
 from sc_imagenet.images import open_image
 from sc_imagenet.slow_files import watched
 from sc_imagenet.workers import in_order, processes_for
@@ -22,6 +22,7 @@ FEWEST_IMAGES = 10  # of a class: of ten images three are kept, and three close 
 MOST_PIXELS = 64_000_000  # more takes seconds and gigabytes to decode
 MOST_ASPECT = 4.0  # longer side : shorter side; a square network input shows nothing of a wider panorama
 SMALLEST_SIDE = 32  # pixels
+NO_NAME = "has a name that is not Unicode or holds control characters"
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _class_folders(
             continue
         seen.add(entry.name)
         if _unwritable(entry.name):
-            skipped.append(Skipped(ascii(entry.name), "has a name that is not Unicode"))
+            skipped.append(Skipped(ascii(entry.name), NO_NAME))
         elif not _is_folder(entry):
             skipped.append(Skipped(entry.name, "lies in no class folder"))
         elif entry.name in removed:
@@ -152,7 +153,7 @@ def _files(root: Path, name: str, skipped: list[Skipped]) -> list[str]:
     files = []
     for entry in entries:
         if _unwritable(entry.name):
-            skipped.append(Skipped(f"{name}/{entry.name!a}", "has a name that is not Unicode"))
+            skipped.append(Skipped(f"{name}/{entry.name!a}", NO_NAME))
         elif _is_folder(entry):
             skipped.append(Skipped(f"{name}/{entry.name}", "is a folder inside a class"))
         else:
@@ -168,12 +169,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _unwritable(name: str) -> bool:
-    """Whether a file name is bytes that no JSON or Parquet can hold."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
+    """Whether a file name is bytes that no JSON or Parquet can hold, or would steer a terminal that shows it."""
+    return visible(name) != name
 
 
 def _look_at(

@@ -171,7 +171,7 @@ def read_shard(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     try:
         table = pq.read_table(path)
         return table, about_of(table)
-    except (OSError, pa.ArrowException, KeyError, TypeError) as error:
+    except Exception as error:  # a decoder given malformed bytes may raise anything at all
         raise InputError("is no shard of labels", where=path, fix="Delete it and run again.") from error
 
 
@@ -183,5 +183,5 @@ def about_shard(path: Path) -> dict[str, Any]:
 def _made_before(path: Path, key: str) -> bool:
     try:
         return about_shard(path)["key"] == key
-    except (OSError, pa.ArrowException, KeyError, TypeError):
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError):
         return False  # not there, or cut short by something else than us

@@ -86,6 +86,6 @@ def _read_seen(path: Path, root: Path) -> dict[str, Photograph]:
             state = (root / row["path"]).stat()
             if (state.st_size, state.st_mtime_ns) == (row["bytes"], row["mtime_ns"]):
                 known[row["path"]] = Photograph(**{name: row[name] for name in names})
-        except (ValueError, KeyError, TypeError, OSError):
+        except (ValueError, KeyError, TypeError, OSError, RecursionError):
             continue  # a part of a line, or a file that is gone
     return known

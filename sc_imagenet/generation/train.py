@@ -321,11 +321,11 @@ class CascadeTraining:
         if path.exists():
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
+                self.generator.network.load_state_dict(state["network"])
+                self.optimiser.load_state_dict(state["optimiser"])
+                self.step = int(state["step"])
             except Exception as error:
                 raise InputError("cannot be read", where=path, fix="Remove it to train from the start.") from error
-            self.generator.network.load_state_dict(state["network"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.step = state["step"]
         if self.accelerator.is_main_process and log.exists():
             lines = [line for line in log.read_text(encoding="utf-8").splitlines() if _step_of(line) <= self.step]
             with atomic_path(log) as temporary:
@@ -335,7 +335,7 @@ class CascadeTraining:
 def _step_of(line: str) -> float:
     try:
         return json.loads(line)["step"]
-    except ValueError:  # cut short by an interruption
+    except (ValueError, KeyError, TypeError):  # cut short by an interruption
         return math.inf
 
 

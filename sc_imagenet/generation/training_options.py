@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sc_imagenet.backbones.pretrained import LITE0
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.generation.network_options import NetworkOptions
+from sc_imagenet.generation.option_kinds import check_kinds
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,15 @@ class TrainingOptions:
         Raises:
             InputError: one that cannot be used.
         """
+        check_kinds(self, "training", but=("network", "layers", "pretrained"))
+        if not isinstance(self.pretrained, (bool, str)):
+            raise InputError(
+                f"pretrained = {self.pretrained!r:.80} is neither true, false nor a file", where="training"
+            )
+        if self.layers is not None and not (
+            isinstance(self.layers, tuple) and all(type(layer) is int for layer in self.layers)
+        ):
+            raise InputError(f"layers = {self.layers!r:.80} are not numbers", where="training")
         for name, valid in (
             ("labels_from", ("features", "network", "both")),
             ("class_loss", ("margin", "literal")),
@@ -112,11 +122,13 @@ class TrainingOptions:
         """
         given = dict(values)
         network = given.pop("network", {})
+        if not isinstance(network, Mapping):
+            raise InputError(f"network = {network!r:.80} is no object", where="training")
         for known, names in ((fields(NetworkOptions), network), (fields(cls), given)):
             for name in names:
                 if name not in (valid := [each.name for each in known]):
                     raise unknown_name("option", name, valid)
-        if given.get("layers") is not None:
+        if isinstance(given.get("layers"), list):
             given["layers"] = tuple(given["layers"])
         return cls(network=NetworkOptions(**network), **given)
 

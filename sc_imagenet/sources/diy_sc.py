@@ -56,9 +56,11 @@ class DiySc(Source):
             if category not in CATEGORIES:
                 raise InputError(f"its name begins with no category of SPair-71k: {category!r}", where=path)
             for index, content in enumerate(_read(path)):
+                if not isinstance(content, dict):
+                    raise InputError(f"entry {index} is not an annotation", where=path)
                 try:
                     source, target = str(content["src_imname"]), str(content["trg_imname"])
-                except (KeyError, TypeError) as error:
+                except KeyError as error:
                     raise InputError(f"entry {index} has no key {error}", where=path) from error
                 if content.get("flip"):
                     raise InputError(f"entry {index} mirrors its target only, which is not read", where=path)
@@ -74,7 +76,7 @@ class DiySc(Source):
             side = float(content["img_size_kps"])
             source = [_unpad(point, side, source_size) for point in content["source_kps"]]
             target = [_unpad(point, side, target_size) for point in content["target_kps"]]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
             raise InputError(f"entry {index} is not an annotation ({error})", where=path) from error
         return Annotation(source, target, f"{path} entry {index}")
 

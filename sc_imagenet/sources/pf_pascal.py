@@ -84,10 +84,12 @@ class PfPascal(Source):
         for line, row in enumerate(read_rows(where, columns=3), start=2):
             source, target = (Path(path.strip()).name for path in row[:2])
             number = row[2].strip()
-            if not (number.isdigit() and 1 <= int(number) <= len(CATEGORIES)):
-                raise InputError(f"line {line}: class {number!r} is not 1 to 20", where=where)
+            if not (number.isdecimal() and len(number) < 3 and 1 <= int(number) <= len(CATEGORIES)):
+                raise InputError(f"line {line}: class {number[:20]!r} is not 1 to 20", where=where)
             category = CATEGORIES[int(number) - 1]
             points = row[3:7] if has_points else None
+            if points is not None and len(points) < 4:
+                raise InputError(f"line {line} has no XA, YA, XB, YB as the first has", where=where)
             mirrored = points is None and len(row) > 3 and row[3].strip() == "1"
             pair_id = f"{line - 1:04d}-{Path(source).stem}-{Path(target).stem}:{category}"
             entries.append(Entry(pair_id, category, source, target, (where, line, points), mirrored))

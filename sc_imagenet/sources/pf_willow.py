@@ -31,6 +31,8 @@ CATEGORIES = (
 )  # fmt: skip
 TRAIN_IMAGES = 6  # of the ten of a class
 POINTS = 10
+MOST_PHOTOGRAPHS = 200  # that are shared out; ten classes of ten images have 100
+MOST_DEAD_ENDS = 50_000  # while they are: the published lists have none
 
 
 class PfWillow(Source):
@@ -130,12 +132,15 @@ class PfWillow(Source):
 def share_out(classes: list[set[str]], quota: int) -> set[str] | None:
     """The photographs for training: ``quota`` of every class, the first by name if the classes allow it.
 
-    A photograph may be in several classes and is then chosen for all of them. None if no choice does this.
+    A photograph may be in several classes and is then chosen for all of them. None if no choice does this, or
+    if there are more photographs or more ways to look at than ten classes of ten images have.
 
     >>> sorted(share_out([{"a", "b", "c"}, {"b", "c", "d"}], 2))
     ['a', 'b', 'd']
     """
     photographs = sorted(set().union(*classes))
+    if len(photographs) > MOST_PHOTOGRAPHS:
+        return None
     members = [[name in names for names in classes] for name in photographs]
     quotas = tuple(min(quota, len(names)) for names in classes)
     ahead = [[sum(column) for column in zip(*members[index:])] for index in range(len(photographs))]
@@ -145,6 +150,8 @@ def share_out(classes: list[set[str]], quota: int) -> set[str] | None:
         if index == len(photographs):
             return [] if not any(left) else None
         if (index, left) in dead_ends or any(need > have for need, have in zip(left, ahead[index])):
+            return None
+        if len(dead_ends) > MOST_DEAD_ENDS:
             return None
         taken = tuple(count - member for count, member in zip(left, members[index]))
         if min(taken) >= 0 and (rest := choose(index + 1, taken)) is not None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json
+from sc_imagenet.mat_file import LARGEST, read_matrix
 from sc_imagenet.sources.source import Annotation
 
 GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
@@ -42,7 +43,10 @@ def read_rows(path: Path, columns: int) -> list[list[str]]:
         InputError: missing, no rows, or a row that is cut short (the message names its line).
     """
     text = "\n".join(read_lines(path))
-    header, *rows = csv.reader(io.StringIO(text))
+    try:
+        header, *rows = csv.reader(io.StringIO(text))
+    except csv.Error as error:
+        raise InputError(f"is not a CSV file ({error})", where=path, fix="Get the file again.") from error
     if not rows:
         raise InputError("has no rows after its header", where=path, fix="Get the file again.")
     expected = max(columns, len(header))
@@ -77,21 +81,18 @@ def read_mat(path: Path, key: str) -> np.ndarray:
     Raises:
         InputError: missing, truncated, or no such key.
     """
-    from scipy.io import loadmat
-
     try:
-        content = loadmat(path, variable_names=[key])
+        with open(path, "rb") as file:
+            matrix = read_matrix(file.read(LARGEST + 1), key)
     except FileNotFoundError as error:
         raise InputError("no such file", where=path) from error
-    except Exception as error:  # a cut file makes scipy raise any of a dozen things
-        raise InputError(
-            f"is not a whole .mat file ({error or type(error).__name__})",
-            where=path,
-            fix="Get the file again.",
-        ) from error
-    if key not in content:
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=path) from error
+    except ValueError as error:
+        raise InputError(f"is not a whole .mat file ({error})", where=path, fix="Get the file again.") from error
+    if matrix is None:
         raise InputError(f"holds no '{key}'", where=path, fix="Is it an annotation file of this data set?")
-    return np.asarray(content[key], dtype=np.float64)
+    return matrix
 
 
 def read_pair_json(path: Path) -> Annotation:
@@ -113,7 +114,7 @@ def read_pair_json(path: Path) -> Annotation:
         )
     except KeyError as error:
         raise InputError(f"has no key {error}", where=path, fix="Is it a pair annotation?") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"is not a pair annotation ({error})", where=path) from error
 
 

@@ -74,7 +74,7 @@ def test_info_tells_how_to_get_every_data_set(scbench, root, name):
     assert row["by_hand"]
     assert row["layout"]
     assert row["licence"]
-    assert all(url.startswith(("https://", "http://")) for url in row["download"])
+    assert all(url.startswith("https://") for url in row["download"])
     table = " ".join(scbench("data", "info", name)[1].split())
     assert row["by_hand"][0].split(";")[0] in table
 

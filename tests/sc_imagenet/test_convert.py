@@ -176,7 +176,7 @@ def test_truncated_parquet_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"train-00002-of-00007.parquet: has .* bytes, .* were written"):
         load_dataset("sc_imagenet", split="train", root=root)
     (root / "pairs" / "train.json").unlink()
-    with pytest.raises(InputError, match=r"train-00002-of-00007.parquet: is not a whole Parquet file"):
+    with pytest.raises(InputError, match=r"train-00002-of-00007.parquet: is not a readable Parquet file"):
         load_dataset("sc_imagenet", split="train", root=root)
 
 

@@ -36,6 +36,12 @@ class Shelf(BaseHTTPRequestHandler):
         if self.errors:
             self.send_error(self.errors.pop(0))
             return
+        if self.path in self.moved:
+            self.send_response(302)
+            self.send_header("Location", self.moved[self.path])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if self.path not in self.files:
             self.send_error(404)
             return
@@ -68,7 +74,7 @@ class Shelf(BaseHTTPRequestHandler):
 @pytest.fixture
 def shelf():
     """A handler class whose attributes a test sets, with ``url`` of its server."""
-    handler = type("One", (Shelf,), {"files": {"/a.bin": CONTENT}, "cuts": [], "errors": [], "asked": []})
+    handler = type("One", (Shelf,), {"files": {"/a.bin": CONTENT}, "moved": {}, "cuts": [], "errors": [], "asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -163,10 +169,31 @@ def test_all_mirrors_dead_names_each_reason(shelf, tmp_path):
         Mirror("http://127.0.0.1:1/b.bin"),
         Mirror("ftp://127.0.0.1/b.bin"),
     ]
-    with pytest.raises(InputError, match=r"404.*refused.*only http, https and file") as caught:
+    with pytest.raises(InputError, match=r"404.*refused.*only https and file") as caught:
         fetch(mirrors, tmp_path, pause=0)
     assert "\n" not in str(caught.value)
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("url", ["http://example.org/a.bin", "http://127.0.0.1.example.org/a.bin", "http://[x/a.bin"])
+def test_plain_http_of_other_machines_is_not_asked(tmp_path, url):
+    with pytest.raises(InputError, match="only https and file addresses are downloaded"):
+        fetch([Mirror(url, name="a.bin")], tmp_path, pause=0)
+
+
+@pytest.mark.parametrize("to", ["http://example.org/a.bin", "file:///etc/passwd", "ftp://127.0.0.1/a.bin"])
+def test_a_redirect_to_what_is_not_safe_is_not_followed(shelf, tmp_path, to):
+    shelf.moved = {"/a.bin": to}
+    with pytest.raises(InputError, match=r"answered 302 leads to|not allowed"):
+        fetch([Mirror(f"{shelf.url}/a.bin")], tmp_path, pause=0)
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("record", ["[]", "{}", '{"sha256": 5}'])
+def test_a_record_that_is_none_is_named(shelf, tmp_path, record):
+    (tmp_path / "a.bin.sha256.json").write_text(record)
+    with pytest.raises(InputError, match=r"a.bin.sha256.json: is not the record of a download"):
+        fetch([Mirror(f"{shelf.url}/a.bin")], tmp_path, pause=0)
 
 
 def test_wrong_checksum_is_refused_and_removed(shelf, tmp_path):

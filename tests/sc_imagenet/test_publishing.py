@@ -98,16 +98,20 @@ def test_sc_imagenet_is_published_without_its_images(tmp_path):
         ),
         ({"source": {"path": "cat/1.jpg", "bytes": b"JPEG"}, "dataset": "mine"}, "only annotations are published"),
         ({"source": {"path": "n01440764_1.JPEG", "bytes": b"JPEG"}, "dataset": "mine"}, "ImageNet's terms"),
-        ({"source": {"path": "/home/me/1.jpg", "bytes": None}}, "/home/me/1.jpg, is one of this machine"),
     ],
 )
-def test_pixels_and_places_are_refused_in_one_line(tmp_path, changes, message):
+def test_pixels_are_refused_in_one_line(tmp_path, changes, message):
     folder = generated(tmp_path / "my-set", **changes)
     with pytest.raises(InputError, match=message) as raised:
         prepare_data(str(folder), tmp_path / "out", repo="me/x")
     assert "train-00000-of-00002.parquet" in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+def test_a_path_of_this_machine_is_refused_when_a_set_is_written(tmp_path):
+    with pytest.raises(InputError, match=r"names a source outside the data set, '/home/me/1\.jpg'"):
+        generated(tmp_path / "my-set", source={"path": "/home/me/1.jpg", "bytes": None})
 
 
 @pytest.mark.parametrize(

@@ -201,3 +201,11 @@ def options():  # type: ignore[no-untyped-def]
     from sc_imagenet.sources import Options
 
     return Options()
+
+
+def test_photographs_are_shared_out_in_bounded_time():
+    """Lists made to be hard are given up, those of ten images a class never are."""
+    from sc_imagenet.sources.pf_willow import MOST_PHOTOGRAPHS, share_out
+
+    assert share_out([{f"p{n}" for n in range(MOST_PHOTOGRAPHS + 1)}], 6) is None
+    assert len(share_out([{f"{c}{n}" for n in range(10)} for c in range(10)], 6)) == 60

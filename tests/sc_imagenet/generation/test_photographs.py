@@ -12,7 +12,7 @@ from PIL import Image
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.generation.classes import imagenet_classes, removed_classes
-from sc_imagenet.generation.photographs import scan
+from sc_imagenet.generation.photographs import NO_NAME, scan
 
 
 def photograph(path: Path, seed: int, size=(48, 40)) -> Path:
@@ -95,7 +95,7 @@ def test_a_name_that_is_not_unicode_is_left_out(folder):
         file.write((folder / "a cat" / "0.png").read_bytes())
     found = scan(folder, fewest=2)
     assert len(found.classes["a cat"]) == 4
-    assert [each.reason for each in found.skipped] == ["has a name that is not Unicode"]
+    assert [each.reason for each in found.skipped] == [NO_NAME]
     found.skipped[0].path.encode()
 
 
