@@ -131,4 +131,4 @@ def link_images(link: Path, root: Path) -> None:
     if link.is_symlink():
         link.unlink()
     if not link.exists():  # a folder that somebody put there stays
-        os.symlink(root.absolute(), link, target_is_directory=True)
+        os.symlink(root.resolve(), link, target_is_directory=True)

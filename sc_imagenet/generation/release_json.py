@@ -54,7 +54,7 @@ def write_release(out: Path, root: Path, records: Mapping[str, Record]) -> Path:
                 place = folder / "JPEGImages" / names[category] / f"{names[category]}_{image}.JPEG"
                 if not place.is_symlink():
                     place.parent.mkdir(parents=True, exist_ok=True)
-                    os.symlink((root / row[side]["path"]).absolute(), place)
+                    os.symlink((root / row[side]["path"]).resolve(), place)
         with atomic_path(folder / "Layout" / "large" / f"{FOLDERS[split]}.txt") as temporary:
             temporary.write_text("".join(f"{pair_id}\n" for pair_id in ids), encoding="utf-8")
     return folder
