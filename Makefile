@@ -1,5 +1,6 @@
 # make quickstart  train and score a small CATs on the embedded data set, write a report
 # make test        lint, types, doctests and tests
+# make campaigns   kills, signals, disks and a soak: an hour of one core, minutes of many (JOBS=14); needs root for disks
 # make setup       only make .venv and install into it
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -7,8 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA := $(wildcard ../shared/data)
+JOBS ?= 2
 
-.PHONY: setup quickstart test lint clean
+.PHONY: setup quickstart test campaigns lint clean
 
 setup: $(STAMP)
 
@@ -27,6 +29,14 @@ lint: $(STAMP)
 
 test: lint
 	$(if $(DATA),SC_DATA_ROOT=$${SC_DATA_ROOT:-$(abspath $(DATA))}) $(BIN)/python -m pytest
+
+campaigns: $(STAMP)
+	$(BIN)/python -m tests.campaigns.crashes --kills 100 --workers $(JOBS)
+	$(BIN)/python -m tests.campaigns.crashes --kills 20 --workers $(JOBS) --signal TERM
+	$(BIN)/python -m tests.campaigns.crashes --kills 20 --workers $(JOBS) --signal INT
+	$(BIN)/python -m tests.campaigns.processes
+	$(BIN)/python -m tests.campaigns.disks
+	$(BIN)/python -m tests.campaigns.soak
 
 clean:
 	rm -rf runs report .mypy_cache .pytest_cache .ruff_cache

@@ -97,6 +97,21 @@ def test_a_killed_run_ends_with_the_same_bits(whole, tmp_path):
     assert not list(folder.rglob("*.tmp"))
 
 
+def test_a_terminated_run_ends_soon_and_says_how_to_go_on(whole, tmp_path):
+    process = scbench(*TRAIN, "--runs", str(tmp_path), prefix=("-c", SAVING), start_new_session=True)
+    resume = tmp_path / "cats" / whole.name / "checkpoints/resume.pt"
+    end = time.monotonic() + 120
+    while not resume.exists() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    asked = time.monotonic()
+    os.killpg(process.pid, signal.SIGTERM)
+    code, _, err = finish(process)
+    assert (code, err.splitlines()[-1].split(";")[0]) == (143, "ended by SIGTERM")
+    assert "run the same command to go on" in err
+    assert "Traceback" not in err
+    assert time.monotonic() - asked < 10
+
+
 def test_two_processes_predict_every_pair_once(whole, tmp_path):
     launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
     launch += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "benchmark")
@@ -119,7 +134,7 @@ def test_two_processes_predict_every_pair_once(whole, tmp_path):
         (["run", "cats", "--eval", "toy", "--preset", "big"], "unknown preset 'big'"),
         (["run", "cats"], "nothing to do"),
         (["run", "nearest", "--finetune", "toy", "--preset", "tiny"], "nothing to train"),
-        (["run", "nearest", "--eval", "toy", "--evall"], "No such option: --evall"),
+        (["run", "nearest", "--eval", "toy", "--evall"], "No such option"),
         (["run", "nearest", "--eval", "spair-71k", "--data-root", "/nowhere"], "no such folder"),
     ],
 )
