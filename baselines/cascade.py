@@ -25,6 +25,8 @@ from sc_imagenet.generation.features import FeatureReader
 from sc_imagenet.generation.network_options import STAGES, Stage
 from sc_imagenet.generation.saliency import feature_masks
 from sc_imagenet.generation.training_options import TrainingOptions
+from sc_imagenet.generation.view_features import Views
+from sc_imagenet.generation.views import View
 from sc_imagenet.geometry.grids import read_at
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
 from sc_imagenet.geometry.volumes import Grid
@@ -114,7 +116,9 @@ class Cascade(Matcher):
         both = self.backbone(torch.cat((batch["source"], batch["target"])))
         half = len(batch["source"])
         masks = feature_masks(both.tokens).flatten(1)
-        pairs = TrainingPairs(both[:half], both[half:], masks[:half], masks[half:])
+        whole = torch.tensor(View().placement(), device=masks.device).expand(half, -1)
+        source, target = (Views(both[side], masks[side], whole) for side in (slice(half), slice(half, None)))
+        pairs = TrainingPairs(source, target)
         return torch.stack(list(cascade_losses(self.network, pairs, TrainingOptions()).values())).sum()
 
     def transfer(self, output: Scores, points: Tensor) -> Tensor:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
+import tempfile
 from collections.abc import Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
+
+from baselines.model_card import model_card
+from baselines.saved import CARD, CONFIG, FILES, WEIGHTS, load_strictly, read_config, write_model
+from sc_imagenet.backbones.weight_files import read_state
+from sc_imagenet.errors import InputError
+from sc_imagenet.files import atomic_path
+from sc_imagenet.hub import fetch, upload
+
+if TYPE_CHECKING:  # the registry holds the models
+    from baselines.registry import ModelCard as RegisteredCard
+
+Own = TypeVar("Own", bound="Matcher")
 
 Direction = Literal["forward", "backward"]
 Batch = Mapping[str, Any]
@@ -38,6 +53,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     backbone: nn.Module | None  # no value here: a class attribute would hide the child's module
+    card: ClassVar[RegisteredCard | None] = None  # set by ``registry.register``
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,6 +93,99 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         """Carry ``points`` (B, K, 2), pixels of the S x S frame, to the other image; same shape and frame."""
         raise NotImplementedError(f"{type(self).__name__} must define transfer")
 
+    def save_pretrained(
+        self,
+        save_directory: Path | str,
+        *,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: Mapping[str, Any] | None = None,
+        **upload_options: Any,
+    ) -> str | None:
+        """Write the model's folder (see ``baselines/saved.py``): what ``push_to_hub`` uploads, no more and no less.
+
+        Args:
+            save_directory: made if it is not there; a card that lies in it stays.
+            repo_id: what the card says it is loaded from; the folder's name by default.
+            push_to_hub: upload it, too.
+            model_card_kwargs: what the card tells of the weights, see ``baselines.model_card.write_card``.
+            upload_options: as for ``push_to_hub``.
+
+        Raises:
+            InputError: the folder cannot be written, or the Hub refuses.
+        """
+        folder = Path(save_directory)
+        registered = self.registered()
+        write_model(folder, self, registered.name if registered else None, self.arguments)
+        if not (folder / CARD).exists():
+            card = self.generate_model_card(repo_id=repo_id or folder.name, **(model_card_kwargs or {}))
+            with atomic_path(folder / CARD) as temporary:
+                temporary.write_text(str(card), encoding="utf-8")
+        if not push_to_hub:
+            return None
+        return self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **upload_options)
+
+    def push_to_hub(
+        self, repo_id: str, *, model_card_kwargs: Mapping[str, Any] | None = None, **upload_options: Any
+    ) -> str:
+        """Upload what ``save_pretrained`` writes to the Hub; the commit's address.
+
+        Args:
+            repo_id: OWNER/NAME.
+            model_card_kwargs: as for ``save_pretrained``.
+            upload_options: ``private``, ``token``, ... as for ``sc_imagenet.hub.upload``.
+
+        Raises:
+            InputError: the Hub cannot be reached or refuses.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, repo_id=repo_id, model_card_kwargs=model_card_kwargs)
+            return upload(Path(folder), repo_id, "model", **upload_options)
+
+    def generate_model_card(self, *_: Any, **about: Any) -> ModelCard:
+        """The card of these weights; ``about`` is what is known of them, see ``baselines.model_card``."""
+        return ModelCard(model_card(self, **about))
+
     @classmethod
-    def _from_pretrained(cls, **options: Any) -> Matcher:
-        return super()._from_pretrained(**{"strict": True, **options})
+    def from_pretrained(
+        cls: type[Own],
+        pretrained_model_name_or_path: Path | str,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        **arguments: Any,
+    ) -> Own:
+        """The model that a folder of ``save_pretrained`` or a repository of the Hub holds, in evaluation mode.
+
+        ``baselines.registry.from_pretrained`` does the same for whichever model it is.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or OWNER/NAME.
+            revision: branch, tag or commit.
+            token: instead of the one of ``hf auth login``.
+            arguments: of the constructor, in place of the saved ones.
+
+        Raises:
+            InputError: it cannot be had, or holds another model.
+        """
+        folder = fetch(pretrained_model_name_or_path, FILES, revision=revision, token=token)
+        name, saved = read_config(folder / CONFIG)
+        known = {base.__dict__["card"].name for base in cls.__mro__ if base.__dict__.get("card") is not None}
+        if name is not None and known and name not in known:
+            raise InputError(
+                f"holds {name}, not {cls.__name__}",
+                where=pretrained_model_name_or_path,
+                fix="registry.from_pretrained loads whichever model it is.",
+            )
+        taken = inspect.signature(cls).parameters
+        built = {**saved, **arguments, **({"pretrained": False} if "pretrained" in taken else {})}
+        if unknown := sorted(set(built) - set(taken)):
+            raise InputError(f"{cls.__name__} takes no argument {unknown[0]!r}", where=pretrained_model_name_or_path)
+        matcher = cls(**built)
+        load_strictly(matcher, cls.__name__, read_state(folder / WEIGHTS), folder / WEIGHTS)
+        return matcher.eval()
+
+    @classmethod
+    def registered(cls) -> RegisteredCard | None:
+        """What the registry knows of this very class, None if it is not entered there."""
+        return cls.__dict__.get("card")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -13,6 +14,7 @@ from sc_imagenet.errors import InputError, unknown_name
 
 PRESETS = ("paper", "small", "tiny")
 ANY = "*"
+STAGES = ("pretrain", "finetune")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Recipe:
     momentum: float = 0.0  # sgd only
     batch: int = 32  # pairs a step, over all processes
     epochs: int = 100
+    share: float = 1.0  # of the training pairs; which ones is drawn by the run's seed
     schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = ()  # "step": epochs before which every rate is multiplied by gamma
     gamma: float = 0.5
@@ -62,8 +65,7 @@ def find_recipe(model: str, dataset: str, preset: str = "paper") -> Recipe:
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
-    for found in pkgutil.iter_modules(baselines.recipes.__path__):
-        importlib.import_module(f"baselines.recipes.{found.name}")
+    _import_recipes()
     for key in ((model, dataset, preset), (model, ANY, preset)):
         if key in _RECIPES:
             return _RECIPES[key]()
@@ -71,6 +73,37 @@ def find_recipe(model: str, dataset: str, preset: str = "paper") -> Recipe:
         f"{model} has no {preset!r} recipe for {dataset}",
         fix=f"It has: {', '.join(sorted(f'{p} on {d}' for m, d, p in _RECIPES if m == model)) or 'none'}",
     )
+
+
+@dataclass(frozen=True)
+class ListedRecipe:
+    """A recipe with what its table says of it."""
+
+    dataset: str  # of the catalogue, or ANY
+    preset: str
+    recipe: Recipe
+    text: str  # the docstring: command, cost, expected PCK
+
+    @property
+    def about(self) -> str:
+        """The data it is for, in words."""
+        return "any data" if self.dataset == ANY else self.dataset
+
+
+def recipes_of(model: str) -> list[ListedRecipe]:
+    """All recipes of a model: by preset, those for any data last."""
+    _import_recipes()
+    entered = [(key, make) for key, make in _RECIPES.items() if key[0] == model]
+    entered.sort(key=lambda entry: (PRESETS.index(entry[0][2]), entry[0][1] == ANY, entry[0][1]))
+    return [
+        ListedRecipe(dataset, preset, make(), " ".join(inspect.cleandoc(make.__doc__ or "").split()).replace("``", "`"))
+        for (_, dataset, preset), make in entered
+    ]
+
+
+def _import_recipes() -> None:
+    for found in pkgutil.iter_modules(baselines.recipes.__path__):
+        importlib.import_module(f"baselines.recipes.{found.name}")
 
 
 def with_backbone(arguments: Mapping[str, Any], backbone: str | None) -> dict[str, Any]:
@@ -86,24 +119,28 @@ def with_backbone(arguments: Mapping[str, Any], backbone: str | None) -> dict[st
     return {**{key: value for key, value in arguments.items() if key != "layers"}, "backbone": backbone}
 
 
-def override(base: Recipe, settings: Mapping[str, str]) -> Recipe:
+def override(base: Recipe, settings: Mapping[str, str], stage: str | None = None) -> Recipe:
     """A recipe with fields replaced by text values, as given by ``--set recipe.lr=1e-4``.
 
-    ``recipe.model.<argument>`` sets an argument of the model's constructor. Values are read as JSON, else
-    kept as text.
+    ``recipe.model.<argument>`` sets an argument of the model's constructor. ``pretrain.<field>`` and
+    ``finetune.<field>`` count for that stage alone. Values are read as JSON, else kept as text.
 
     >>> override(Recipe(), {"recipe.lr": "0.1", "recipe.milestones": "[3, 5]"}).milestones
     (3, 5)
+    >>> override(Recipe(), {"recipe.epochs": "9", "finetune.epochs": "3"}, "finetune").epochs
+    3
 
     Raises:
         InputError: no such field, or a value of another type.
     """
     import json
 
-    for key, text in settings.items():
+    for key, text in sorted(settings.items(), key=lambda item: item[0].split(".")[0] in STAGES):
         head, _, name = key.partition(".")
-        if head != "recipe" or not name:
+        if head not in ("recipe", *STAGES) or not name:
             raise unknown_name("setting", key, [f"recipe.{f.name}" for f in fields(Recipe)])
+        if head not in ("recipe", stage):
+            continue
         try:
             value = json.loads(text)
         except ValueError:
@@ -122,4 +159,6 @@ def override(base: Recipe, settings: Mapping[str, str]) -> Recipe:
         if type(value) is not type(old):
             raise InputError(f"{key}={text} is not of the kind of its default, {old!r}")
         base = replace(base, **{name: value})
+    if not 0 < base.share <= 1:
+        raise InputError(f"share = {base.share} must be above 0 and at most 1", where="recipe")
     return base

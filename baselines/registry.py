@@ -10,11 +10,14 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import baselines
 from baselines.matcher import Matcher
+from baselines.saved import CONFIG, FILES, read_config
 from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.hub import fetch
 
 M = TypeVar("M", bound=type[Matcher])
 
@@ -47,7 +50,7 @@ def register(
     """Class decorator that enters a ``Matcher`` under ``name``; its file is ``baselines/<name>.py``."""
 
     def enter(model: M) -> M:
-        _CARDS[name] = ModelCard(name, title, paper, licence, supervision, backbone, model)
+        model.card = _CARDS[name] = ModelCard(name, title, paper, licence, supervision, backbone, model)
         return model
 
     return enter
@@ -86,6 +89,27 @@ def name_of(matcher: Matcher) -> str:
         if type(matcher) is entry.model:
             return entry.name
     raise InputError(f"{type(matcher).__name__} is not a registered model")
+
+
+def from_pretrained(name_or_path: str | Path, **options: Any) -> Matcher:
+    """Whichever model a folder of ``save_pretrained`` or a repository OWNER/NAME of the Hub holds.
+
+    Args:
+        name_or_path: the folder, or the repository.
+        options: as for ``Matcher.from_pretrained``.
+
+    Raises:
+        InputError: it cannot be had, does not say which model it is, or does not fit it.
+    """
+    folder = fetch(name_or_path, FILES, revision=options.pop("revision", None), token=options.pop("token", None))
+    name, _ = read_config(folder / CONFIG)
+    if name is None:
+        raise InputError(
+            f"{CONFIG} does not say which model this is",
+            where=name_or_path,
+            fix="Load it with the model's own class, such as CATs.from_pretrained.",
+        )
+    return card(name).model.from_pretrained(folder, **options)
 
 
 def create(name: str, **arguments: Any) -> Matcher:

@@ -1,232 +1,217 @@
-"""Tables 4 and 5 in miniature: trainings of the cascade with one thing changed, measured and printed beside the paper.
+"""Running the ablations: trainings of the cascade with one thing changed, each measured by ``scbench run``.
 
-Each case is trained for each seed and measured by ``scbench run`` into folders of its own; what is there already is
-not done again, and the table is made from the folders alone.
+<out>/settings.json               what all cases share; another setting is refused
+<out>/features/                   of views of the photographs, read once for all cases of one resolution
+<out>/trainings/<hash>/           a training; cases that differ in what is read alone share it
+<out>/measured/<case>-<seed>.json   PCK; a case that has one is finished
+<out>/runs/                       predictions and results of the measurements
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmark.ablation_cases import CASES, NEAREST, Case, case_called
 from benchmark.progress import bars, say
 from benchmark.run_options import Options, make_accelerator
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.files import read_json, write_json
-from sc_imagenet.generation.train import train
+from sc_imagenet.generation.engines import LocalEngine
+from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.training_options import TrainingOptions
-
-PAPER_WILLOW = "PF-WILLOW @.05 / @.10"
 
 
 @dataclass(frozen=True)
-class Case:
-    """One row.
+class Setting:
+    """What all cases share.
 
-    name      as typed after --only
-    paper     its row in the paper's Tables 4 and 5 and PCK@.05, @.10 on PF-WILLOW there; None: not in it
-    changes   options of the training; ``network`` holds those of the network
-    stage     the stage that is read; None: the last one
-    trained   False reads the untrained network
-    nearest   no Hough scores, no mutual filter: nearest neighbours of the refined features
+    photographs  ``<folder>/<class>/<image>``, to train on
+    out          see above
+    options      of the full model's training, as ``TrainingOptions.from_dict`` takes them
+    max_steps    of each training; None: its epochs
+    evaluate     the data set to measure on
+    data_root    that holds it; None: $SC_DATA_ROOT
+    limit        measure on so many pairs of it; None: all
+    workers      processes that train beside one another
     """
 
-    name: str
-    paper: tuple[str, float, float] | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    stage: str | None = None
-    trained: bool = True
-    nearest: bool = False
+    photographs: Path
+    out: Path
+    options: Mapping[str, Any]
+    max_steps: int | None = None
+    evaluate: str = "pf-willow"
+    data_root: Path | None = None
+    limit: int | None = None
+    workers: int = 1
+
+    def measured(self, case: Case, seed: int) -> Path:
+        """The file of a case's PCK."""
+        return self.out / "measured" / f"{case.name}-{seed}.json"
 
 
-LITERAL = {"hough_scales": [1.0], "mutual": False, "votes": "relu"}
+@dataclass(frozen=True)
+class Together:
+    """The cases of one training: the task of a worker."""
 
-CASES = (
-    Case("untrained-nearest", changes={"network": {"hough": False, "mutual": False}}, trained=False),
-    Case("untrained-hough", changes={"network": LITERAL}, trained=False),
-    Case("untrained-full", trained=False),
-    Case("trained-nearest", nearest=True),
-    Case("full", ("4 (I)", 57.6, 85.3)),
-    Case("image-stage", stage="image"),
-    Case("region-stage", stage="region"),
-    Case("without-saliency", ("4 (II)", 56.4, 84.7), {"network": {"saliency": False}}),
-    Case("without-hough", ("4 (III)", 56.1, 84.0), {"network": {"hough": False}}),
-    Case("length-3", ("4 (IV)", 56.7, 84.9), {"network": {"hough_length": 3}}),
-    Case("length-7", ("4 (VI)", 56.8, 85.0), {"network": {"hough_length": 7}}),
-    Case("shared-attention", ("4 (VII)", 53.6, 78.5), {"network": {"shared_attention": True}}),
-    Case("160px", ("5 (II)", 55.7, 84.6), {"size": 160}),
-    Case("240px", ("5 (III)", 54.7, 84.4), {"size": 240}),
-    Case("without-stage-3", ("5 (V)", 57.0, 84.6), {"network": {"stages": "region"}}),
-    Case("without-stages-2-3", ("5 (VI)", 55.2, 83.0), {"network": {"stages": "image"}}),
-)
+    setting: Setting
+    values: Mapping[str, Any]  # options of the training
+    cases: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.cases)} (seed {self.values['seed']})"
 
 
-def run_ablations(
-    photographs: Path,
-    data_root: Path | None,
-    out: Path,
-    *,
-    seeds: Sequence[int] = (0, 1, 2),
-    only: Sequence[str] = (),
-    base: Mapping[str, Any] | None = None,
-    max_steps: int | None = None,
-    evaluate: str = "pf-willow",
-    limit: int | None = None,
-) -> list[dict[str, Any]]:
-    """Train and measure what is missing.
+def run_ablations(setting: Setting, seeds: Sequence[int], only: Sequence[str] = ()) -> None:
+    """Train and measure what is missing; finished cases are skipped.
 
     Args:
-        photographs: ``<folder>/<class>/<image>``, to train on.
-        data_root: holds the data set to measure on; None: $SC_DATA_ROOT.
-        out: ``<case>-<seed>/`` for each training, ``features/`` that they share, ``runs/`` of the measurements.
-        seeds: of the trainings.
+        setting: what all cases share.
+        seeds: of the trainings; an untrained case is measured for the first alone.
         only: names of cases; none: all.
-        base: options that all trainings share, as ``TrainingOptions.from_dict`` takes them.
-        max_steps: of each training.
-        evaluate: the data set to measure on.
-        limit: measure on so many pairs of it; None: all.
-
-    Returns:
-        A row a case: its name, the paper's row and figures, and for each metric the values of all seeds.
 
     Raises:
-        InputError: no case is called so, or data that is not here.
+        InputError: no case is called so, ``out`` holds ablations of another setting, or a case failed; the others
+            are finished and kept.
     """
     names = [case.name for case in CASES]
     for name in only:
         if name not in names:
             raise unknown_name("case", name, names)
-    rows = []
-    for case in CASES:
-        if only and case.name not in only:
-            continue
-        measured = []
-        for seed in seeds if case.trained else seeds[:1]:
-            path = out / "measured" / f"{case.name}-{seed}.json"
-            if not path.exists():
-                options = merged(dict(base or {}), {**case.changes, "seed": seed})
-                say(f"{case.name}, seed {seed}")
-                write_json(path, _measure(case, options, photographs, data_root, out, max_steps, evaluate, limit))
-            measured.append(read_json(path))
-        rows.append(row_of(case, measured))
-    return rows
+    _claim(setting)
+    tasks = _tasks(setting, [case for case in CASES if not only or case.name in only], seeds)
+    say(f"{sum(len(task.cases) for task in tasks)} cases to measure, {len(tasks)} trainings")
+    failed = []
+    for number, (task, result) in enumerate(LocalEngine(setting.workers).run(measure, tasks), start=1):
+        if isinstance(result, InputError):
+            failed.append(f"{task}: {result}")
+        say(f"{number} of {len(tasks)}: {task}" + (" failed" if isinstance(result, InputError) else ""))
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise InputError(f"{failed[0]}{more}", fix="The other cases are finished and kept; run again.")
 
 
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with changes, those of the network one by one.
+def measure(task: Together) -> bytes:
+    """Train once, measure every case of it, keep each one's PCK; nothing is returned.
 
-    >>> merged({"size": 64, "network": {"fold": 2}}, {"network": {"heads": 1}})
-    {'size': 64, 'network': {'fold': 2, 'heads': 1}}
+    Raises:
+        InputError: photographs, options or data that cannot be used.
     """
-    network = {**base.get("network", {}), **changes.get("network", {})}
-    return {**base, **changes, **({"network": network} if network else {})}
+    import torch
+
+    if task.setting.workers > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // task.setting.workers))
+    for name in task.cases:
+        case = case_called(name)
+        content = {"case": name, "seed": task.values["seed"], **_measure(case, task)}
+        write_json(task.setting.measured(case, task.values["seed"]), content)
+    return b""
 
 
-def _measure(
-    case: Case,
-    values: Mapping[str, Any],
-    photographs: Path,
-    data_root: Path | None,
-    out: Path,
-    max_steps: int | None,
-    evaluate: str,
-    limit: int | None,
-) -> dict[str, float]:
-    """PCK in percent by metric name."""
+def options_of(case: Case, base: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """A case's options of its training: the full model's with its changes, those of the network one by one.
+
+    >>> options_of(case_called("half-size"), {"size": 320, "network": {"fold": 2}}, 1)
+    {'size': 160, 'network': {'fold': 2}, 'seed': 1}
+    """
+    full = TrainingOptions.from_dict(base).size
+    network = {**base.get("network", {}), **case.changes.get("network", {})}
+    sized = {} if case.size == 1 else {"size": round(full * case.size)}
+    return {**base, **case.changes, **sized, **({"network": network} if network else {}), "seed": seed}
+
+
+def _claim(setting: Setting) -> None:
+    options = TrainingOptions.from_dict(setting.options).as_dict()
+    del options["seed"]
+    wanted = {
+        "evaluate": setting.evaluate,
+        "limit": setting.limit,
+        "max_steps": setting.max_steps,
+        "options": json.loads(json.dumps(options)),
+    }
+    path = setting.out / "settings.json"
+    if path.exists() and read_json(path) != wanted:
+        raise InputError("holds ablations with other settings", where=setting.out, fix="Give another --out.")
+    write_json(path, wanted)
+
+
+def _tasks(setting: Setting, cases: Sequence[Case], seeds: Sequence[int]) -> list[Together]:
+    """What is missing, by training: a seed of all cases before the next."""
+    groups: dict[str, Together] = {}
+    for place, seed in enumerate(seeds):
+        for case in cases:
+            if setting.measured(case, seed).exists() or (place and not case.trained):
+                continue
+            values = options_of(case, setting.options, seed)
+            key = key_of([values, case.trained])
+            before = groups.get(key)
+            groups[key] = Together(setting, values, (*(before.cases if before else ()), case.name))
+    return list(groups.values())
+
+
+def _measure(case: Case, task: Together) -> dict[str, Any]:
     from benchmark.running import Run
 
-    options = TrainingOptions.from_dict(values)
+    setting, values = task.setting, task.values
     run = Options(
-        model="cascade", evaluate=(evaluate,), data_root=data_root, runs=out / "runs" / case.name, limit=limit
+        model="cascade",
+        evaluate=(setting.evaluate,),
+        data_root=setting.data_root,
+        runs=setting.out / "runs" / case.name,
+        limit=setting.limit,
+        settings={} if case.trained else _untrained(values),
+        checkpoint=_read_as(_train(task), case) if case.trained else None,
     )
-    read = {"hough": False, "mutual": False} if case.nearest else {}
-    if case.trained:
-        trained = out / "trainings" / _training_name(values)
-        with bars() as update:
-            folder = train(options, photographs, trained, features=out / "features", max_steps=max_steps, report=update)
-        folder = _read_as(folder, case, read)
-        run = replace(run, checkpoint=folder)
-    else:
-        settings = {
-            "recipe.model.size": str(options.size),
-            "recipe.model.backbone": options.backbone,
-            "recipe.model.network": json.dumps(values.get("network", {})),
-        }
-        run = replace(run, settings=settings)
     result = Run(run, make_accelerator(run)).execute()
-    return {
-        name: metric["value"] if isinstance(metric, dict) else metric.value
-        for name, metric in next(iter(result.metrics.values())).items()
+    (metrics,) = result.metrics.values()
+    pairs = result.data[0].pairs
+    return {"run": result.run, "pairs": pairs, "metrics": {name: score["value"] for name, score in metrics.items()}}
+
+
+def _train(task: Together) -> Path:
+    from sc_imagenet.generation.train import train
+
+    setting, options = task.setting, TrainingOptions.from_dict(task.values)
+    out = setting.out / "trainings" / key_of(dict(task.values))
+    with bars(quiet=setting.workers > 1) as update:
+        return train(
+            options,
+            setting.photographs,
+            out,
+            features=setting.out / "features",
+            max_steps=setting.max_steps,
+            report=update,
+        )
+
+
+def _untrained(values: Mapping[str, Any]) -> dict[str, str]:
+    """Settings of ``scbench run`` that build the network as a training with these options would."""
+    options = TrainingOptions.from_dict(values)
+    model = {
+        "size": options.size,
+        "backbone": options.backbone,
+        "layers": options.layers,
+        "pretrained": options.pretrained,
+        "network": dict(values.get("network", {})),
     }
+    return {f"recipe.model.{name}": json.dumps(value) for name, value in model.items()}
 
 
-def _training_name(values: Mapping[str, Any]) -> str:
-    """Cases that differ in what is read alone share a training."""
-    from sc_imagenet.generation.options import key_of
-
-    return key_of(dict(values))
-
-
-def _read_as(folder: Path, case: Case, read: Mapping[str, Any]) -> Path:
+def _read_as(folder: Path, case: Case) -> Path:
     """The trained network with another stage or read-out: a folder beside it, the weights linked."""
-    if case.stage is None and not read:
+    if case.stage is None and not case.nearest:
         return folder
     changed = folder.parent / f"model-{case.name}"
     config = read_json(folder / "config.json")
     config["stage"] = case.stage
-    config["network"] = {**config["network"], **read}
+    if case.nearest:
+        config["network"] = {**config["network"], **NEAREST}
     write_json(changed / "config.json", config)
     weights = changed / "model.safetensors"
     if not weights.exists():
         weights.symlink_to((folder / "model.safetensors").resolve())
     return changed
-
-
-def row_of(case: Case, measured: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """A case's row: values of all seeds by metric."""
-    if not measured:
-        raise InputError(f"{case.name} was not measured")
-    return {
-        "case": case.name,
-        "paper": case.paper,
-        "seeds": len(measured),
-        "metrics": {name: [values[name] for values in measured] for name in measured[0]},
-    }
-
-
-def print_ablations(rows: Sequence[Mapping[str, Any]], metric: str, as_json: bool) -> None:
-    """Print the rows: PCK@.05, .10 and .15 of a metric, mean and spread over the seeds, beside the paper's."""
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    table = Table(title=f"PCK, {metric}", title_justify="left", box=None, pad_edge=False)
-    alphas = ("0.05", "0.1", "0.15")
-    for heading in ("case", *alphas, "seeds", "paper's row", PAPER_WILLOW):
-        table.add_column(
-            heading, justify="left" if heading in ("case", "paper's row") else "right", no_wrap=heading == "case"
-        )
-    for row in rows:
-        found = [_spread(row["metrics"], metric, alpha) for alpha in alphas]
-        paper = row["paper"]
-        theirs = (paper[0], f"{paper[1]} / {paper[2]}") if paper else ("", "")
-        table.add_row(row["case"], *found, str(row["seeds"]), *theirs)
-    Console().print(table)
-
-
-def _spread(metrics: Mapping[str, Sequence[float]], metric: str, alpha: str) -> str:
-    """Mean and standard deviation over the seeds, in percent.
-
-    >>> _spread({"pck@0.1/bbox-kp/image": [60.0, 62.0]}, "bbox-kp/image", "0.1")
-    '61.0 ± 1.4'
-    """
-    values = metrics.get(f"pck@{alpha}/{metric}")
-    if values is None:
-        return ""
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")

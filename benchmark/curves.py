@@ -40,7 +40,7 @@ def write_curves(folder: Path, curves: Curves) -> None:
 
 
 def run_curves(folder: Path, result: Result) -> tuple[Curves, list[str]]:
-    """A run's curves, and a line for each of its data sets that has none to show.
+    """A run's curves, and a line for each of its data sets that has none to show, or no predictions any more.
 
     Stored curves are taken where they pass through the scores of the result; where they do not, or are
     missing or damaged, they are computed from the predictions and stored for the next time.
@@ -54,6 +54,8 @@ def run_curves(folder: Path, result: Result) -> tuple[Curves, list[str]]:
         file = folder / "predictions" / f"{data.name}-{data.split}.parquet"
         if _agree(stored.get(data.key), scores):
             found[data.key] = stored[data.key]
+            if not file.exists():
+                problems.append(f"{file}: the predictions were deleted: no pictures for {data.key}")
             continue
         try:
             curves = curves_of(read_predictions(file))

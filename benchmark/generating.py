@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from benchmark.progress import bars, say
 from sc_imagenet.errors import InputError
+from sc_imagenet.files import write_json
 from sc_imagenet.generation.engines import open_engine
 from sc_imagenet.generation.export import Exported, export
 from sc_imagenet.generation.options import GenerationOptions
@@ -20,6 +22,8 @@ from sc_imagenet.generation.release_json import write_release
 from sc_imagenet.imagenet import train_folder
 from sc_imagenet.locks import held
 from sc_imagenet.shards import read_record
+
+LABEL_ERRORS = "label_errors.json"  # in a data set's folder
 
 
 def photograph_source(given: str) -> PhotographSource:
@@ -40,7 +44,13 @@ def photograph_source(given: str) -> PhotographSource:
 
 
 def train_network(
-    source: str, out: Path, options: GenerationOptions, steps: int | None, settings: Sequence[str]
+    source: str,
+    out: Path,
+    options: GenerationOptions,
+    steps: int | None,
+    settings: Sequence[str],
+    read: str = "auto",
+    loaders: int = 0,
 ) -> Path:
     """Train a cascade into ``<out>/work/network``, or go on; the folder of the trained network.
 
@@ -50,11 +60,12 @@ def train_network(
         options: backbone, weights, size, saliency and seed are taken from them.
         steps: end after so many.
         settings: KEY=VALUE of ``TrainingOptions``.
+        read, loaders: how features are had, see ``train``.
 
     Raises:
         InputError: photographs or settings that cannot be used.
     """
-    from sc_imagenet.generation.train import train
+    from sc_imagenet.generation.train import feature_reading, train
     from sc_imagenet.generation.training_options import TrainingOptions
 
     values: dict[str, Any] = {
@@ -71,9 +82,25 @@ def train_network(
     training = TrainingOptions.from_dict(values)
     root = photograph_source(source).root
     with bars() as update:
-        folder = train(training, root, out / "work" / "network", max_steps=steps, report=update)
+        folder = train(
+            training,
+            root,
+            out / "work" / "network",
+            read=feature_reading(read),
+            loaders=loaders,
+            max_steps=steps,
+            report=update,
+        )
     say(f"network: {folder}")
     return folder
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A finished data set: what was written, and the true errors of its labels where they are known."""
+
+    exported: Exported
+    label_errors: dict[str, Any] | None
 
 
 def generate_set(
@@ -83,35 +110,39 @@ def generate_set(
     options: GenerationOptions,
     engine: str,
     workers: int,
-    as_json: bool,
-) -> None:
-    """Run stages up to the last of ``stages``.
+    quiet: bool = False,
+) -> Generated | None:
+    """Run stages up to the last of ``stages``; None unless that is "export".
+
+    The true errors of labels, which are known of "toy" alone, are written to ``<out>/label_errors.json``.
 
     Raises:
         InputError: photographs, options or a class that cannot be used, or another process works in ``out``.
     """
     running = open_engine(engine, workers)
     photographs = photograph_source(source)
-    with held(out, "data set"), bars(quiet=as_json) as update:
+    with held(out, "data set"), bars(quiet=quiet) as update:
         pipeline = Pipeline(photographs, out, options, running, report=update, say=say)
         found = pipeline.scan()
         labels = pipeline.label(found)
         if stages[-1] == "label":
-            return
+            return None
         selected = pipeline.select(found, labels)
         if stages[-1] == "select":
-            return
+            return None
         exported = export(out, found, labels, selected, options)
     errors = None
     if source == "toy":
         from sc_imagenet.generation.toy_truth import label_errors
 
         errors = label_errors(out)
-    print_exported(out, exported, errors, as_json)
+        write_json(out / LABEL_ERRORS, errors)
+    return Generated(exported, errors)
 
 
-def print_exported(out: Path, exported: Exported, errors: dict[str, Any] | None, as_json: bool) -> None:
+def print_generated(out: Path, generated: Generated, as_json: bool) -> None:
     """Print the counts of a data set, and the errors of its labels where they are known."""
+    exported, errors = generated.exported, generated.label_errors
     counts = exported.statistics.as_dict()
     if as_json:
         print(json.dumps({"folder": str(out), **counts, "label_errors": errors}, indent=2, ensure_ascii=False))

@@ -20,7 +20,8 @@ def several(values: Sequence[str]) -> list[str]:
 def settings_of(values: Sequence[str]) -> dict[str, str]:
     """The settings of a repeated ``--set``, each of which may hold several: ``recipe.KEY=VALUE,recipe.KEY=VALUE``.
 
-    Lists keep their commas: it is split at those that stand before a new ``recipe.``.
+    Lists keep their commas: it is split at those that stand before a new ``recipe.``, ``pretrain.`` or
+    ``finetune.``.
 
     >>> settings_of(["recipe.milestones=[1,2],recipe.lr=0.1"])
     {'recipe.milestones': '[1,2]', 'recipe.lr': '0.1'}
@@ -30,7 +31,7 @@ def settings_of(values: Sequence[str]) -> dict[str, str]:
     """
     found = {}
     for value in values:
-        for part in re.split(r",(?=\s*recipe\.)", value):
+        for part in re.split(r",(?=\s*(?:recipe|pretrain|finetune)\.)", value):
             key, equals, text = part.partition("=")
             if not equals:
                 raise InputError(f"--set {part!r} is not KEY=VALUE")

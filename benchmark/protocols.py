@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmark.pck import AVERAGES, Metric
-from sc_imagenet.catalog import canonical
+from sc_imagenet.catalog import canonical, info
 from sc_imagenet.errors import unknown_name
 
 ALPHAS = (0.05, 0.10, 0.15)
@@ -35,15 +35,6 @@ PUBLISHED = {
     "hpf": Published(None, "forward", padded="bbox-kp"),
 }
 
-_STRICT = {
-    "pf-pascal": "img",
-    "pf-willow": "bbox-kp",
-    "spair-71k": "bbox",
-    "sc-imagenet": "bbox",
-    "diy-sc": "bbox-kp",
-    "toy": "bbox-kp",
-}
-
 
 def published(model: str) -> Published | None:
     """How a model's authors scored it, None for a model that no paper's table knows."""
@@ -56,7 +47,7 @@ def strict(dataset: str) -> list[Metric]:
     >>> print(*strict("pf-willow"))
     pck@0.05/bbox-kp/image pck@0.1/bbox-kp/image pck@0.15/bbox-kp/image
     """
-    return _at_alphas(_STRICT[canonical(dataset)], None, "image")
+    return _at_alphas(info(dataset).threshold, None, "image")
 
 
 def paper(dataset: str, model: str, size: int | None = None) -> list[Metric]:
@@ -70,7 +61,7 @@ def paper(dataset: str, model: str, size: int | None = None) -> list[Metric]:
     """
     name = canonical(dataset)
     known = published(model) or Published(size, "forward")
-    threshold = known.padded if name == "pf-willow" else _STRICT[name]
+    threshold = known.padded if name == "pf-willow" else info(name).threshold
     return _at_alphas(threshold, known.frame, "image")
 
 

@@ -51,10 +51,11 @@ def make_accelerator(options: Options) -> Accelerator:
 
 
 def changes_of(options: Options, trained_on: Sequence[Pairs]) -> tuple[str, ...]:
-    """What departs from the preset and from training on training splits, as it is typed."""
+    """What departs from the preset and from training on whole training splits, as it is typed."""
     numbers = (("--limit", options.limit), ("--max-steps", options.max_steps), ("--backbone", options.backbone))
     return (
         *(f"{name} {value}" for name, value in numbers if value is not None),
         *(f"{key}={value}" for key, value in options.settings.items()),
         *(f"trained on {pairs}" for pairs in trained_on if pairs.split != "train"),
+        *(f"trained on {pairs.shortfall}" for pairs in trained_on if pairs.shortfall),
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import datasets
+import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
@@ -16,7 +18,7 @@ from baselines import registry
 from baselines.checkpoints import load_checkpoint
 from baselines.checkpoints.published import published
 from baselines.matcher import Matcher
-from baselines.recipe import find_recipe, override, with_backbone
+from baselines.recipe import STAGES, find_recipe, override, with_backbone
 from benchmark.data import Pairs
 from benchmark.environment import environment
 from benchmark.evaluation import direction_of, evaluate
@@ -58,7 +60,11 @@ class Run:
             raise InputError("nothing to do", fix="Give --finetune, --pretrain or --eval with a data set.")
         found = [find_recipe(name, pairs.dataset, options.preset) for pairs in data]
         built = [replace(recipe, model=with_backbone(recipe.model, options.backbone)) for recipe in found]
-        recipes = [override(recipe, options.settings) for recipe in built]
+        names = [stage for stage, given in zip(STAGES, (options.pretrain, options.finetune)) if given]
+        for stage in STAGES:
+            if stage not in names and any(key.startswith(f"{stage}.") for key in options.settings):
+                raise InputError(f"a setting concerns {stage}, but there is no --{stage}")
+        recipes = [override(recipe, options.settings, stage) for recipe, stage in zip_longest(built, names)]
         # One model runs through all stages: the last stage's, which is the one that is scored.
         arguments = dict(recipes[len(self.trained_on) - 1].model if self.trained_on else recipes[0].model)
         if options.checkpoint:  # it says how the model is built; the recipe says how it is trained
@@ -66,7 +72,7 @@ class Run:
             arguments = {key: arguments[key] for key in (theirs.scheme if theirs else ()) if key in arguments}
         stages = tuple(
             Stage(
-                pairs.dataset,
+                pairs.name,
                 pairs.split,
                 pairs.validation.split if pairs.validation else None,
                 manifest_sha256(pairs.dataset, pairs.split, root=pairs.root),
@@ -140,7 +146,7 @@ class Run:
     def _train(self, matcher: Matcher, config: RunConfig, folder: RunFolder) -> None:
         number = len(config.stages) - 1
         stage, data = config.stages[number], self.trained_on[number]
-        rows = self._open(data)
+        rows = share_of(self._open(data), stage.recipe.share, config.seed)
         pairs = PairDataset(
             rows,
             matcher.size,
@@ -167,7 +173,8 @@ class Run:
         )
         resumed = ", resumed" if folder.resume.exists() else ""
         self._say(
-            f"{folder.path}: training {config.model} on {data} ({len(rows)} pairs, {training.steps} steps){resumed}"
+            f"{folder.path}: training {config.model} on {stage.dataset}:{stage.split} "
+            f"({len(rows)} pairs, {training.steps} steps){resumed}"
         )
         if self.options.tracker:
             about = {"run": config.id, "model": config.model, "data": str(data), "seed": config.seed}
@@ -235,6 +242,14 @@ class Run:
     def _say(self, line: str) -> None:
         if self.accelerator.is_main_process:
             say(line)
+
+
+def share_of(rows: datasets.Dataset, share: float, seed: int) -> datasets.Dataset:
+    """A part of the rows, drawn by the seed; with a smaller share a part of that part, in the order of the rows."""
+    if share == 1:
+        return rows
+    drawn = np.random.default_rng(seed).permutation(len(rows))
+    return rows.select(np.sort(drawn[: max(1, round(share * len(rows)))]))
 
 
 def claim(folder: RunFolder, config: RunConfig, accelerator: Accelerator) -> None:

@@ -1,14 +1,18 @@
 """What is known of each data set without opening it: names, splits, published counts, licence, source.
 
-Figures and links only; how a data set is read lies in ``sc_imagenet/sources/``.
+Figures and links only; how a data set is read lies in ``sc_imagenet/sources/``. A file there that holds a
+``DATA_SET`` of its own is a data set, too: nothing else has to know of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from sc_imagenet.errors import unknown_name
+from sc_imagenet.errors import InputError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class DataSet:
     configs: tuple[str, ...] = ("pairs",)
     folders: tuple[str, ...] = field(default=())  # other folder names copies are found under
     layout: str = ""  # the files expected under a data root, one a line
+    threshold: str = "bbox-kp"  # what the strict protocol holds errors against: "img", "bbox" or "bbox-kp"
 
     @property
     def python_name(self) -> str:
@@ -90,6 +95,7 @@ CATALOG: dict[str, DataSet] = {
     for entry in (
         DataSet(
             name="sc-imagenet",
+            threshold="bbox",
             title="SC-ImageNet",
             paper="Huang et al., ICCV 2023",
             licence="non-commercial research, signed agreement with the authors; images: ImageNet's terms",
@@ -118,6 +124,7 @@ CATALOG: dict[str, DataSet] = {
         ),
         DataSet(
             name="pf-pascal",
+            threshold="img",
             title="PF-PASCAL",
             paper="Ham et al., TPAMI 2018",
             licence="Flickr terms of the PASCAL VOC images; annotations for research",
@@ -179,6 +186,7 @@ CATALOG: dict[str, DataSet] = {
         ),
         DataSet(
             name="spair-71k",
+            threshold="bbox",
             title="SPair-71k",
             paper="Min et al., 2019",
             licence="Flickr terms of the PASCAL VOC images; annotations for research",
@@ -242,3 +250,26 @@ CATALOG: dict[str, DataSet] = {
         ),
     )
 }
+
+SHIPPED = {"diy_sc", "pf_pascal", "pf_willow", "rendered_toy", "sc_imagenet_release", "source", "spair_71k", "tables"}
+
+
+def _own() -> Iterator[DataSet]:
+    """The entries of data sets that somebody added as one file: ``DATA_SET`` of ``sources/<name>.py``.
+
+    Raises:
+        InputError: a file's ``DATA_SET`` has not the file's name.
+    """
+    for found in pkgutil.iter_modules([str(Path(__file__).parent / "sources")]):
+        if found.name in SHIPPED:
+            continue
+        entry = importlib.import_module(f"sc_imagenet.sources.{found.name}").DATA_SET
+        if entry.name != found.name.replace("_", "-"):
+            raise InputError(
+                f"its DATA_SET is called {entry.name!r}", where=f"sources/{found.name}.py", fix="Give both one name."
+            )
+        yield entry
+
+
+# Last, because those files import this one.
+CATALOG.update({entry.name: entry for entry in _own()})

@@ -2,7 +2,8 @@
 
 ``datasets`` asks one function, ``datasets.load.dataset_module_factory``, what a name means; it is wrapped for
 our names only. Where ``datasets`` is not imported yet, the wrapping waits until it is, so that importing this
-package stays cheap. (An entry among its packaged modules would be the other way; it fails in an empty working
+package stays cheap. Its ``push_to_hub`` uploads the images of a data set unless told not to: it is wrapped, too, so
+that ImageNet's are refused. (An entry among its packaged modules would be the other way; it fails in an empty working
 directory and lists every file below ``data_dir`` at each call.)
 """
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 _LOAD, _INSPECT, _FACTORY = "datasets.load", "datasets.inspect", "dataset_module_factory"
 _MARK = "_sc_imagenet"
+_PUSHED = {
+    "datasets.arrow_dataset": ("Dataset",),
+    "datasets.iterable_dataset": ("IterableDataset",),
+    "datasets.dataset_dict": ("DatasetDict", "IterableDatasetDict"),
+}
 
 
 def install() -> None:
@@ -52,6 +58,23 @@ def _wrap(load: ModuleType) -> None:
     inspect = sys.modules.get(_INSPECT)  # holds a name of its own for the same function
     if inspect is not None and getattr(inspect, _FACTORY, None) is original:
         setattr(inspect, _FACTORY, dataset_module_factory)
+    for module, kinds in _PUSHED.items():
+        for kind in kinds:
+            _guard(getattr(sys.modules[module], kind))
+
+
+def _guard(kind: type[Any]) -> None:
+    push = kind.push_to_hub
+
+    @functools.wraps(push)
+    def push_to_hub(self: Any, *args: Any, **kwargs: Any) -> Any:
+        from sc_imagenet.publishing import refuse_imagenet
+
+        if kwargs.get("embed_external_files", True):
+            refuse_imagenet(self)
+        return push(self, *args, **kwargs)
+
+    kind.push_to_hub = push_to_hub
 
 
 class _AfterImport:

@@ -55,6 +55,15 @@ def pair_features(categories: Sequence[str]) -> Features:
     )
 
 
+def without_images(features: Features) -> Features:
+    """The same columns where the images may be elsewhere: a cell is its path, and nothing opens it.
+
+    >>> without_images(pair_features(["cat"]))["source"].decode
+    False
+    """
+    return Features({name: Image(decode=False) if isinstance(kind, Image) else kind for name, kind in features.items()})
+
+
 def image_features(categories: Sequence[str]) -> Features:
     """The columns of an image listing: one row an image, no pairs."""
     return Features(

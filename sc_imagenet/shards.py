@@ -24,7 +24,7 @@ from sc_imagenet.content_hash import ContentHash
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path, read_json, write_json
 from sc_imagenet.plain_lists import with_plain_lists
-from sc_imagenet.schema import image_features, pair_features
+from sc_imagenet.schema import image_features, pair_features, without_images
 
 FORMAT = 1
 SHARD_ROWS = 8_192
@@ -115,7 +115,7 @@ def write_pairs(
     how many rows there will be.
     """
     folder = Path(root) / "pairs"
-    schema = pair_features(categories).arrow_schema
+    schema = without_images(pair_features(categories)).arrow_schema
     rows, size = iter(rows), shard_rows(total)
     count = max(1, -(-total // size))
     for index in range(count):

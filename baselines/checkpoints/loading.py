@@ -11,7 +11,8 @@ from torch import Tensor
 from baselines import registry
 from baselines.checkpoints.published import published
 from baselines.matcher import Matcher
-from sc_imagenet.backbones.weight_files import State, read_state, shortened
+from baselines.saved import CONFIG, WEIGHTS, load_strictly, read_config
+from sc_imagenet.backbones.weight_files import State, read_state
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, sha256_of
 
@@ -71,21 +72,21 @@ def _weights_of(path: Path) -> Path:
     """The file of weights that ``path`` is or holds."""
     if not path.is_dir():
         return path
-    if not (path / "model.safetensors").is_file():
-        raise InputError("is a folder without model.safetensors", where=path)
-    return path / "model.safetensors"
+    if not (path / WEIGHTS).is_file():
+        raise InputError(f"is a folder without {WEIGHTS}", where=path)
+    return path / WEIGHTS
 
 
 def _saved_arguments(name: str, file: Path) -> dict[str, Any] | None:
     """Constructor arguments kept by ``save_pretrained`` beside the weights, or by a run above them."""
-    beside, above = file.parent / "config.json", file.parent.parent / "config.json"
+    beside, above = file.parent / CONFIG, file.parent.parent / CONFIG
     if file.suffix != ".safetensors":
         return None
     if beside.is_file():
-        found = read_json(beside)
-        if not isinstance(found, dict):
-            raise InputError("does not hold the arguments of a model", where=beside)
-        return found
+        model, arguments = read_config(beside)
+        if model is not None and not _takes(name, model):
+            raise InputError(f"holds weights of {model}, not of {name}", where=file)
+        return arguments
     if file.parent.name == "checkpoints" and above.is_file():
         run = read_json(above)
         if isinstance(run, dict) and isinstance(run.get("arguments"), dict):
@@ -109,30 +110,11 @@ def _ours(name: str, state: State) -> State:
 
 
 def _load(matcher: Matcher, name: str, state: Mapping[str, Tensor], path: Path | str) -> None:
-    own = matcher.state_dict()
     theirs = published(name)
     optional = theirs.optional if theirs else ()
     if theirs and not theirs.backbone:
         optional = (*optional, "backbone.")
-    absent = [key for key in own if key not in state]
-    missing = [key for key in absent if not key.startswith(optional) and not key.endswith(optional)]
-    extra = [key for key in state if key not in own]
-    unlike = [
-        f"{key} is {'x'.join(map(str, state[key].shape))}, not {'x'.join(map(str, own[key].shape))}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    if missing or extra or unlike:
-        problems = [
-            f"{len(missing)} of {len(own)} weights missing ({shortened(missing)})" if missing else "",
-            f"{len(extra)} unknown ({shortened(extra)})" if extra else "",
-            f"{len(unlike)} of another shape ({shortened(unlike, 2)})" if unlike else "",
-        ]
-        raise InputError(
-            f"does not fit {name} with backbone {_backbone_of(matcher)}: " + "; ".join(filter(None, problems)),
-            where=path,
-        )
-    matcher.load_state_dict({**{key: own[key] for key in absent}, **state})
+    load_strictly(matcher, f"{name} with backbone {_backbone_of(matcher)}", state, path, optional)
 
 
 def _backbone_of(matcher: Matcher) -> str:

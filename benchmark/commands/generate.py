@@ -28,6 +28,12 @@ WORKERS = typer.Option(1, "--workers", min=1, help="Processes; the data set is t
 TRAIN = typer.Option(False, "--train", help="Train a cascade on the photographs first, and label with it.")
 STEPS = typer.Option(None, "--steps", min=1, help="End the training after so many steps.")
 SETTINGS = typer.Option([], "--set", help="KEY=VALUE of TrainingOptions, such as lr=1e-3; repeat for several.")
+READ = typer.Option(
+    "auto",
+    "--features",
+    help="keep: read once into files; compute: from the images at each step; auto: keep up to 50 GB.",
+)
+LOADERS = typer.Option(0, "--loaders", min=0, help="Processes that decode images ahead with --features compute.")
 AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
 generate = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
@@ -48,18 +54,21 @@ def train(
     saliency: str = SALIENCY,
     steps: int | None = STEPS,
     settings: list[str] = SETTINGS,
+    features: str = READ,
+    loaders: int = LOADERS,
     seed: int = SEED,
 ) -> None:
     """Train the cascaded network on the photographs, from class names alone; several GPUs with accelerate launch.
 
     [bold]scbench generate train photographs --out my-set --steps 300[/bold]
     """
+    options = _given({**locals(), "network": None})
+    for name in ("steps", "settings", "features", "loaders"):
+        del options[name]
     from benchmark.generating import train_network
     from sc_imagenet.generation.options import GenerationOptions
 
-    options = _given({**locals(), "network": None})
-    del options["steps"], options["settings"]
-    print(train_network(source, out, GenerationOptions(**options), steps, settings))
+    print(train_network(source, out, GenerationOptions(**options), steps, settings, features, loaders))
 
 
 @generate.command("label")
@@ -132,6 +141,8 @@ def run(
     train: bool = TRAIN,
     steps: int | None = STEPS,
     settings: list[str] = SETTINGS,
+    features: str = READ,
+    loaders: int = LOADERS,
     engine: str = ENGINE,
     workers: int = WORKERS,
     as_json: bool = AS_JSON,
@@ -143,13 +154,14 @@ def run(
     [bold]scbench run cats --pretrain my-set --eval pf-willow[/bold]
     """
     options = _given(locals())
-    for name in ("train", "steps", "settings"):
+    for name in ("train", "steps", "settings", "features", "loaders"):
         del options[name]
     if train:
         from benchmark.generating import train_network
         from sc_imagenet.generation.options import GenerationOptions
 
-        options["network"] = str(train_network(source, out, GenerationOptions(**options), steps, settings))
+        trained = train_network(source, out, GenerationOptions(**options), steps, settings, features, loaders)
+        options["network"] = str(trained)
     _run(("label", "select", "export"), source, out, engine, workers, as_json, **options)
 
 
@@ -166,7 +178,9 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 def _run(
     stages: tuple[str, ...], source: str, out: Path, engine: str, workers: int, as_json: bool, **options: Any
 ) -> None:
-    from benchmark.generating import generate_set
+    from benchmark.generating import generate_set, print_generated
     from sc_imagenet.generation.options import GenerationOptions
 
-    generate_set(stages, source, out, GenerationOptions(**options), engine, workers, as_json)
+    generated = generate_set(stages, source, out, GenerationOptions(**options), engine, workers, quiet=as_json)
+    if generated:
+        print_generated(out, generated, as_json)

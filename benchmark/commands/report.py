@@ -30,10 +30,9 @@ def report(
 
     from benchmark.options import several
     from benchmark.progress import bars
-    from benchmark.report.build import build
+    from benchmark.report.build import build_from
     from benchmark.report.terminal import print_report
     from benchmark.report.write import write_report
-    from benchmark.results import find_runs
     from sc_imagenet.errors import InputError
 
     if not runs.is_dir():
@@ -41,7 +40,7 @@ def report(
             "no such folder of runs", where=runs, fix="Make one with 'scbench quickstart' or 'scbench run'."
         )
     with bars(quiet=as_json) as update:
-        content = build(*find_runs(runs), update)
+        content = build_from(runs, update)
     if as_json:
         print(json.dumps({"runs": content.runs, **asdict(content)}, indent=2, ensure_ascii=False))
         return

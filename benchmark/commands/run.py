@@ -26,7 +26,9 @@ def run(
     backbone: str | None = typer.Option(None, help="Any timm model in place of the recipe's."),
     checkpoint: Path | None = typer.Option(None, help="Start from these weights, ours or the authors'."),
     preset: str = typer.Option("paper", help="paper, small or tiny."),
-    settings: list[str] = typer.Option([], "--set", help="recipe.KEY=VALUE; repeat or separate by commas."),
+    settings: list[str] = typer.Option(
+        [], "--set", help="recipe.KEY=VALUE, or pretrain. or finetune. for one stage; repeat or separate by commas."
+    ),
     limit: int | None = typer.Option(None, min=1, help="Use so many pairs of each data set."),
     max_steps: int | None = typer.Option(None, min=1, help="End each training after so many steps."),
     seed: int = typer.Option(0, min=0, help="Of weights, order and augmentation."),

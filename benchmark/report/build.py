@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 from benchmark import protocols
+from benchmark.ablation_table import FOLDER as ABLATIONS
+from benchmark.ablation_table import AblationTable, ablation_table
 from benchmark.curves import Curves, run_curves
 from benchmark.pck import Metric
 from benchmark.progress import Update
 from benchmark.report import paper_tables, reproduction
+from benchmark.report.generated import GeneratedSet, find_generated
 from benchmark.report.paper_tables import Column, PaperTable, Row
 from benchmark.report.sheet import Sheet, sheet_of
 from benchmark.result import Result, data_key
-from benchmark.results import FoundRun
+from benchmark.results import FoundRun, find_runs
 from sc_imagenet.catalog import info
+from sc_imagenet.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,8 @@ class Report:
     sheets: tuple[Sheet, ...]  # of all runs, by model and id
     unscored: tuple[Result, ...]  # trained, but evaluated on nothing
     problems: tuple[str, ...]
+    ablations: AblationTable
+    generated: tuple[GeneratedSet, ...]
     notes: tuple[str, ...] = paper_tables.NOTES
 
     @property
@@ -123,13 +130,34 @@ class Report:
         return len(self.sheets)
 
 
-def build(found: Sequence[FoundRun], problems: Sequence[str] = (), update: Update | None = None) -> Report:
+def build_from(runs: Path, update: Update | None = None) -> Report:
+    """The report of all that lies in a folder of runs: runs, ablations and generated data sets."""
+    found, problems = find_runs(runs)
+    generated, unread = find_generated(runs)
+    problems += unread
+    ablations = None
+    try:
+        ablations = ablation_table(runs / ABLATIONS)
+    except InputError as error:
+        problems.append(str(error))
+    return build(found, problems, update, ablations, generated)
+
+
+def build(
+    found: Sequence[FoundRun],
+    problems: Sequence[str] = (),
+    update: Update | None = None,
+    ablations: AblationTable | None = None,
+    generated: Sequence[GeneratedSet] = (),
+) -> Report:
     """Put the runs beside the paper's tables and against each other.
 
     Args:
         found: finished runs, each id once.
         problems: a line for each run that is not among them.
         update: shows progress: a run scored by an older version has no curves yet, and its predictions are read.
+        ablations: of the generator; None: none were measured.
+        generated: data sets made here.
     """
     results = [run.result for run in found]
     curves: dict[str, Curves] = {}
@@ -145,6 +173,8 @@ def build(found: Sequence[FoundRun], problems: Sequence[str] = (), update: Updat
         tuple(sheets),
         tuple(result for result in results if not result.data),
         tuple(problems),
+        ablations or ablation_table(Path("runs") / ABLATIONS, read=False),
+        tuple(generated),
     )
 
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
 from markupsafe import Markup
 
+from benchmark import ablation_table
 from benchmark.curves import ALPHAS
 from benchmark.report import charts, text
 from benchmark.report.build import Report, TableView
@@ -31,6 +32,7 @@ def to_html(report: Report, figures: Sequence[Figure | None] = ()) -> str:
         charts=charts,
         described=described,
         groups=_groups,
+        ablation=ablation_table,
         title_of=lambda name: info(name).title,
         alphas=ALPHAS,
         bars=charts.COLOURED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from benchmark import ablation_table
 from benchmark.report import text
 from benchmark.report.build import Board, Cell, Measured, Report, TableView
 
@@ -18,6 +19,16 @@ def to_markdown(report: Report) -> str:
         commands = dict.fromkeys(command for row in table.rows for command in row.commands)
         if commands:
             lines += ["", "Commands that fill empty cells:", "", *(f"    {command}" for command in commands)]
+    lines += ["", "## Ablations of the generator", "", _escape(text.ablations(report.ablations)), ""]
+    lines += _grid(ablation_table.HEADINGS, map(ablation_table.words, report.ablations.rows))
+    empty = [row.command for row in report.ablations.rows if not row.seeds]
+    if empty:
+        lines += ["", "Commands that fill empty rows:", "", *(f"    {command}" for command in empty)]
+    for made in report.generated:
+        lines += ["", f"## Generated data set {_escape(made.name)}", "", f"{_escape(made.how)}.", ""]
+        lines += _grid(["", "count"], made.counts.items())
+        if made.errors:
+            lines += ["", text.TRUE_ERRORS, "", *_grid(["", "labels"], made.errors.items())]
     lines += ["", "## All runs"]
     for board in report.boards:
         lines += ["", f"### {_escape(text.board_title(board))}", "", f"PCK, {text.protocol(board)}.", ""]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 
 from sc_imagenet.catalog import info
+from sc_imagenet.generation.classes import FILTERED_IMAGENET
 
 # Names in this repository of the methods as the tables print them; the others have no model here.
 MODELS = {
@@ -23,8 +24,6 @@ MODELS = {
 GENERATOR = "cascade"
 BACKBONE = "resnet101"  # of every row of Tables 2 and 3
 GENERATOR_BACKBONE = "vit_base_patch16_224"  # Table 1 on: iBOT's ViT-B/16
-
-FILTERED_IMAGENET = "filtered-imagenet"  # photographs with class names, no data set of pairs
 
 # Arguments of the generator that Tables 4 and 5 switch, as the full procedure has them.
 FULL_PROCEDURE: Mapping[str, object] = {

@@ -6,8 +6,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark.ablation_table import print_ablations
 from benchmark.report import text
 from benchmark.report.build import Board, Cell, Measured, Report, TableView
+from benchmark.report.generated import GeneratedSet
 from sc_imagenet.catalog import info
 
 _WIDE = 10  # columns: beyond, a cell holds the measured value alone, below the paper's
@@ -21,6 +23,10 @@ def print_report(report: Report) -> None:
     for table in report.tables:
         if table.filled:
             _print_table(console, table)
+    if report.ablations.measured:
+        print_ablations(report.ablations, as_json=False)
+    for made in report.generated:
+        _print_generated(console, made)
     for board in report.boards:
         _print_board(console, board)
     for result in report.unscored:
@@ -31,6 +37,13 @@ def print_report(report: Report) -> None:
             console.print(f"[yellow]{escape(sheet.result.run)}:[/] {escape(problem)}")
     for problem in report.problems:
         console.print(f"[yellow]left out:[/] {escape(problem)}")
+
+
+def _print_generated(console: Console, made: GeneratedSet) -> None:
+    table = Table(title=f"Generated data set {escape(made.name)}", show_header=False)
+    for name, value in (*made.counts.items(), *((f"true error: {n}", v) for n, v in made.errors.items())):
+        table.add_row(escape(name), value)
+    console.print(table)
 
 
 def _print_table(console: Console, view: TableView) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from benchmark.ablation_table import LEGEND, AblationTable
 from benchmark.result import Result
 from sc_imagenet.catalog import info
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:  # the content's own modules use these words too
     from benchmark.report.build import Board, Cell, Measured, Report, TableView
     from benchmark.report.paper_tables import Column, PaperTable, Row
 
+TRUE_ERRORS = "How far its labels lie from the truth, which the renderer knows and the labelling did not see:"
 HOW_TO_READ = (
     "Measured values come from runs whose recipe, data, backbone and direction are the paper's, under the "
     "protocol its authors used; several seeds are averaged and their intervals joined. All other runs are "
@@ -28,6 +30,13 @@ def column_head(table: PaperTable, column: Column) -> str:
     if table.by_category:
         return column.category or "all"
     return f"{info(column.dataset).title} {column_title(column)}"
+
+
+def ablations(table: AblationTable) -> str:
+    """What the ablations are and what came of them."""
+    if not table.measured:
+        return "Tables 4 and 5 in miniature: the full generator and the same with one thing changed. None measured yet."
+    return f"{table.about}. {table.verdict} {LEGEND}"
 
 
 def empty(cell: Cell, row: Row) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.report.build import Report, build
+from benchmark.report.build import Report, build_from
 from benchmark.report.figures import figures
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
 from benchmark.report.markdown import to_markdown
 from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
-from benchmark.results import find_runs
 from sc_imagenet.errors import unknown_name
 from sc_imagenet.files import atomic_path
 
@@ -19,8 +18,8 @@ FORMATS = ("html", "md", "tex", "csv")
 
 
 def write_reports(runs: Path, out: Path, root: Path | None = None) -> list[Path]:
-    """Report on all finished runs below a folder, in every format; returns the files' paths."""
-    return write_report(build(*find_runs(runs)), out, FORMATS, root)
+    """Report on all that lies in a folder of runs, in every format; returns the files' paths."""
+    return write_report(build_from(runs), out, FORMATS, root)
 
 
 def write_report(report: Report, out: Path, formats: Sequence[str], root: Path | None = None) -> list[Path]:

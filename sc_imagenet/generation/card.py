@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from sc_imagenet.data_card import data_files, size_category
 from sc_imagenet.files import atomic_path
 from sc_imagenet.generation.options import GenerationOptions
 from sc_imagenet.generation.statistics import Statistics, median
@@ -22,7 +24,9 @@ def write_card(path: Path, statistics: Statistics, records: Mapping[str, Record]
     text = template.substitute(
         counts,
         title=f"SC-{path.absolute().parent.name}",
+        pretty_name=json.dumps(f"SC-{path.absolute().parent.name}"),
         size=size_category(statistics.pairs),
+        configs=json.dumps([data_files(list(records))]),
         splits="\n".join(f"| {split} | {record.rows:,} |" for split, record in records.items()),
         classes=f"{len(statistics.classes):,}",
         matched=median(statistics.matched),
@@ -58,13 +62,3 @@ def shortfalls(statistics: Statistics) -> str:
     if len(lines) > LISTED:
         lines = lines[:LISTED] + [f"- and {len(lines) - LISTED:,} more lines in generation.json"]
     return "\n".join(lines) or "Nowhere."
-
-
-def size_category(pairs: int) -> str:
-    """The Hub's name for so many rows.
-
-    >>> size_category(4_536)
-    '1K<n<10K'
-    """
-    names = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")
-    return names[min(max(len(str(pairs)) - 3, 0), 4)]

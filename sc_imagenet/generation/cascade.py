@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.mvam import MVAM
 from sc_imagenet.generation.network_options import STAGES, NetworkOptions, Stage
-from sc_imagenet.generation.pmps import Matches, cut_windows, hough_scores, window_cells, window_starts
+from sc_imagenet.generation.pmps import (
+    Matches,
+    cut_windows,
+    hough_scores,
+    match_probability,
+    window_cells,
+    window_starts,
+)
 from sc_imagenet.geometry.correlation import mutual_nearest_neighbour
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
 
@@ -55,11 +62,13 @@ class CascadeNetwork(nn.Module):
         source_saliency: Tensor | None = None,
         target_saliency: Tensor | None = None,
     ) -> Tensor:
-        """relu(v_f) * h / max(h), or relu(v_f) where PMPS has no Hough scores; saliency is (B, N).
-
-        With ``mutual`` relu(v_f) is filtered first.
-        """
-        positive = mutual_nearest_neighbour(volume.relu()) if self.options.mutual else volume.relu()
+        """What ``reading`` makes of v_f, times h / max(h) unless PMPS has no Hough scores; saliency is (B, N)."""
+        if self.options.reading == "probability":
+            positive = match_probability(volume, self.options.temperature).sqrt()
+        else:
+            positive = volume.relu()
+            if self.options.reading == "mutual":
+                positive = mutual_nearest_neighbour(positive)
         if not self.options.hough:
             return positive
         if not self.options.saliency:

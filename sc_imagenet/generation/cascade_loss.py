@@ -11,51 +11,56 @@ from torch import Tensor
 from sc_imagenet.generation.cascade import CascadeNetwork
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.losses import class_loss, pixel_loss, pooled_score
+from sc_imagenet.generation.network_options import Stage
 from sc_imagenet.generation.pmps import (
     Matches,
+    PlaceMatches,
+    cell_places,
     foreground_matches,
+    hough_scores,
     select_one_to_one,
     suppress_near,
 )
 from sc_imagenet.generation.training_options import TrainingOptions
+from sc_imagenet.generation.view_features import Views
 from sc_imagenet.generation.views import carry_cells
 from sc_imagenet.geometry.correlation import inner_product
+
+LEAST_SCORE = 1e-4  # added to Hough scores, whose greatest is 1, before their logarithm
 
 
 @dataclass(frozen=True)
 class TrainingPairs:
     """Pairs of images of one class each; the target of the next pair is of another class.
 
-    source, target                    features of B images each
-    source_saliency, target_saliency  (B, N) in [0, 1]
+    source, target  B whole images each
+    between         a third image of each pair's class, that closed loops lead through; None: loops are not asked for
+    views           views of the sources and of the targets that the pixel level sees; None: the whole images
     """
 
-    source: Features
-    target: Features
-    source_saliency: Tensor
-    target_saliency: Tensor
+    source: Views
+    target: Views
+    between: Views | None = None
+    views: tuple[Views, Views] | None = None
 
 
 def cascade_losses(network: CascadeNetwork, pairs: TrainingPairs, options: TrainingOptions) -> Mapping[str, Tensor]:
     """The weighted losses of each stage the network has, by the stage's name; their sum is the step's."""
     stages = network.options.stages
-    image_volume = network.volume("image", pairs.source, pairs.target)
+    image_volume = network.volume("image", pairs.source.features, pairs.target.features)
     losses = {"image": options.image_weight * _image_loss(network, pairs, image_volume, options)}
     if stages == "image":
         return losses
-    candidates = select_candidates(network, pairs, image_volume.detach(), options)
+    candidates = select_candidates(network, pairs, options)
     region, matches = _region_level(network, pairs, candidates, options)
     losses["region"] = options.region_weight * region
     if stages == "pixel":
-        volume = network.volume("pixel", pairs.source, pairs.target)
-        losses["pixel"] = options.pixel_weight * pixel_loss(
-            volume, matches, pairs.source.grid, pairs.target.grid, network.options.temperature, options.sigma
-        )
+        losses["pixel"] = options.pixel_weight * _pixel_loss(network, pairs, matches, options)
     return losses
 
 
 def _image_loss(network: CascadeNetwork, pairs: TrainingPairs, volume: Tensor, options: TrainingOptions) -> Tensor:
-    shifted = network.volume("image", pairs.source, pairs.target[_shifted(len(volume))])
+    shifted = network.volume("image", pairs.source.features, pairs.target.features[_shifted(len(volume))])
     weights = _weights(pairs, network)
     shifted_weights = weights[0], None if weights[1] is None else weights[1].roll(-1, 0)
     temperature = network.options.temperature
@@ -72,36 +77,55 @@ def _shifted(count: int) -> list[int]:
 
 
 def _weights(pairs: TrainingPairs, network: CascadeNetwork) -> tuple[Tensor | None, Tensor | None]:
-    return (pairs.source_saliency, pairs.target_saliency) if network.options.saliency else (None, None)
+    return (pairs.source.saliency, pairs.target.saliency) if network.options.saliency else (None, None)
 
 
 @torch.no_grad()
-def select_candidates(
-    network: CascadeNetwork, pairs: TrainingPairs, image_volume: Tensor, options: TrainingOptions
-) -> Matches:
-    """Image level of PMPS: the candidates of each pair, one to one, both cells foreground.
+def select_candidates(network: CascadeNetwork, pairs: TrainingPairs, options: TrainingOptions) -> Matches:
+    """Image level of PMPS: the candidates of each pair, one to one, both cells foreground, on closed loops.
 
     Args:
         network: its options say how matches are re-weighted.
         pairs: B of them.
-        image_volume: v_f of the image level.
-        options: which volume is looked at, and how many candidates are wanted.
+        options: which volume is looked at, how many candidates are wanted, and how near loops must close.
     """
-    raw = inner_product(pairs.source.tokens, pairs.target.tokens)
-    volume = {"features": raw, "network": image_volume, "both": (raw + image_volume) / 2}[options.labels_from]
-    scores = network.reweighted(volume, pairs.source, pairs.target, pairs.source_saliency, pairs.target_saliency)
-    allowed = (volume == volume.amax(2, keepdim=True)) & (volume == volume.amax(1, keepdim=True))
+    scores = _label_scores(network, pairs.source, pairs.target, options)
+    allowed = torch.ones_like(scores, dtype=torch.bool)
     if network.options.saliency:
-        allowed &= foreground_matches(pairs.source_saliency, pairs.target_saliency)
+        allowed &= foreground_matches(pairs.source.saliency, pairs.target.saliency)
+    if pairs.between is not None and options.loop_radius > 0:
+        first = _label_scores(network, pairs.source, pairs.between, options)
+        second = _label_scores(network, pairs.between, pairs.target, options)
+        through = second.argmax(2).gather(1, first.argmax(2))
+        ends = (cell_places(cells, pairs.target.features.grid) for cells in (through, scores.argmax(2)))
+        there, here = (places * places.new_tensor(pairs.target.features.grid[::-1]) for places in ends)
+        allowed &= ((there - here).norm(dim=-1) <= options.loop_radius)[:, :, None]
     return select_one_to_one(scores, options.candidates, allowed)
+
+
+def _label_scores(network: CascadeNetwork, source: Views, target: Views, options: TrainingOptions) -> Tensor:
+    """Re-weighted matches of whole images, that labels are made from."""
+    volume = _label_volume(network, "image", source.features, target.features, options)
+    return network.reweighted(volume, source.features, target.features, source.saliency, target.saliency)
+
+
+def _label_volume(
+    network: CascadeNetwork, stage: Stage, source: Features, target: Features, options: TrainingOptions
+) -> Tensor:
+    """The volume that a stage selects from; see ``TrainingOptions.labels_from``."""
+    if options.labels_from == "network":
+        return network.volume(stage, source, target)
+    raw = inner_product(source.tokens, target.tokens)
+    return raw if options.labels_from == "features" else (raw + network.volume(stage, source, target)) / 2
 
 
 def _region_level(
     network: CascadeNetwork, pairs: TrainingPairs, candidates: Matches, options: TrainingOptions
 ) -> tuple[Tensor, Matches]:
     """Loss of the region level, and the pairs of cells that it leaves for the pixel level."""
-    source, source_cells = network.regions(pairs.source, candidates.source)
-    target, target_cells = network.regions(pairs.target, candidates.target)
+    whole_source, whole_target = pairs.source.features, pairs.target.features
+    source, source_cells = network.regions(whole_source, candidates.source)
+    target, target_cells = network.regions(whole_target, candidates.target)
     volume = network.volume("region", source, target)
     shifted = [int(k) for k in torch.arange(len(volume)).roll(-candidates.source.shape[1])]  # the next pair's regions
     negative = network.volume("region", source, target[shifted])
@@ -121,58 +145,44 @@ def _region_level(
         ours, theirs = (
             saliency.gather(1, cells.flatten(1)).view(len(volume), -1)
             for saliency, cells in (
-                (pairs.source_saliency, source_cells),
-                (pairs.target_saliency, target_cells),
+                (pairs.source.saliency, source_cells),
+                (pairs.target.saliency, target_cells),
             )
         )
-        scores = network.reweighted(volume, source, target, ours, theirs)
+        selected_from = _label_volume(network, "region", source, target, options)
+        scores = network.reweighted(selected_from, source, target, ours, theirs)
         if network.options.saliency:
             scores = scores * foreground_matches(ours, theirs)
-        refined = network.refine(candidates, pairs.source, pairs.target, scores)
-        kept = suppress_near(refined, pairs.source.grid, pairs.target.grid, options.pairs, options.radius)
+        refined = network.refine(candidates, whole_source, whole_target, scores)
+        kept = suppress_near(refined, whole_source.grid, whole_target.grid, options.pairs, options.radius)
     return loss, kept
 
 
-def warp_loss(
-    network: CascadeNetwork,
-    source: Features,
-    target: Features,
-    placements: tuple[Tensor, Tensor],
-    options: TrainingOptions,
-    generator: torch.Generator,
-) -> Tensor:
-    """[R] Exact supervision of the pixel level: cells of one view of an image and where they lie in another view.
-
-    Args:
-        network: its last stage must be the pixel level.
-        source, target: features of two views of B images.
-        placements: (B, 4) of both, see ``View.placement``.
-        options: how many cells of each pair, and the Gaussian.
-        generator: draws them.
-    """
-    matches = warped_cells(source.grid, target.grid, placements, options.pairs, generator)
-    volume = network.volume("pixel", source, target)
-    return options.warp_weight * pixel_loss(
-        volume, matches, source.grid, target.grid, network.options.temperature, options.sigma
-    )
+def _pixel_loss(network: CascadeNetwork, pairs: TrainingPairs, matches: Matches, options: TrainingOptions) -> Tensor:
+    """Loss of the pixel level on the matches, a share of it after Hough scores have re-weighted the volume."""
+    source, target = pairs.views or (pairs.source, pairs.target)
+    places = carry_matches(matches, pairs, source, target)
+    volume = network.volume("pixel", source.features, target.features)
+    logits = volume / network.options.temperature
+    grids = source.features.grid, target.features.grid
+    share = options.hough_share if network.options.hough else 0.0
+    loss = volume.sum() * 0
+    if share < 1:
+        loss = (1 - share) * pixel_loss(logits, places, *grids, options.sigma, options.pixel_loss)
+    if share > 0:
+        ours, theirs = (source.saliency, target.saliency) if network.options.saliency else (None, None)
+        scores = hough_scores(volume, *grids, network.options, ours, theirs)
+        reweighted = logits + (scores + LEAST_SCORE).log()
+        loss = loss + share * pixel_loss(reweighted, places, *grids, options.sigma, options.pixel_loss)
+    return loss
 
 
-def warped_cells(
-    source: tuple[int, int],
-    target: tuple[int, int],
-    placements: tuple[Tensor, Tensor],
-    count: int,
-    generator: torch.Generator,
-) -> Matches:
-    """Random cells of the first view and the cells of the second that show the same place; both (B, count)."""
-    batch = len(placements[0])
-    drawn = torch.rand(batch, source[0] * source[1], generator=generator).argsort(1)
-    cells = drawn.to(placements[0].device)
-    centres = torch.stack((cells % source[1] + 0.5, cells // source[1] + 0.5), -1)
-    there = carry_cells(centres / centres.new_tensor([source[1], source[0]]), *placements)
-    visible = ((there > 0) & (there < 1)).all(-1)
-    columns, rows = (there * there.new_tensor([target[1], target[0]])).long().unbind(-1)
-    first = visible.int().argsort(dim=1, descending=True, stable=True)[:, :count]
-    valid = visible.gather(1, first)
-    found = (rows * target[1] + columns).gather(1, first)
-    return Matches(cells.gather(1, first) * valid, found * valid, valid.float(), valid)
+def carry_matches(matches: Matches, pairs: TrainingPairs, source: Views, target: Views) -> PlaceMatches:
+    """Matches of cells of whole images, as places of two views of them; invalid where a view does not show them."""
+    valid = matches.valid
+    carried = []
+    for cells, whole, view in ((matches.source, pairs.source, source), (matches.target, pairs.target, target)):
+        places = carry_cells(cell_places(cells, whole.features.grid), whole.placements, view.placements)
+        valid = valid & ((places > 0) & (places < 1)).all(-1)
+        carried.append(places)
+    return PlaceMatches(carried[0], carried[1], valid)

@@ -23,6 +23,7 @@ from sc_imagenet.generation.pipeline import read_shard
 from sc_imagenet.generation.statistics import Statistics, draw_statistics, gather
 from sc_imagenet.imagenet import image_name
 from sc_imagenet.schema import UNKNOWN
+from sc_imagenet.set_name import GENERATED
 from sc_imagenet.shards import Record, write_pairs
 
 HELD_OUT = 20  # every such source image's pairs are the validation split
@@ -67,8 +68,9 @@ def export(
     os.replace(fresh / "pairs", final)
     link_images(out / "JPEGImages", found.root)
     write_json(
-        out / "generation.json",
+        out / GENERATED,
         {
+            "name": out.absolute().name,
             "options": options.as_dict(),
             "counts": statistics.as_dict(),
             "splits": {split: {"pairs": r.rows, "sha256": r.manifest_sha256} for split, r in records.items()},

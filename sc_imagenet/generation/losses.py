@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sc_imagenet.generation.pmps import Matches, match_probability
+from sc_imagenet.generation.pmps import PlaceMatches, match_probability
 from sc_imagenet.geometry.volumes import Grid
 
 ClassLoss = Literal["margin", "literal"]
+PixelLoss = Literal["softmax", "binary"]
 
 
 def class_loss(positive: Tensor, negative: Tensor, kind: ClassLoss, margin: float) -> Tensor:
@@ -61,37 +62,66 @@ def pooled_score(
 
 
 def pixel_loss(
-    volume: Tensor, matches: Matches, source: Grid, target: Grid, temperature: float, sigma: float
+    logits: Tensor, matches: PlaceMatches, source: Grid, target: Grid, sigma: float, kind: PixelLoss = "softmax"
 ) -> Tensor:
-    """Cross entropy between rows and columns of the volume and a Gaussian around the true cell.
+    """Cross entropy between rows and columns of the volume and a Gaussian around the true place.
+
+    A place between cells has the bilinear mean of their rows.
 
     Args:
-        volume: (B, N_source, N_target).
-        matches: (B, K); where invalid, they do not count.
+        logits: (B, N_source, N_target), a volume divided by its temperature.
+        matches: (B, K) of them; where invalid, they do not count.
         source, target: rows and columns of the grids.
-        temperature: the volume's values are divided by it.
         sigma: of the Gaussian, in cells.
+        kind: "softmax" over a row's cells; or "binary", the paper's, where each cell is of the match or not by itself.
 
     Returns:
         Mean over the valid matches and both directions, a scalar; 0 if none is valid.
     """
-    batch = torch.arange(len(volume), device=volume.device)[:, None]
-    rows = volume[batch, matches.source] / temperature  # (B, K, N_target)
-    columns = volume.transpose(1, 2)[batch, matches.target] / temperature
-    wanted_rows = gaussian_targets(matches.target, target, sigma)
-    wanted_columns = gaussian_targets(matches.source, source, sigma)
-    each = -(wanted_rows * F.log_softmax(rows, -1)).sum(-1) - (wanted_columns * F.log_softmax(columns, -1)).sum(-1)
+    each = torch.zeros_like(matches.valid, dtype=logits.dtype)
+    for volume, here, there, grid, other in (
+        (logits, matches.source, matches.target, source, target),
+        (logits.transpose(1, 2), matches.target, matches.source, target, source),
+    ):
+        each = each + _row_loss(rows_at(volume, here, grid), gaussian_targets(there, other, sigma), kind)
     return (each * matches.valid).sum() / (2 * matches.valid.sum().clamp(min=1))
 
 
-def gaussian_targets(cells: Tensor, grid: Grid, sigma: float) -> Tensor:
-    """A Gaussian around each flat cell, of sum 1 over the grid: (B, K) -> (B, K, N).
+def _row_loss(logits: Tensor, wanted: Tensor, kind: PixelLoss) -> Tensor:
+    """Of each row of logits (B, K, N) against ``wanted`` of sum 1: (B, K)."""
+    if kind == "softmax":
+        return -(wanted * logits.log_softmax(-1)).sum(-1)
+    peak = wanted.amax(-1, keepdim=True)  # a cell at the very place is of the match
+    return F.binary_cross_entropy_with_logits(logits, wanted / peak, reduction="none").mean(-1)
 
-    >>> gaussian_targets(torch.tensor([[1]]), (1, 3), 0.5)[0, 0].tolist()
+
+def rows_at(volume: Tensor, places: Tensor, grid: Grid) -> Tensor:
+    """Rows of a volume at places between its cells, bilinearly.
+
+    Args:
+        volume: (B, N, M).
+        places: (B, K, 2), x and y as shares of the image.
+        grid: rows and columns of the N cells.
+
+    Returns:
+        (B, K, M).
+
+    >>> rows_at(torch.tensor([[[0.0], [1.0]]]), torch.tensor([[[0.5, 0.5], [0.75, 0.5]]]), (1, 2)).flatten().tolist()
+    [0.5, 1.0]
+    """
+    maps = volume.transpose(1, 2).unflatten(2, grid)  # (B, M, h, w)
+    where = (places * 2 - 1)[:, :, None]
+    return F.grid_sample(maps, where, padding_mode="border", align_corners=False)[..., 0].transpose(1, 2)
+
+
+def gaussian_targets(places: Tensor, grid: Grid, sigma: float) -> Tensor:
+    """A Gaussian around each place, of sum 1 over the grid: (B, K, 2) shares of the image -> (B, K, N).
+
+    >>> gaussian_targets(torch.tensor([[[0.5, 0.5]]]), (1, 3), 0.5)[0, 0].tolist()
     [0.106..., 0.786..., 0.106...]
     """
-    rows = torch.arange(grid[0], device=cells.device).float()
-    columns = torch.arange(grid[1], device=cells.device).float()
-    down = (rows - (cells // grid[1])[..., None]).square()
-    across = (columns - (cells % grid[1])[..., None]).square()
+    rows = torch.arange(grid[0], device=places.device) + 0.5
+    columns = torch.arange(grid[1], device=places.device) + 0.5
+    down = (rows - places[..., 1:] * grid[0]).square()
+    across = (columns - places[..., :1] * grid[1]).square()
     return (-(down[..., :, None] + across[..., None, :]).flatten(-2) / (2 * sigma**2)).softmax(-1)

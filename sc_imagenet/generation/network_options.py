@@ -34,7 +34,9 @@ class NetworkOptions:
     hough_length     [R] "hyperpixel length" L: side in cells of the Gaussian over Hough bins (Table 4: 3, 5, 7)
     hough_scales     [R] the source's grid is also tried at these sizes, so that an object may be nearer in one image;
                      their scores are averaged; (1.0,) is the literal text
-    mutual           [R] the re-weighted volume passes the soft mutual nearest-neighbour filter
+    reading          [R] what Hough scores re-weight: "similarity" is relu(v), the literal text; "mutual" its soft
+                     mutual nearest-neighbour filter; "probability" the geometric mean of the softmax over rows and
+                     the softmax over columns
     votes            [R] what a match votes with: "relu" is relu(v)^2, "mutual" that of the soft mutual nearest-
                      neighbour filter of v, "softmax" softmax over rows times softmax over columns
     temperature      [R] of every softmax over a volume
@@ -59,9 +61,9 @@ class NetworkOptions:
     hough: bool = True
     hough_length: int = 5
     hough_scales: tuple[float, ...] = (0.8, 1.0, 1.25)
-    mutual: bool = True
-    votes: Literal["relu", "mutual", "softmax"] = "mutual"
-    temperature: float = 0.05
+    reading: Literal["similarity", "mutual", "probability"] = "probability"
+    votes: Literal["relu", "mutual", "softmax"] = "softmax"
+    temperature: float = 0.1
     saliency: bool = True
     region_side: int = 5
 
@@ -76,6 +78,8 @@ class NetworkOptions:
             raise unknown_name("stage", self.stages, STAGES)
         if self.votes not in (known := ("relu", "mutual", "softmax")):
             raise unknown_name("kind of votes", self.votes, known)
+        if self.reading not in (known := ("similarity", "mutual", "probability")):
+            raise unknown_name("reading", self.reading, known)
         for name in ("attention_layers", "attention_width", "heads", "fold", "region_fold", "window", "region_side"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)} must be at least 1", where="network")

@@ -131,7 +131,7 @@ def _class_folders(
         seen.add(entry.name)
         if _unwritable(entry.name):
             skipped.append(Skipped(ascii(entry.name), "has a name that is not Unicode"))
-        elif not entry.is_dir():
+        elif not _is_folder(entry):
             skipped.append(Skipped(entry.name, "lies in no class folder"))
         elif entry.name in removed:
             skipped.append(Skipped(entry.name, f"is a removed class: {removed[entry.name]}"))
@@ -153,11 +153,18 @@ def _files(root: Path, name: str, skipped: list[Skipped]) -> list[str]:
     for entry in entries:
         if _unwritable(entry.name):
             skipped.append(Skipped(f"{name}/{entry.name!a}", "has a name that is not Unicode"))
-        elif entry.is_dir():
+        elif _is_folder(entry):
             skipped.append(Skipped(f"{name}/{entry.name}", "is a folder inside a class"))
         else:
             files.append(f"{name}/{entry.name}")
     return files
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself, or into a folder that may not be entered
+        return False
 
 
 def _unwritable(name: str) -> bool:

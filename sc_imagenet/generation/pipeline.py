@@ -11,7 +11,6 @@ A shard carries a hash of all it was made from; one that is not of today's photo
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -26,11 +25,11 @@ import pyarrow.parquet as pq
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path
-from sc_imagenet.generation.classes import removed_classes
 from sc_imagenet.generation.engines import Engine
 from sc_imagenet.generation.labelling import ABOUT, ClassTask, about_of, label_class, select_class
 from sc_imagenet.generation.options import GenerationOptions
-from sc_imagenet.generation.photographs import Photograph, Scan, Skipped, scan
+from sc_imagenet.generation.photographs import Scan, Skipped
+from sc_imagenet.generation.seen import scan_kept
 
 Report = Callable[[str, int, int], None]  # what, done, total
 Say = Callable[[str], None]
@@ -75,19 +74,14 @@ class Pipeline:
         Raises:
             InputError: no folder, or no class is left.
         """
-        seen = self.work / "seen.jsonl"
-        known = _read_seen(seen, self.source.root)
-        with _appending(seen) as write:
-            found = scan(
-                self.source.root,
-                only=self.source.only,
-                removed=removed_classes(),
-                known=known,
-                keep=lambda photograph: write(photograph, self.source.root),
-                report=lambda done, total: self.report("photographs", done, total),
-            )
+        found, known = scan_kept(
+            self.source.root,
+            self.work / "seen.jsonl",
+            only=self.source.only,
+            report=lambda done, total: self.report("photographs", done, total),
+        )
         self.say(
-            f"photographs: {found.count:,} of {len(found.classes):,} classes, {len(known):,} known before, "
+            f"photographs: {found.count:,} of {len(found.classes):,} classes, {known:,} known before, "
             f"{len(found.skipped):,} left out ({self.out / 'skipped.jsonl'})"
         )
         self._write_skipped(found.skipped, ())
@@ -191,44 +185,3 @@ def _made_before(path: Path, key: str) -> bool:
         return about_shard(path)["key"] == key
     except (OSError, pa.ArrowException, KeyError, TypeError):
         return False  # not there, or cut short by something else than us
-
-
-class _appending:
-    """Appends photographs to a file of lines; what a killed process left of a line is read over."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Callable[[Photograph, Path], None]:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "a", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"cannot write here ({error.strerror})", where=self.path) from error
-        self._file.write("\n")  # after what may be a part of a line
-        return self._write
-
-    def _write(self, photograph: Photograph, root: Path) -> None:
-        state = (root / photograph.path).stat()
-        line = {**asdict(photograph), "bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-
-def _read_seen(path: Path, root: Path) -> dict[str, Photograph]:
-    """Photographs of an earlier scan whose files have not changed since."""
-    if not path.exists():
-        return {}
-    known = {}
-    names = {field.name for field in dataclasses.fields(Photograph)}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-            state = (root / row["path"]).stat()
-            if (state.st_size, state.st_mtime_ns) == (row["bytes"], row["mtime_ns"]):
-                known[row["path"]] = Photograph(**{name: row[name] for name in names})
-        except (ValueError, KeyError, TypeError, OSError):
-            continue  # a part of a line, or a file that is gone
-    return known

@@ -36,6 +36,28 @@ class Matches:
     valid: Tensor
 
 
+@dataclass(frozen=True)
+class PlaceMatches:
+    """K pairs of places for each of B image pairs.
+
+    source, target  (B, K, 2), x and y as shares of the images
+    valid           (B, K) bool
+    """
+
+    source: Tensor
+    target: Tensor
+    valid: Tensor
+
+
+def cell_places(cells: Tensor, grid: Grid) -> Tensor:
+    """Centres of flat cells (...) as shares of the image, x and y: (..., 2).
+
+    >>> cell_places(torch.tensor([3]), (1, 4)).tolist()
+    [[0.875, 0.5]]
+    """
+    return torch.stack(((cells % grid[1] + 0.5) / grid[1], (cells // grid[1] + 0.5) / grid[0]), -1)
+
+
 def match_votes(volume: Tensor, options: NetworkOptions) -> Tensor:
     """What every match votes with, non-negative, of the volume's shape; see ``NetworkOptions.votes``."""
     if options.votes == "softmax":

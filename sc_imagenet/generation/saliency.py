@@ -26,7 +26,8 @@ from sc_imagenet.images import open_image
 FOREGROUND = 0.5  # saliency from which a cell is of the object
 SURE = 0.7  # of the way from background to object, which is given the saliency ``FOREGROUND``
 WALK, STEPS = 0.1, 3  # temperature and steps of the random walk
-MEAN, STD = (np.array(values, np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))  # of U2-Net
+U2_NET, IS_NET = 320, 1024  # input sides; a model of any size is given U2-Net's
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Saliency(Protocol):
@@ -132,7 +133,11 @@ class SaliencyFolder:
 
 
 class OnnxSaliency:
-    """U2-Net, U2-Net-P or IS-Net exported to ONNX, such as rembg's ``u2netp.onnx``, on the CPU."""
+    """U2-Net, U2-Net-P, IS-Net or a model like them as an ONNX file, such as rembg's ``u2netp.onnx``, on the CPU.
+
+    The input's size is the model's own, 320 px where it takes any. See ``onnx_input`` for how pixels are scaled and
+    ``onnx_mask`` for which output is the mask.
+    """
 
     def __init__(self, model: Path) -> None:
         """Open the model.
@@ -146,30 +151,73 @@ class OnnxSaliency:
             raise InputError(
                 "onnxruntime is needed to read it", where=model, fix="pip install 'sc-imagenet[saliency]'"
             ) from error
-        self.identity = f"onnx-{sha256_of(model)[:16]}"
+        self.model = model
+        self.identity = f"onnx-2-{sha256_of(model)[:16]}"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # as many processes as cores run beside one another
         try:
             self._session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-            _, channels, height, width = self._session.get_inputs()[0].shape
         except Exception as error:  # whatever onnxruntime raises at a damaged file
             raise InputError(
                 f"is not an ONNX saliency model ({str(error).splitlines()[0][:120]})", where=model
             ) from error
-        if channels != 3 or not isinstance(height, int) or not isinstance(width, int):
-            raise InputError("does not take images (B, 3, H, W) of a fixed size", where=model)
+        first, *others = self._session.get_inputs()
+        if others or len(first.shape) != 4 or first.shape[1] != 3:
+            raise InputError(f"does not take images (B, 3, H, W), but {first.name} {first.shape}", where=model)
+        self._input = first.name
+        height, width = (side if isinstance(side, int) else U2_NET for side in first.shape[2:])
         self._size = (width, height)
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``."""
-        return torch.stack([_to_grid(self._mask(root / each.path), features.grid) for each in photographs])
+        return torch.stack([_to_grid(self.mask(root / each.path), features.grid) for each in photographs])
 
-    def _mask(self, path: Path) -> np.ndarray:
-        pixels = np.asarray(open_image(path).resize(self._size, Image.Resampling.BILINEAR), np.float32)
-        pixels = (pixels / max(float(pixels.max()), 1.0) - MEAN) / STD
-        wanted = {self._session.get_inputs()[0].name: pixels.transpose(2, 0, 1)[None]}
-        mask = self._session.run(None, wanted)[0].squeeze()
-        return (mask - mask.min()) / max(float(np.ptp(mask)), 1e-6)
+    def mask(self, path: Path) -> np.ndarray:
+        """The mask (H, W) in [0, 1] of an image file, of the model's size: the whole image made square.
+
+        Raises:
+            InputError: the file is no image, or the model gives no mask.
+        """
+        outputs = self._session.run(None, {self._input: onnx_input(open_image(path), self._size)})
+        try:
+            return onnx_mask(outputs)
+        except InputError as error:
+            raise InputError(str(error), where=self.model) from error
+
+
+def onnx_input(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """An image as the networks were trained to see it: (1, 3, H, W) of a ``size`` (W, H).
+
+    U2-Net's pixels are divided by the brightest and normalised as ImageNet's are; IS-Net, known by its 1024 px, takes
+    pixels between -0.5 and 0.5.
+    """
+    pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR), np.float32)
+    if max(size) == IS_NET:
+        scaled = pixels / 255 - 0.5
+    else:
+        scaled = (pixels / max(float(pixels.max()), 1.0) - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None], np.float32)
+
+
+def onnx_mask(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """The mask (H, W) in [0, 1] among a model's outputs: the first of one channel.
+
+    The networks put the mask that fuses their side outputs first. It is stretched to [0, 1], as both publish it;
+    values beyond [0, 1] are logits.
+
+    >>> onnx_mask([np.full((1, 2, 1, 1), 9.0), np.array([[[[0.2, 0.6]]]])]).tolist()
+    [[0.0, 1.0]]
+
+    Raises:
+        InputError: no output has one channel.
+    """
+    for output in outputs:
+        if output.ndim == 4 and output.shape[1] == 1:
+            mask = output[0, 0].astype(np.float32)
+            if mask.min() < 0 or mask.max() > 1:
+                mask = (1 / (1 + np.exp(-mask))).astype(np.float32)
+            return (mask - mask.min()) / max(float(np.ptp(mask)), 1e-6)
+    raise InputError(f"gives no mask (B, 1, H, W), but {[tuple(output.shape) for output in outputs]}")
 
 
 def open_saliency(given: str) -> Saliency:

@@ -3,40 +3,53 @@
 <out>/log.jsonl                  losses by step
 <out>/options.json               what it was trained with
 <out>/resume.pt                  weights, optimiser and step, while it runs
-<out>/model/                     the trained network: config.json and model.safetensors, as ``--checkpoint`` takes it
+<out>/features/                  of views, and the photographs that were decoded; trainings may share another folder
+<out>/model/                     the trained network: config.json and model.safetensors, as ``--checkpoint`` takes it,
+                                 and trained_on.json, which names the photographs
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
+from filelock import FileLock
 from torch import Tensor, nn
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.files import atomic_path, read_json, sha256_of, write_json
-from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses, warp_loss
+from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses
+from sc_imagenet.generation.classes import name_of_photographs
+from sc_imagenet.generation.computed_views import ComputedViews
+from sc_imagenet.generation.features import FeatureReader
 from sc_imagenet.generation.generator import Generator
-from sc_imagenet.generation.photographs import Scan, scan
+from sc_imagenet.generation.options import key_of
+from sc_imagenet.generation.photographs import Scan
 from sc_imagenet.generation.saliency import open_saliency
+from sc_imagenet.generation.seen import scan_kept
+from sc_imagenet.generation.training_draws import StepDraws
 from sc_imagenet.generation.training_options import TrainingOptions
-from sc_imagenet.generation.training_pairs import PairSampler
-from sc_imagenet.generation.view_features import ViewFeatures, Views, draw_numbers
+from sc_imagenet.generation.view_features import Step, ViewFeatures, ViewSource
 from sc_imagenet.locks import held
 from sc_imagenet.stopping import StopRequest, any_process, stop_request
 
 SAVE_SECONDS = 60.0
 LOG_STEPS = 10
 FEWEST_IMAGES = 2  # of a class: a pair
+VIEW_SEED = 0  # of the views; not the training's: trainings of several seeds share the files
+KEPT_BYTES = 50_000_000_000  # of features; more are computed at each step instead
 
+FeatureReading = Literal["auto", "keep", "compute"]
+FEATURE_READINGS: tuple[FeatureReading, ...] = ("auto", "keep", "compute")
 Report = Callable[[str, int, int, str], None]  # (what, done, of how many, note)
 
 
@@ -46,6 +59,8 @@ def train(
     out: Path | str,
     *,
     features: Path | None = None,
+    read: FeatureReading = "auto",
+    loaders: int = 0,
     max_steps: int | None = None,
     accelerator: Accelerator | None = None,
     report: Report = lambda what, done, total, note: None,
@@ -57,6 +72,9 @@ def train(
         photographs_root: ``<folder>/<class>/<image>``; only the folders' names are known of an image.
         out: folder of this training.
         features: where features of views are kept; None: below ``out``. Trainings may share it.
+        read: "keep" reads features once into files; "compute" reads images at each step; "auto" keeps up to
+            ``KEPT_BYTES``.
+        loaders: processes that decode images ahead where they are read at each step; 0: none.
         max_steps: end after so many steps.
         accelerator: device and processes; None makes one.
         report: shows progress.
@@ -69,38 +87,61 @@ def train(
         KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
     """
     out = Path(out)
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or _accelerator()
     with held(out, "training") if accelerator.is_main_process else nullcontext():
-        return _train(options, photographs_root, out, features or out / "features", max_steps, accelerator, report)
+        shared = features or out / "features"
+        return _train(options, photographs_root, out, shared, read, loaders, max_steps, accelerator, report)
 
 
 def _train(
     options: TrainingOptions,
     photographs_root: Path | str,
     out: Path,
-    features: Path,
+    shared: Path,
+    read: FeatureReading,
+    loaders: int,
     max_steps: int | None,
     accelerator: Accelerator,
     report: Report,
 ) -> Path:
     model = out / "model"
-    _claim(out, {**options.as_dict(), "max_steps": max_steps}, accelerator)
+    how = {"read": read} if read == "compute" else {}  # the last bits of features depend on it
+    _claim(out, {**options.as_dict(), "max_steps": max_steps, **how}, accelerator)
     if (model / "model.safetensors").exists():
         return model
-    photographs = scan(
-        photographs_root, fewest=FEWEST_IMAGES, report=lambda done, total: report("photographs", done, total, "")
-    )
+    with accelerator.main_process_first(), _alone(shared / "scan.lock"):
+        photographs, _ = scan_kept(
+            Path(photographs_root).expanduser(),
+            shared / "seen.jsonl",
+            fewest=FEWEST_IMAGES,
+            report=lambda done, total: report("photographs", done, total, ""),
+        )
     torch.manual_seed(options.seed)
     generator = Generator(options.backbone, options.layers, options.size, options.pretrained, options.network)
     generator.to(accelerator.device)
-    views = _views(options, photographs, generator, features, accelerator, report)
+    if read == "auto":
+        read = "keep" if kept_bytes(generator.backbone, photographs.count * options.views) <= KEPT_BYTES else "compute"
+    views: ViewSource
+    if read == "keep":
+        views = _kept_views(options, photographs, generator, shared, accelerator, report)
+    else:
+        views = ComputedViews(photographs, generator.backbone, open_saliency(options.saliency), VIEW_SEED, loaders)
     training = CascadeTraining(options, views, generator, out, accelerator, max_steps)
     training.run(report)
     if accelerator.is_main_process:
+        name = name_of_photographs(photographs.root, photographs.classes, photographs.count)
+        write_json(model / "trained_on.json", {"name": name, "images": photographs.count})
         generator.save(model)
         (out / "resume.pt").unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     return model
+
+
+def _accelerator() -> Accelerator:
+    # Processes without a GPU know of one another only if accelerate is told that they have none.
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    waiting = InitProcessGroupKwargs(timeout=timedelta(days=2))  # for the first one's scan and features
+    return Accelerator(cpu=several and not torch.cuda.is_available(), kwargs_handlers=[waiting])
 
 
 def _claim(out: Path, wanted: dict[str, Any], accelerator: Accelerator) -> None:
@@ -112,7 +153,41 @@ def _claim(out: Path, wanted: dict[str, Any], accelerator: Accelerator) -> None:
         write_json(path, wanted)
 
 
-def _views(
+def feature_reading(name: str) -> FeatureReading:
+    """How features are had, by name.
+
+    Raises:
+        InputError: no way is called so.
+    """
+    for known in FEATURE_READINGS:
+        if name == known:
+            return known
+    raise unknown_name("way to read features", name, FEATURE_READINGS)
+
+
+def kept_bytes(reader: FeatureReader, views: int) -> int:
+    """Size of the files that would keep the features of so many views."""
+    device = next(reader.parameters()).device
+    one = reader(torch.zeros(1, 3, reader.size, reader.size, device=device))
+    return 2 * views * (one.tokens.numel() + one.global_token.numel() + one.tokens[0, 0].numel())
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock that trainings beside this one share, so that they do not all read the same photographs."""
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise InputError(f"cannot write here ({error.strerror})", where=path.parent) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _kept_views(
     options: TrainingOptions,
     photographs: Scan,
     generator: Generator,
@@ -125,14 +200,14 @@ def _views(
         weights = f"random {options.seed}"
     reader = generator.backbone
     identity = f"{options.backbone} {weights} {reader.backbone.layers} {options.size}"
-    with accelerator.main_process_first():
+    with accelerator.main_process_first(), _alone(folder / f"{key_of(identity)}.lock"):
         return ViewFeatures(
             photographs,
             reader,
             identity,
             open_saliency(options.saliency),
             options.views,
-            0,  # not of the training's seed: trainings of several seeds share the files
+            VIEW_SEED,
             folder,
             lambda done, total: report("features", done, total, ""),
         )
@@ -145,16 +220,9 @@ class CascadeStep(nn.Module):
         super().__init__()
         self.network, self.options = generator.network, options
 
-    def forward(self, pairs: TrainingPairs, warps: tuple[Views, Views] | None, seed: int) -> dict[str, Tensor]:
+    def forward(self, pairs: TrainingPairs) -> dict[str, Tensor]:
         """Losses by name."""
-        losses = dict(cascade_losses(self.network, pairs, self.options))
-        if warps is not None:
-            draw = torch.Generator().manual_seed(seed)
-            placements = warps[0].placements, warps[1].placements
-            losses["warp"] = warp_loss(
-                self.network, warps[0].features, warps[1].features, placements, self.options, draw
-            )
-        return losses
+        return dict(cascade_losses(self.network, pairs, self.options))
 
 
 class CascadeTraining:
@@ -172,7 +240,7 @@ class CascadeTraining:
     def __init__(
         self,
         options: TrainingOptions,
-        views: ViewFeatures,
+        views: ViewSource,
         generator: Generator,
         out: Path,
         accelerator: Accelerator,
@@ -180,10 +248,8 @@ class CascadeTraining:
     ) -> None:
         self.options, self.views, self.generator = options, views, generator
         self.out, self.accelerator = out, accelerator
-        processes = accelerator.num_processes
-        self.sampler = PairSampler(views.classes, max(2, options.batch // processes), options.seed)
-        self.epoch_steps = max(1, len(self.sampler.epoch(0)) // processes)
-        self.steps = max_steps or options.epochs * self.epoch_steps
+        self.draws = StepDraws(views.classes, options, accelerator.process_index, accelerator.num_processes)
+        self.steps = max_steps or options.epochs * self.draws.epoch_steps
         parameters = generator.network.parameters()
         optimiser: torch.optim.Optimizer
         if options.optimiser == "sgd":
@@ -194,7 +260,6 @@ class CascadeTraining:
             optimiser = torch.optim.AdamW(parameters, options.lr, weight_decay=options.weight_decay)
         self.module, self.optimiser = accelerator.prepare(CascadeStep(generator, options), optimiser)
         self.step = 0
-        self._batches: tuple[int, list[np.ndarray]] = (-1, [])
 
     def run(self, report: Report) -> None:
         """Train to the end.
@@ -209,14 +274,14 @@ class CascadeTraining:
 
     def _take_steps(self, report: Report, stop: StopRequest) -> None:
         saved = time.monotonic()
-        while self.step < self.steps:
-            losses = self._take_step()
+        for read in self.views.steps(self.draws, self.step, self.steps, self.accelerator.device):
+            losses = self._take_step(read)
             self.step += 1
             total = sum(losses.values())
             if not math.isfinite(total):
                 raise InputError(f"the loss is {total} at step {self.step}", where=self.out, fix="Lower the rate.")
             if self.accelerator.is_main_process and (self.step % LOG_STEPS == 0 or self.step == self.steps):
-                line = {"step": self.step, "epoch": self.step / self.epoch_steps, **losses}
+                line = {"step": self.step, "epoch": self.step / self.draws.epoch_steps, **losses}
                 with open(self.out / "log.jsonl", "a", encoding="utf-8") as log:
                     log.write(json.dumps(line) + "\n")
             report("training", self.step, self.steps, f"loss {total:.3f}")
@@ -227,47 +292,17 @@ class CascadeTraining:
                 self.save()
                 saved = time.monotonic()
 
-    def _take_step(self) -> dict[str, float]:
+    def _take_step(self, read: Step) -> dict[str, float]:
         factor = rate_factor(self.step, self.steps, self.options.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = self.options.lr * factor
-        process = self.accelerator.process_index
-        draw = np.random.default_rng([self.options.seed, self.step, process])
-        pairs = self._pairs(draw)
-        warps = self._warps(draw, len(pairs.source_saliency)) if self._takes_warps else None
-        losses = self.module(pairs, warps, int(draw.integers(2**62)))
+        losses = self.module(
+            TrainingPairs(read.source, read.target, read.between, (read.source_views, read.target_views))
+        )
         self.accelerator.backward(sum(losses.values()))
         self.optimiser.step()
         self.optimiser.zero_grad()
         return {name: loss.item() for name, loss in losses.items()}
-
-    @property
-    def _takes_warps(self) -> bool:
-        pixel = self.options.network.stages == "pixel"
-        return pixel and self.options.warp_weight > 0 and self.options.views > 2
-
-    def _pairs(self, draw: np.random.Generator) -> TrainingPairs:
-        epoch, within = divmod(self.step, self.epoch_steps)
-        if self._batches[0] != epoch:
-            self._batches = epoch, self.sampler.epoch(epoch)
-        place = within * self.accelerator.num_processes + self.accelerator.process_index
-        batch = self._batches[1][place % len(self._batches[1])]
-        numbers = draw_numbers(draw, len(batch), self.options.views)
-        source, target = (
-            self.views.read(batch[:, side].tolist(), numbers[:, side].tolist(), self.accelerator.device)
-            for side in (0, 1)
-        )
-        return TrainingPairs(source.features, target.features, source.saliency, target.saliency)
-
-    def _warps(self, draw: np.random.Generator, count: int) -> tuple[Views, Views]:
-        """Two views of the same images, a half as many as there are pairs."""
-        images = draw.integers(0, len(self.views.classes), max(1, count // 2))
-        # The whole image, or the first mirrored view if there is another one to go with it.
-        first = draw.integers(0, 2 if self.options.views > 3 else 1, len(images))
-        second = first + 2 * draw.integers(1, (self.options.views - first + 1) // 2)
-        device = self.accelerator.device
-        seen = images.tolist()
-        return self.views.read(seen, first.tolist(), device), self.views.read(seen, second.tolist(), device)
 
     def save(self) -> None:
         """Keep what an interruption must not lose."""

@@ -21,19 +21,23 @@ class TrainingOptions:
     pretrained    the backbone's weights
     size          input side in pixels [P: 512; 256 and 384 are ablated]
     saliency      [R] see ``saliency.open_saliency`` [P: SelfReformer]
-    labels_from   [R] the volume that image-level candidates are selected from: "features" is that of the backbone,
-                  which no training can make drift; "network" is the image stage's own, the paper's text; "both"
+    labels_from   [R] the volumes that the image and the region level select from: "features" are those of the
+                  backbone, which no training can make drift; "network" the stages' own, the paper's text; "both"
                   their mean
+    loop_radius   [R] a candidate must lie within so many cells of where a third image of the class leads
+                  (section "closed loop" of the paper); 0 does not ask for that
     candidates    [R] pairs of cells that the image level selects
     pairs         [P] 16, what is left of them for the pixel level
     radius        [R] of the non-maximum suppression, cells on both sides
     class_loss    [R] "margin" or "literal" (Eq. 2); see ``losses.class_loss``
     margin        [R] of "margin"
+    pixel_loss    [R] "softmax": cross entropy over a row's cells, or "binary": the paper's, of each cell by itself
     image_weight, region_weight, pixel_weight  [R] of Eq. 3
-    warp_weight   [R] of exact pairs of cells between two views of one image; 0 does without
+    hough_share   [R] of the pixel loss, the share that is taken after Hough scores have re-weighted the volume, as
+                  inference reads it; 0 is the literal text
     sigma         [R] of the Gaussian around the true cell, in cells
-    views         [R] views of each image whose features are kept: the whole image, and crops, every other mirrored;
-                  1 is the whole image alone
+    views         [R] views of each image that the pixel level sees: the whole image, and crops, every other mirrored;
+                  1 is the whole image alone. Candidates are always selected on whole images
     optimiser     [P] SGD; [R] "adamw" where the feature level starts from a few thousand photographs
     lr            [P: 3e-5 with SGD]
     momentum      [P] of SGD
@@ -54,20 +58,22 @@ class TrainingOptions:
     candidates: int = 24
     pairs: int = 16
     radius: float = 1.5
+    loop_radius: float = 1.5
     class_loss: Literal["margin", "literal"] = "margin"
     margin: float = 0.2
+    pixel_loss: Literal["softmax", "binary"] = "softmax"
     image_weight: float = 1.0
     region_weight: float = 1.0
     pixel_weight: float = 1.0
-    warp_weight: float = 0.0
+    hough_share: float = 0.7
     sigma: float = 1.0
-    views: int = 4
+    views: int = 6
     optimiser: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 1e-3
+    lr: float = 5e-4
     momentum: float = 0.9
-    weight_decay: float = 0.01
-    batch: int = 8
-    epochs: int = 2
+    weight_decay: float = 0.1
+    batch: int = 16
+    epochs: int = 12
     warmup: int = 20
     seed: int = 0
 
@@ -80,6 +86,7 @@ class TrainingOptions:
         for name, valid in (
             ("labels_from", ("features", "network", "both")),
             ("class_loss", ("margin", "literal")),
+            ("pixel_loss", ("softmax", "binary")),
             ("optimiser", ("adamw", "sgd")),
         ):
             if getattr(self, name) not in valid:
@@ -119,13 +126,18 @@ def paper_options() -> TrainingOptions:
 
     ``pretrained`` must then name iBOT's released teacher.
     """
-    network = replace(NetworkOptions(), region_fold=1, window=4, hough_scales=(1.0,), mutual=False, votes="relu")
+    network = replace(
+        NetworkOptions(), region_fold=1, window=4, hough_scales=(1.0,), reading="similarity", votes="relu"
+    )
     return TrainingOptions(
         network=network,
         backbone="vit_base_patch16_224",
         size=512,
         labels_from="network",
+        loop_radius=0.0,
+        hough_share=0.0,
         class_loss="literal",
+        pixel_loss="binary",
         views=1,
         optimiser="sgd",
         lr=3e-5,

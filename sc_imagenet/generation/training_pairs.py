@@ -6,7 +6,7 @@ of a batch by one, so that a batch is arranged in a circle in which neighbours a
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,35 +53,37 @@ class PairSampler:
         for number in np.unique(classes):
             members = draw.permutation(np.flatnonzero(classes == number))
             pairs.extend(members[: len(members) // 2 * 2].reshape(-1, 2))
-        waiting = [pairs[place] for place in draw.permutation(len(pairs))]
+        waiting = deque(pairs[place] for place in draw.permutation(len(pairs)))
         batches = []
         while waiting:
-            chosen, waiting = self._fill(waiting, classes)
+            chosen = self._fill(waiting, classes)
             circle = arrange_in_circle([int(classes[pair[0]]) for pair in chosen])
             if circle is not None:
                 batches.append(np.stack([chosen[place] for place in circle]))
         return batches
 
-    def _fill(self, waiting: list[np.ndarray], classes: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The next batch: pairs in their order, no class more than half of it; and what is left."""
+    def _fill(self, waiting: deque[np.ndarray], classes: np.ndarray) -> list[np.ndarray]:
+        """Take the next batch: pairs in their order, no class more than half of it."""
         most = self.batch // 2
         chosen: list[np.ndarray] = []
-        left: list[np.ndarray] = []
+        passed: list[np.ndarray] = []
         counts: Counter[int] = Counter()
-        for pair in waiting:
+        while waiting and len(chosen) < self.batch:
+            pair = waiting.popleft()
             name = int(classes[pair[0]])
-            if len(chosen) < self.batch and counts[name] < most:
+            if counts[name] < most:
                 counts[name] += 1
                 chosen.append(pair)
             else:
-                left.append(pair)
+                passed.append(pair)
+        waiting.extendleft(reversed(passed))
         surplus = max(counts.values()) - len(chosen) // 2
         if surplus > 0:  # the end of the epoch: too few of other classes
             name = counts.most_common(1)[0][0]
             others = [pair for pair in chosen if int(classes[pair[0]]) != name]
             same = [pair for pair in chosen if int(classes[pair[0]]) == name]
             chosen = others + same[: len(others)]
-        return chosen, left
+        return chosen
 
 
 def arrange_in_circle(classes: Sequence[int]) -> list[int] | None:

@@ -6,12 +6,11 @@ up again. Files are mapped, not loaded: a step reads the rows it needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
@@ -22,7 +21,8 @@ from sc_imagenet.files import atomic_path
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.photographs import Photograph, Scan
 from sc_imagenet.generation.saliency import Saliency
-from sc_imagenet.generation.views import ViewDataset
+from sc_imagenet.generation.training_draws import Requests, StepDraws
+from sc_imagenet.generation.views import VIEWS_VERSION, ViewDataset
 
 BATCH = 8  # images a pass
 
@@ -41,6 +41,37 @@ class Views:
     features: Features
     saliency: Tensor
     placements: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a training step takes.
+
+    source, target              the pairs' whole images
+    between                     a third image of each pair's class
+    source_views, target_views  the pairs as the pixel level sees them
+    """
+
+    source: Views
+    target: Views
+    between: Views
+    source_views: Views
+    target_views: Views
+
+
+class ViewSource(Protocol):
+    """Where a training's views come from."""
+
+    @property
+    def classes(self) -> Sequence[int]:
+        """Class number of each photograph."""
+
+    def steps(self, draws: StepDraws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
+        """The steps from ``start`` to before ``stop``.
+
+        Raises:
+            InputError: a photograph cannot be read any more.
+        """
 
 
 class ViewFeatures:
@@ -77,7 +108,8 @@ class ViewFeatures:
         self.classes: list[int] = []  # of each photograph
         self._place: list[tuple[dict[str, Tensor], int]] = []  # file and row of each photograph
         for number, photographs in enumerate(scan.classes.values()):
-            key = key_of([identity, saliency.identity, count, seed], *(each.sha256 for each in photographs))
+            about = [identity, saliency.identity, count, seed, VIEWS_VERSION]
+            key = key_of(about, *(each.sha256 for each in photographs))
             path = folder / f"views-{key}.safetensors"
             kept = _mapped(path)
             if kept is None:
@@ -93,10 +125,15 @@ class ViewFeatures:
             self._place += [(kept, row) for row in range(len(photographs))]
             report(len(self._place), scan.count)
 
-    def read(self, images: Sequence[int], numbers: Sequence[int], device: torch.device | str = "cpu") -> Views:
-        """Views ``numbers`` of the photographs ``images``, float32."""
+    def steps(self, draws: StepDraws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
+        """See ``ViewSource``."""
+        for draw in map(draws.at, range(start, stop)):
+            yield Step(*(self._read(side, device) for side in (*draw.wholes, draw.between, draw.source, draw.target)))
+
+    def _read(self, requests: Requests, device: torch.device) -> Views:
+        """Views by (image, number), float32."""
         rows: dict[str, list[Tensor]] = {}
-        for image, number in zip(images, numbers):
+        for image, number in requests:
             kept, row = self._place[image]
             for name, values in kept.items():
                 rows.setdefault(name, []).append(values[row, number])
@@ -151,16 +188,6 @@ def part_of_masks(masks: Tensor, placements: Tensor) -> Tensor:
     y = (down[None] - placements[:, 3:4]) / placements[:, 1:2]
     where = torch.stack((x[:, None].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)), -1) * 2 - 1
     return F.grid_sample(masks[:, None].float(), where, padding_mode="border", align_corners=False)[:, 0]
-
-
-def draw_numbers(draw: np.random.Generator, pairs: int, views: int) -> np.ndarray:
-    """Numbers of the views of each pair's two images (B, 2): both mirrored or neither.
-
-    Odd views are mirrored; a translation, which Hough scores look for, maps no object to its mirror image.
-    """
-    mirrored = draw.integers(0, min(views, 2), (pairs, 1))
-    choices = (views - mirrored + 1) // 2
-    return 2 * (draw.random((pairs, 2)) * choices).astype(int) + mirrored
 
 
 def _mapped(path: Path) -> dict[str, Any] | None:

@@ -18,18 +18,30 @@ from torchvision.transforms.v2 import functional as F
 
 from sc_imagenet.images import open_image
 
-SMALLEST = 0.6  # side of a crop, of the image's side
+SMALLEST = 0.4  # side of a crop, of the image's side
+SQUARE = 0.7  # how far a crop's two sides are alike
+CHANGE = 0.4  # most change of a channel's brightness, and of contrast
+GREY = 0.1  # share of the crops without colour
+VIEWS_VERSION = 2  # changes whenever a view of a number does
 
 
 @dataclass(frozen=True)
 class View:
-    """A part of an image: left, top, right, bottom as shares of its width and height; mirrored after the cut."""
+    """A part of an image: left, top, right, bottom as shares of its width and height; mirrored after the cut.
+
+    gains     red, green and blue are multiplied by these
+    contrast  distances from the mean of each channel are multiplied by this
+    grey      without colour
+    """
 
     left: float = 0.0
     top: float = 0.0
     right: float = 1.0
     bottom: float = 1.0
     mirrored: bool = False
+    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    contrast: float = 1.0
+    grey: bool = False
 
     def apply(self, image: Image.Image, size: int) -> Image.Image:
         """The view as a square image of side ``size``."""
@@ -37,6 +49,14 @@ class View:
         box = (self.left * width, self.top * height, self.right * width, self.bottom * height)
         square = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
         return square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.mirrored else square
+
+    def recolour(self, pixels: Tensor) -> Tensor:
+        """The view's colours: (3, S, S) in [0, 1] -> the same."""
+        if self.contrast != 1:
+            mean = pixels.mean((1, 2), keepdim=True)
+            pixels = (pixels - mean) * self.contrast + mean
+        pixels = (pixels * torch.tensor(self.gains).view(3, 1, 1)).clamp(0, 1)
+        return pixels.mean(0, keepdim=True).expand(3, -1, -1) if self.grey else pixels
 
     def placement(self) -> tuple[float, float, float, float]:
         """(scale x, scale y, shift x, shift y): a place u of the image is at scale * u + shift of the view.
@@ -54,9 +74,22 @@ def draw_view(seed: int, index: int, number: int) -> View:
     if number == 0:
         return View()
     draw = np.random.default_rng([seed, index, number])
-    width, height = draw.uniform(SMALLEST, 1.0, 2).tolist()
+    both, *own = draw.uniform(SMALLEST, 1.0, 3).tolist()
+    width, height = (SQUARE * both + (1 - SQUARE) * side for side in own)
     left, top = draw.uniform(0, 1 - width), draw.uniform(0, 1 - height)
-    return View(left, top, left + width, top + height, mirrored=number % 2 == 1)
+    red, green, blue, contrast = draw.uniform(1 - CHANGE, 1 + CHANGE, 4).tolist()
+    grey = bool(draw.random() < GREY)
+    return View(left, top, left + width, top + height, number % 2 == 1, (red, green, blue), contrast, grey)
+
+
+def view_pixels(path: Path, view: View, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """A view of an image file as model input (3, S, S), normalised; as stored, not turned, as labels are.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    pixels = view.recolour(F.pil_to_tensor(view.apply(open_image(path), size)).float().div_(255))
+    return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
 
 
 class ViewDataset(torch.utils.data.Dataset):
@@ -74,7 +107,7 @@ class ViewDataset(torch.utils.data.Dataset):
         seed: int,
     ) -> None:
         self.paths, self.size, self.seed = paths, size, seed
-        self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+        self.mean, self.std = mean, std
 
     def __getitem__(self, wanted: tuple[int, int]) -> dict[str, Tensor]:
         """View ``number`` of image ``index``.
@@ -84,9 +117,8 @@ class ViewDataset(torch.utils.data.Dataset):
         """
         index, number = wanted
         view = draw_view(self.seed, index, number)
-        image = view.apply(open_image(self.paths[index], upright=True), self.size)
-        pixels = F.pil_to_tensor(image).float().div_(255)
-        return {"image": (pixels - self.mean) / self.std, "placement": torch.tensor(view.placement())}
+        image = view_pixels(self.paths[index], view, self.size, self.mean, self.std)
+        return {"image": image, "placement": torch.tensor(view.placement())}
 
 
 def carry_cells(cells: Tensor, source: Tensor, target: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Readers of the data sets, one file each; a new one is a file here, a line below and a catalogue entry."""
+"""Readers of the data sets, one file each; a new one is a file here that holds its catalogue entry, too."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 from sc_imagenet.catalog import canonical
+from sc_imagenet.errors import InputError
 from sc_imagenet.roots import cache_folder, dataset_root
 from sc_imagenet.sources.source import Annotation, Entry, Options, Source
 
@@ -28,7 +29,19 @@ def open_source(name: str, root: str | Path | None = None, options: Options | No
         InputError: unknown name, or no data there (the message says how to get it).
     """
     name = canonical(name)
-    module, reader = _READERS[name]
     folder = cache_folder() / "toy" if name == "toy" else dataset_root(name, root)
-    source: Source = getattr(importlib.import_module(module), reader)(folder, options or Options())
+    source: Source = _reader(name)(folder, options or Options())
     return source
+
+
+def _reader(name: str) -> type[Source]:
+    """The class that reads a data set; of an added one, the one in its file that bears its name."""
+    if name in _READERS:
+        module, reader = _READERS[name]
+        found: type[Source] = getattr(importlib.import_module(module), reader)
+        return found
+    module = f"sc_imagenet.sources.{name.replace('-', '_')}"
+    for value in vars(importlib.import_module(module)).values():
+        if isinstance(value, type) and issubclass(value, Source) and getattr(value, "name", None) == name:
+            return value
+    raise InputError(f"holds no Source with name = {name!r}", where=module)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -10,11 +11,12 @@ import pytest
 
 from baselines import registry
 from benchmark.pck import Metric
-from benchmark.report.build import build
+from benchmark.report.build import build, build_from
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
 from benchmark.report.markdown import to_markdown
 from benchmark.report.paper_tables import tables
+from benchmark.report.provenance import command_of
 from benchmark.report.reproduction import registered
 from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
 from benchmark.report.write import write_reports
@@ -352,11 +354,77 @@ def test_the_command_writes_all_formats_and_says_what_it_left_out(tmp_path):
     assert len(content["problems"]) == 1
 
 
+def test_what_is_wrong_with_runs_is_said_in_its_place_and_the_others_stand(tmp_path):
+    """Half-written, of an older version, twice under one id, without predictions: none hides the others."""
+    runs = tmp_path / "runs"
+    good, bare, lost = (make_run(runs, name, data=[("toy", "test", 8)]) for name in ("good", "bare", "lost"))
+    for run in (bare, lost):
+        shutil.rmtree(run.folder / "predictions")
+    (lost.folder / "curves.json").unlink()
+    for name, content in (("half", None), ("older", {"version": 0}), ("cut", None)):
+        (runs / "cats" / name).mkdir()
+        (runs / "cats" / name / "config.json").write_text("{}")
+        if content is not None:
+            (runs / "cats" / name / "result.json").write_text(json.dumps(content))
+    (runs / "cats/cut/result.json").write_text((good.folder / "result.json").read_text()[:200])
+    shutil.copytree(good.folder, runs / "copied" / "good")
+    done = scbench("report", "--runs", runs, "--out", tmp_path / "out")
+    page, words = ((tmp_path / "out" / name).read_text() for name in ("report.html", "report.md"))
+    for line in (
+        "cats/half: has no result.json: still running, or interrupted; run it again",
+        "cats/older/result.json: is version 0 of results, this is 1. Run again: its predictions and weights are kept.",
+        "cats/cut/result.json: is not valid JSON",
+        "run good lies in",
+    ):
+        for text in (page.replace("&#39;", "'"), words, done.stdout.replace("\n", " ")):
+            assert line in " ".join(text.split()), line
+    content = json.loads(scbench("report", "--runs", runs, "--json").stdout)
+    assert (content["runs"], len(content["problems"])) == (3, 4)
+    assert [len(board["entries"]) for board in content["boards"]] == [3]
+    gaps = {sheet["result"]["run"]: " ".join(sheet["problems"]) for sheet in content["sheets"]}
+    assert "the predictions were deleted: no curve and no pictures for toy" in gaps["lost"]
+    assert "the predictions were deleted: no pictures for toy" in gaps["bare"]
+    assert gaps["lost"].removeprefix(str(runs)) in page
+    assert gaps["good"] == ""
+
+
 def test_reports_of_a_folder_of_runs(tmp_path):
     make_run(tmp_path / "runs", "r1", data=[("toy", "test", 8)])
     files = write_reports(tmp_path / "runs", tmp_path / "out")
     assert sorted(files) == sorted((tmp_path / "out").iterdir())
     assert "r1" in files[0].read_text()
+
+
+def test_generated_sets_stand_in_the_report_with_the_true_errors_of_their_labels(tmp_path):
+    folder = tmp_path / "generated" / "toy<set>"
+    folder.mkdir(parents=True)
+    counts = {"images": 640, "kept_images": 187, "classes": 10, "pairs": 1309, "points": 41_483}
+    offsets = {"median_offset_matched": 11.5, "median_offset_selected": 9.2}
+    options = {"backbone": "lite0", "size": 224, "network": None}
+    (folder / "generation.json").write_text(json.dumps({"options": options, "counts": {**counts, **offsets}}))
+    (folder / "label_errors.json").write_text(json.dumps({"points": 41_483, "PCK@0.1 of all": 57.14}))
+    (tmp_path / "generated" / "half").mkdir()
+    (tmp_path / "generated" / "half" / "generation.json").write_text('{"options": {}}')
+    report = build_from(tmp_path)
+    (made,) = report.generated
+    assert made.how == "lite0 at 224 px, raw features with Hough scores"
+    assert (made.counts["points"], made.errors["PCK@0.1 of all"]) == ("41,483", "57.1")
+    assert "half" in report.problems[0]
+    for written in (to_html(report), to_markdown(report)):
+        assert "toy&lt;set" in written
+        assert "57.1" in written
+        assert "41,483" in written
+
+
+def test_a_run_on_a_generated_set_keeps_its_name_and_fills_no_cell_of_the_released_one(tmp_path):
+    released = make_run(tmp_path, "r1", data=PASCAL, pretrain="sc-imagenet", finetune="pf-pascal", draws=2)
+    ours = make_run(tmp_path, "r2", data=PASCAL, pretrain="my-set", finetune="pf-pascal", draws=2)
+    assert len(filled(build([released]))) == 3
+    assert not filled(build([ours]))
+    for run in (released, ours):
+        stages = [{"dataset": name, "split": "train"} for name in (run.result.pretrain, "pf-pascal")]
+        command = f"--pretrain {run.result.pretrain} --finetune pf-pascal"
+        assert command in command_of(run.result, {"stages": stages})
 
 
 def test_mistakes_in_the_command_end_in_one_line(tmp_path):

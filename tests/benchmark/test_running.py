@@ -10,12 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import datasets
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
 from benchmark.predictions import read_predictions
-from benchmark.running import trained_on
+from benchmark.running import share_of, trained_on
 from sc_imagenet.files import sha256_of
 
 ROOT = Path(__file__).parents[2]
@@ -152,3 +153,25 @@ def test_weights_say_what_they_were_trained_on_or_nothing(tmp_path):
     assert trained_on(weights) is None
     (tmp_path / "trained_on.json").write_text('{"name": "filtered-imagenet", "images": 379458}')
     assert trained_on(weights) == trained_on(tmp_path) == "filtered-imagenet"
+
+
+def test_a_smaller_share_of_the_pairs_is_a_part_of_a_larger_one():
+    rows = datasets.Dataset.from_dict({"pair": list(range(100))})
+    quarter, half = (share_of(rows, share, seed=1)["pair"] for share in (0.25, 0.5))
+    assert (len(quarter), len(half)) == (25, 50)
+    assert set(quarter) < set(half)
+    assert list(half) == sorted(half)
+    assert share_of(rows, 1, seed=1)["pair"] == rows["pair"]
+    assert share_of(rows, 0.25, seed=2)["pair"] != quarter
+
+
+def test_a_setting_of_one_stage_leaves_the_other_alone(tmp_path):
+    command = ["run", "cats", "--preset", "tiny", "--limit", "8", "--set", "recipe.batch=2,finetune.share=0.5"]
+    command += ["--set", "pretrain.epochs=1,finetune.epochs=1", "--eval", "toy"]
+    code, _, err = finish(scbench(*command, "--pretrain", "toy", "--finetune", "toy", "--runs", str(tmp_path)))
+    assert code == 0, err
+    assert "(8 pairs, 4 steps)" in err
+    assert "(4 pairs, 2 steps)" in err
+    code, _, err = finish(scbench(*command, "--finetune", "toy", "--runs", str(tmp_path)))
+    assert code == 2
+    assert "there is no --pretrain" in err

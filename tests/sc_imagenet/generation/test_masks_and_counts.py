@@ -12,7 +12,7 @@ from sc_imagenet.errors import InputError
 from sc_imagenet.generation.counting import MaskCounter, count_objects, count_regions, open_counter
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.photographs import Photograph
-from sc_imagenet.generation.saliency import FOREGROUND, feature_masks, open_saliency
+from sc_imagenet.generation.saliency import FOREGROUND, feature_masks, onnx_input, onnx_mask, open_saliency
 
 ROWS = [Photograph(f"cat/{name}.jpg", "cat", "0", 64, 48) for name in ("a", "b")]
 FEATURES = Features(torch.zeros(2, 4, 6, 6), torch.zeros(2, 4))
@@ -49,6 +49,40 @@ def test_a_missing_mask_and_an_unknown_kind_of_masks_are_said(tmp_path):
         open_saliency(str(tmp_path)).masks(Path(), ROWS, FEATURES)
     with pytest.raises(InputError, match="neither 'features' nor a folder"):
         open_saliency("nothing")
+
+
+@pytest.mark.parametrize(
+    ("side", "brightest", "darkest"),
+    [
+        (320, (1 - 0.485) / 0.229, (0 - 0.485) / 0.229),  # U2-Net: of the brightest pixel, then ImageNet's
+        (1024, 100 / 255 - 0.5, -0.5),  # IS-Net
+    ],
+)
+def test_pixels_are_scaled_as_the_saliency_network_was_trained(side, brightest, darkest):
+    dim = np.zeros((60, 80, 3), np.uint8)
+    dim[:, 40:] = 100
+    given = onnx_input(Image.fromarray(dim), (side, side))
+    assert given.shape == (1, 3, side, side)
+    assert given.dtype == np.float32
+    assert given[0, 0].max() == pytest.approx(brightest, abs=1e-6)
+    assert given[0, 0].min() == pytest.approx(darkest, abs=1e-6)
+
+
+def test_the_mask_is_the_first_output_of_one_channel_stretched_and_logits_pass_a_sigmoid():
+    side_output = np.full((1, 1, 2, 2), 0.9, np.float32)
+    fused = np.array([[[[0.1, 0.3], [0.2, 0.5]]]], np.float32)
+    deep = np.zeros((1, 64, 2, 2), np.float32)
+    assert onnx_mask([deep, fused, side_output]) == pytest.approx(np.array([[0, 0.5], [0.25, 1]]))
+    logits = np.array([[[[-20.0, 0.0], [20.0, 20.0]]]], np.float32)
+    assert onnx_mask([logits]) == pytest.approx(np.array([[0, 0.5], [1, 1]]), abs=1e-6)
+    with pytest.raises(InputError, match="gives no mask"):
+        onnx_mask([deep])
+
+
+def test_what_is_no_onnx_model_is_one_clear_error(tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"not a model")
+    with pytest.raises(InputError, match=r"broken\.onnx: (is not an ONNX saliency model|onnxruntime is needed)"):
+        open_saliency(str(tmp_path / "broken.onnx"))
 
 
 @pytest.mark.parametrize(("second", "expected"), [(4, 2), (1, 1)])

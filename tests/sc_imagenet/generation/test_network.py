@@ -18,6 +18,8 @@ from sc_imagenet.generation.mvam import MVAM
 from sc_imagenet.generation.network_options import NetworkOptions
 from sc_imagenet.generation.pmps import (
     Matches,
+    PlaceMatches,
+    cell_places,
     cut_windows,
     hough_scores,
     select_one_to_one,
@@ -177,14 +179,16 @@ def test_pooled_scores_by_hand():
 
 def test_pixel_loss_by_hand():
     """A Gaussian of no width makes it the cross entropy of the true cell, here 1 of 4, both ways."""
-    matches = Matches(torch.tensor([[2, 0]]), torch.tensor([[1, 0]]), torch.ones(1, 2), torch.tensor([[True, False]]))
-    flat = pixel_loss(torch.zeros(1, 4, 4), matches, (2, 2), (2, 2), 0.1, sigma=0.05)
+    cells = torch.tensor([[2, 0]]), torch.tensor([[1, 0]])
+    places = [cell_places(each, (2, 2)) for each in cells]
+    matches = PlaceMatches(*places, torch.tensor([[True, False]]))
+    flat = pixel_loss(torch.zeros(1, 4, 4), matches, (2, 2), (2, 2), sigma=0.05)
     assert flat.item() == pytest.approx(math.log(4))
     sure = torch.zeros(1, 4, 4)
-    sure[0, 2, 1] = 5.0
-    assert pixel_loss(sure, matches, (2, 2), (2, 2), 0.1, sigma=0.05).item() == pytest.approx(0, abs=1e-6)
-    none = Matches(matches.source, matches.target, matches.scores, torch.zeros(1, 2, dtype=torch.bool))
-    assert pixel_loss(sure, none, (2, 2), (2, 2), 0.1, sigma=1.0).item() == 0
+    sure[0, 2, 1] = 50.0
+    assert pixel_loss(sure, matches, (2, 2), (2, 2), sigma=0.05).item() == pytest.approx(0, abs=1e-6)
+    none = PlaceMatches(*places, torch.zeros(1, 2, dtype=torch.bool))
+    assert pixel_loss(sure, none, (2, 2), (2, 2), sigma=1.0).item() == 0
 
 
 @pytest.mark.parametrize("stage", ["image", "region", "pixel"])

@@ -58,6 +58,7 @@ def test_everything_unusable_is_left_out_with_a_reason(folder):
     (cat / "gone.jpg").symlink_to("nowhere")
     (folder / "stray.txt").touch()
     (folder / "nothing").mkdir()
+    (folder / "loop").symlink_to(folder / "loop")
     photograph(folder / "lonely" / "0.png", 53)
     found = scan(folder, fewest=2)
     assert [Path(each.path).name for each in found.classes["a cat"]] == [
@@ -81,6 +82,7 @@ def test_everything_unusable_is_left_out_with_a_reason(folder):
         "a cat/gone.jpg": "not a file",
         "stray.txt": "no class folder",
         "nothing": "empty folder",
+        "loop": "no class folder",
         "lonely": "has 1 usable image, 2 are needed",
     }.items():
         assert words in said.pop(path), path

@@ -8,8 +8,10 @@ import signal
 import time
 from dataclasses import replace
 
+import datasets
 import numpy as np
 import pytest
+from huggingface_hub import DatasetCard
 from PIL import Image
 
 from benchmark.data import Pairs
@@ -24,6 +26,7 @@ from sc_imagenet.generation.photographs import scan
 from sc_imagenet.generation.pipeline import PhotographSource, Pipeline
 from sc_imagenet.generation.release_json import write_release
 from sc_imagenet.locks import held
+from sc_imagenet.publishing import prepare_data
 from sc_imagenet.toy import render_object
 
 OPTIONS = GenerationOptions(
@@ -221,3 +224,34 @@ def test_a_class_whose_images_show_many_objects_is_left_out(photographs, options
     assert exported.statistics.left_out == {"a 'car': red-blue": reason}
     assert reason in (tmp_path / "out" / "skipped.jsonl").read_text()
     assert f"no pairs; {reason}" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_its_card_is_the_hub_s_and_says_how_to_load_it(made, tmp_path, monkeypatch):
+    out, exported = made
+    card = DatasetCard.load(out / "README.md")
+    data = card.data.to_dict()
+    assert (data["pretty_name"], data["license"]) == ("SC-my set", "unknown")
+    assert data["task_categories"] == ["keypoint-detection"]
+    assert data["size_categories"] == ["n<1K"]
+    code = card.text.split("```python")[1].split("```")[0].replace("THIS FOLDER", str(out))
+    found: dict = {}
+    exec(compile(code, "README.md", "exec"), found)
+    assert len(found["rows"]) == exported.records["train"].rows
+    assert found["rows"][0]["source"].size[0] > 0
+    plain = datasets.load_dataset(str(out), split="train", cache_dir=tmp_path)
+    assert plain[0]["source"] == {"bytes": None, "path": plain[0]["source"]["path"]}
+    assert (out / "JPEGImages" / plain[0]["source"]["path"]).is_file()
+
+
+def test_published_it_holds_no_photograph_and_no_place(made, photographs, tmp_path):
+    out, exported = made
+    records = prepare_data(str(out), tmp_path / "out", repo="me/my-set")
+    assert {split: r.manifest_sha256 for split, r in records.items()} == {
+        split: r.manifest_sha256 for split, r in exported.records.items()
+    }
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"README.md", "generation.json", "pairs"}
+    pixels = next(photographs.glob("boat/*.png")).read_bytes()
+    for path in (file for file in (tmp_path / "out").rglob("*") if file.is_file()):
+        assert pixels not in path.read_bytes()
+        assert str(photographs.parent).encode() not in path.read_bytes(), path.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,18 +15,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
+import sc_imagenet
 from sc_imagenet.errors import InputError
-from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses, select_candidates, warped_cells
+from sc_imagenet.generation.cascade import CascadeNetwork
+from sc_imagenet.generation.cascade_loss import TrainingPairs, carry_matches, cascade_losses, select_candidates
+from sc_imagenet.generation.classes import FILTERED_IMAGENET, imagenet_classes, name_of_photographs
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.generator import Generator
-from sc_imagenet.generation.losses import pooled_score
-from sc_imagenet.generation.train import train
+from sc_imagenet.generation.losses import pixel_loss, pooled_score
+from sc_imagenet.generation.pmps import Matches, PlaceMatches
+from sc_imagenet.generation.train import kept_bytes, train
+from sc_imagenet.generation.training_draws import StepDraws, draw_numbers
 from sc_imagenet.generation.training_options import TrainingOptions, paper_options
 from sc_imagenet.generation.training_pairs import PairSampler
-from sc_imagenet.generation.view_features import draw_numbers
+from sc_imagenet.generation.view_features import Views
 from sc_imagenet.generation.views import View, draw_view
 
 SMALL = {"attention_width": 16, "volume_width": 8, "fold": 2}
@@ -83,15 +90,22 @@ def test_both_views_of_a_pair_are_mirrored_or_neither():
     assert (draw_numbers(np.random.default_rng(0), 9, 1) == 0).all()
 
 
-def test_known_warps_are_exact():
-    """A cell of the right half, seen in the whole image and mirrored."""
-    placements = tuple(torch.tensor([view.placement()]) for view in (View(left=0.5), View(mirrored=True)))
-    matches = warped_cells((4, 4), (8, 8), placements, 16, torch.Generator().manual_seed(0))
-    assert matches.valid.all()
-    rows, columns = matches.source[0] // 4, matches.source[0] % 4
-    share = (0.5 + (columns + 0.5) / 8, (rows + 0.5) / 4)
-    expected = (share[1] * 8).long() * 8 + ((1 - share[0]) * 8).long()
-    assert torch.equal(matches.target[0], expected)
+def views_of(features: Features, view: View) -> Views:
+    """The features of whole images, said to be of a view."""
+    placements = torch.tensor(view.placement()).expand(len(features.tokens), -1)
+    return Views(features, torch.ones(len(features.tokens), features.tokens[0, 0].numel()), placements)
+
+
+def test_labels_are_carried_into_views_exactly():
+    """Two cells of whole images, one in each half; the source's view shows the right half, the target's is mirrored."""
+    read = Features(torch.ones(1, 2, 4, 4), torch.ones(1, 2))
+    whole, right, mirrored = (views_of(read, view) for view in (View(), View(left=0.5), View(mirrored=True)))
+    cells = torch.tensor([[7, 4]])  # second row: last and first column
+    matches = Matches(cells, cells, torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool))
+    places = carry_matches(matches, TrainingPairs(whole, whole), right, mirrored)
+    assert places.valid.tolist() == [[True, False]]
+    assert places.source[0, 0].tolist() == pytest.approx([0.75, 0.375])
+    assert places.target[0, 0].tolist() == pytest.approx([0.125, 0.375])
     assert draw_view(0, 5, 2) == draw_view(0, 5, 2) != draw_view(0, 6, 2)
 
 
@@ -124,7 +138,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_killed_and_started_again_gives_the_same_weights(photographs, tmp_path):
-    whole = options(warp_weight=0.5, views=4)
+    whole = options(views=4)
     train(whole, photographs, tmp_path / "whole", max_steps=12)
     script = (
         # Sums depend on the number of threads in their last bits.
@@ -154,6 +168,107 @@ def test_killed_and_started_again_gives_the_same_weights(photographs, tmp_path):
     assert not (out / "resume.pt").exists()
 
 
+def losses_of(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_features_computed_at_each_step_give_the_losses_of_kept_ones(photographs, tmp_path):
+    """Kept features are of half precision; but for that the steps are the same, whoever decodes the images."""
+    given = options(views=4, optimiser="sgd", lr=0.0, batch=6)
+    for name, how in (
+        ("kept", {"read": "keep"}),
+        ("computed", {"read": "compute"}),
+        ("ahead", {"read": "compute", "loaders": 2}),
+    ):
+        train(given, photographs, tmp_path / name, max_steps=2, **how)
+    kept, computed, ahead = (losses_of(tmp_path / name)[0] for name in ("kept", "computed", "ahead"))
+    assert computed == pytest.approx(kept, rel=0.02)
+    assert ahead == computed
+    assert set(kept) == {"step", "epoch", "image", "region", "pixel"}
+    assert list((tmp_path / "kept" / "features").glob("*.safetensors"))
+    assert not list((tmp_path / "computed").rglob("views-*"))
+
+
+def test_features_that_would_fill_the_disk_are_computed(photographs, tmp_path, monkeypatch):
+    given = options(network={**SMALL, "stages": "image"})
+    reader = Generator(given.backbone, None, given.size, False, given.network).backbone
+    tokens = reader(torch.zeros(1, 3, 96, 96)).tokens
+    assert kept_bytes(reader, 1000) == pytest.approx(2000 * tokens.numel(), rel=0.1)
+    monkeypatch.setattr("sc_imagenet.generation.train.KEPT_BYTES", 1000)
+    train(given, photographs, tmp_path, max_steps=1)
+    assert not list(tmp_path.rglob("views-*"))
+
+
+def test_an_interrupted_training_on_computed_features_goes_on(photographs, tmp_path, monkeypatch):
+    given = options(network={**SMALL, "stages": "image"})
+    train(given, photographs, tmp_path / "whole", max_steps=6, read="compute")
+    monkeypatch.setattr("sc_imagenet.generation.train.SAVE_SECONDS", 0.0)
+
+    def stop(what, done, total, note):
+        if (what, done) == ("training", 4):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(given, photographs, tmp_path / "cut", max_steps=6, read="compute", report=stop)
+    with pytest.raises(InputError, match="holds a training with other options"):
+        train(given, photographs, tmp_path / "cut", max_steps=6)
+    (tmp_path / "cut" / "features").mkdir(exist_ok=True)
+    train(given, photographs, tmp_path / "cut", max_steps=6, read="compute")
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_photograph_that_went_away_is_one_line_also_from_a_decoding_process(photographs, tmp_path):
+    root = tmp_path / "photographs"
+    shutil.copytree(photographs, root)
+
+    def remove(what, done, total, note):
+        if what == "photographs" and done == total:
+            for file in root.glob("*/*"):
+                file.unlink()
+
+    with pytest.raises(InputError, match=r"\.png: no such image$"):
+        train(options(), root, tmp_path / "out", max_steps=2, read="compute", loaders=1, report=remove)
+
+
+def test_two_processes_train_with_finite_losses_and_go_on_where_they_were(photographs, tmp_path):
+    script = (
+        "import sys; import sc_imagenet.generation.train as t; import json;"
+        "from sc_imagenet.generation.training_options import TrainingOptions;"
+        "t.SAVE_SECONDS = 0.0;"
+        "stop = lambda what, done, total, note: sys.exit(3) if (what, done) == ('training', int(sys.argv[4])) else 0;"
+        "t.train(TrainingOptions.from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3],"
+        " max_steps=10, read='compute', report=stop)"
+    )
+    file = tmp_path / "run.py"
+    file.write_text(script)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines"]
+    launch += ["1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--multi_gpu"]
+    here = {**os.environ, "PYTHONPATH": str(Path(sc_imagenet.__file__).parents[1])}
+    given = json.dumps(options().as_dict())
+    for stop_at, code in ((6, 1), (-1, 0)):
+        arguments = [str(file), given, str(photographs), str(tmp_path / "out"), str(stop_at)]
+        done = subprocess.run([*launch, *arguments], env=here, capture_output=True, text=True, timeout=200)
+        assert done.returncode == code, done.stderr
+        assert (tmp_path / "out" / "resume.pt").exists() == (code == 1)
+    (line,) = losses_of(tmp_path / "out")
+    assert line["step"] == 10
+    assert all(np.isfinite(value) for value in line.values())
+
+
+def test_training_leaves_out_removed_classes_and_names_its_photographs(photographs, tmp_path):
+    root = tmp_path / "photographs"
+    shutil.copytree(photographs, root)
+    shutil.copytree(root / "disc", root / "n09332890")  # lakeside, which the paper removes
+    given = options(network={**SMALL, "stages": "image"})
+    model = train(given, root, tmp_path / "out", max_steps=1)
+    assert json.loads((model / "trained_on.json").read_text()) == {
+        "name": "photographs (2 classes, 12 images)",
+        "images": 12,
+    }
+    assert name_of_photographs(root, [each.wnid for each in imagenet_classes() if each.kept], 9) == FILTERED_IMAGENET
+
+
 def test_a_finished_training_is_not_done_again_and_another_is_refused(photographs, tmp_path):
     once = train(options(network={**SMALL, "stages": "image"}), photographs, tmp_path, max_steps=2)
     written = (once / "model.safetensors").stat().st_mtime_ns
@@ -171,16 +286,61 @@ def test_each_depth_has_its_losses_and_gradients(stages, kind):
     channels = network.stages["image"].attention.layers[0].query.in_features
     tokens = torch.nn.functional.normalize(torch.rand(3, channels, 6, 6), dim=1)
     read = Features(tokens, tokens.mean((2, 3)))
-    everywhere = torch.ones(3, 36)
-    pairs = TrainingPairs(read, read[[1, 2, 0]], everywhere, everywhere)
+    whole, others = views_of(read, View()), views_of(read[[1, 2, 0]], View())
+    pairs = TrainingPairs(whole, others, between=whole, views=(whole, views_of(others.features, View(left=0.2))))
     losses = cascade_losses(network, pairs, given)
     assert list(losses) == ["image", "region", "pixel"][: len(losses)]
     assert len(losses) == network.options.depth
     torch.stack(list(losses.values())).sum().backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in network.parameters())
-    nothing = TrainingPairs(read, read, torch.zeros(3, 36), torch.zeros(3, 36))
-    assert not select_candidates(network, nothing, torch.rand(3, 36, 36), given).valid.any()
+    background = Views(read, torch.zeros(3, 36), whole.placements)
+    nothing = TrainingPairs(background, background)
+    assert not select_candidates(network, nothing, given).valid.any()
     assert all(loss.isfinite() for loss in cascade_losses(network, nothing, given).values())
+
+
+@pytest.mark.parametrize(("columns", "closes"), [(0, True), (1, True), (3, False)])
+def test_candidates_lie_on_closed_loops(columns, closes):
+    """Every cell matches its own; by way of a third image it comes out some columns beside it."""
+    cells = torch.eye(40)
+    beside = cells.view(8, 5, 40).roll(columns, 1).flatten(0, 1)  # what the third image's cells look like in the target
+    looks = torch.cat((cells, 0 * cells), 1), torch.cat((0.5 * cells, 0.9 * beside), 1), torch.cat((cells, cells), 1)
+    source, third, target = (
+        views_of(Features(F.normalize(each, dim=1).T.reshape(1, 80, 8, 5), torch.ones(1, 80)), View()) for each in looks
+    )
+    given = options(network={**SMALL, "hough": False}, candidates=20)
+    network = CascadeNetwork(80, given.network)
+    found = select_candidates(network, TrainingPairs(source, target, between=third), given)
+    assert bool(found.valid.any()) == closes
+    anyway = select_candidates(network, TrainingPairs(source, target), given)
+    assert torch.equal(anyway.source, anyway.target)
+    assert anyway.valid.all()
+
+
+def test_the_third_image_is_another_of_the_class():
+    classes = [0] * 4 + [1] * 2
+    draws = StepDraws(classes, options(batch=4))
+    for step in range(8):
+        draw = draws.at(step)
+        for (source, _), (target, _), (third, number) in zip(draw.source, draw.target, draw.between):
+            assert (classes[third], number) == (classes[source], 0)
+            assert third not in (source, target) or classes[source] == 1
+            assert third != target
+
+
+@pytest.mark.parametrize("kind", ["softmax", "binary"])
+def test_a_volume_that_shows_the_matches_has_the_smaller_pixel_loss(kind):
+    cells = torch.tensor([[0, 5, 15], [3, 9, 0]])
+    valid = torch.tensor([[True, True, True], [True, True, False]])
+    places = torch.stack((cells % 4 + 0.5, cells // 4 + 0.5), -1) / 4
+    matches = PlaceMatches(places, places.flip(1), valid)
+    logits = torch.full((2, 16, 16), -6.0)
+    logits[torch.arange(2)[:, None], cells, cells.flip(1)] = 6.0
+    right = pixel_loss(logits, matches, (4, 4), (4, 4), 0.2, kind)
+    wrong = pixel_loss(logits.roll(1, 2), matches, (4, 4), (4, 4), 0.2, kind)
+    assert 0 <= right < wrong / 3
+    none = PlaceMatches(places, places, torch.zeros_like(valid))
+    assert pixel_loss(logits, none, (4, 4), (4, 4), 0.2, kind) == 0
 
 
 def test_options_are_told_apart_and_the_papers_are_stated():
@@ -206,7 +366,9 @@ def test_real_photographs_train(tmp_path):
         (tmp_path / "photographs" / name).mkdir(parents=True)
         for file in sorted((source / name).iterdir())[:6]:
             (tmp_path / "photographs" / name / file.name).symlink_to(file)
-    given = TrainingOptions.from_dict({"size": 160, "batch": 4, "views": 1, "network": {"fold": 2}})
+    given = TrainingOptions.from_dict(
+        {"size": 160, "batch": 4, "views": 1, "lr": 3e-3, "warmup": 1, "network": {"fold": 2}}
+    )
     train(given, tmp_path / "photographs", tmp_path / "out", max_steps=20)
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["pixel"] < lines[0]["pixel"]

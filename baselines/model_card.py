@@ -1,0 +1,218 @@
+"""Cards of models in the Hub's form: of a model as it is here, and of weights that somebody saved."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, StrictUndefined
+
+from sc_imagenet.catalog import CATALOG
+from sc_imagenet.hub import LIBRARY
+
+if TYPE_CHECKING:  # the models write their cards with this file
+    from baselines.matcher import Matcher
+    from baselines.recipe import ListedRecipe
+
+TASK = "keypoint-detection"  # the nearest of the Hub's own
+DIRECTIONS = {"forward": "source to target", "backward": "target to source"}
+SUPERVISION = {
+    "none": "none; nothing is trained",
+    "weak": "class labels",
+    "keypoints": "keypoints",
+    "semi": "keypoints, and pseudo-labels for what has none",
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training of some weights."""
+
+    dataset: str  # as runs name it
+    split: str
+    manifest_sha256: str
+    recipe: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What some weights reached."""
+
+    dataset: str
+    split: str
+    metric: str
+    value: float  # percent
+    low: float
+    high: float
+    pairs: int
+
+
+def model_card(
+    matcher: Matcher,
+    *,
+    repo_id: str,
+    licence: str = "unknown",
+    trainings: Sequence[Trained] = (),
+    scores: Sequence[Score] = (),
+    departs: Sequence[str] = (),
+    seed: int | None = None,
+) -> str:
+    """The card of a model's weights.
+
+    Args:
+        matcher: the model.
+        repo_id: what it is loaded from.
+        licence: the Hub's identifier of the licence that the weights are given under.
+        trainings: in order; none where nothing is known.
+        scores: of a run, under the strict protocol.
+        departs: what the trainings changed of their recipes.
+        seed: of the run.
+    """
+    card = type(matcher).registered()
+    title = card.title if card else type(matcher).__name__
+    name = card.name if card else title
+    results = [
+        EvalResult(
+            task_type=TASK,
+            dataset_type=score.dataset,
+            dataset_name=CATALOG[score.dataset].title if score.dataset in CATALOG else score.dataset,
+            dataset_split=score.split,
+            metric_type="pck",
+            metric_name=score.metric,
+            metric_value=round(score.value, 2),
+        )
+        for score in scores
+    ]
+    names = list(dict.fromkeys(training.dataset for training in trainings))
+    return _filled(
+        data=_front_matter(name, licence, names, model_name=title if results else None, eval_results=results or None),
+        title=title,
+        name=name,
+        description=_description(matcher),
+        facts=facts_table(matcher),
+        repo_id=repo_id,
+        trained=_trained(trainings, departs, seed),
+        scores=_scores(scores),
+    )
+
+
+def architecture_card(matcher: Matcher, recipes: Sequence[ListedRecipe], checkpoints: str, trains: bool) -> str:
+    """The card of a registered model as this repository has it, without weights.
+
+    Args:
+        matcher: built as its paper has it; its weights are not read, it may lie on the meta device.
+        recipes: all of its own.
+        checkpoints: what is to be had of published weights, a sentence.
+        trains: whether it has anything to train.
+    """
+    card = type(matcher).registered()
+    assert card is not None
+    finetune = " --finetune toy" if trains else ""
+    names = [each.dataset for each in recipes if each.dataset in CATALOG] if trains else []
+    return _filled(
+        data=_front_matter(card.name, "apache-2.0", list(dict.fromkeys(names))),
+        title=card.title,
+        name=card.name,
+        description=_description(matcher),
+        facts=facts_table(matcher),
+        repo_id=None,
+        commands=[f"scbench run {card.name} --preset tiny{finetune} --eval toy"],
+        weights=checkpoints,
+        recipes=_recipe_table(recipes, trains),
+        notes="\n\n".join(f"**{each.preset}, {each.about}.** {each.text}" for each in recipes),
+    )
+
+
+def facts_table(matcher: Matcher) -> str:
+    """What the code says of a model, as a table."""
+    card = type(matcher).registered()
+    lines: list[tuple[str, object]] = []
+    if card is not None:
+        lines = [("paper", card.paper), ("supervision", SUPERVISION[card.supervision])]
+    lines += [
+        ("backbone", getattr(matcher.backbone, "name", None) or matcher.arguments.get("backbone", "none")),
+        ("input", f"{matcher.size} x {matcher.size} px" + (", proportions kept" if matcher.keep_aspect else "")),
+        ("carries points", DIRECTIONS[matcher.direction]),
+        ("parameters", f"{sum(parameter.numel() for parameter in matcher.parameters()):,}"),
+    ]
+    if card is not None:
+        lines.append(("licence of the authors' code and weights", card.licence))
+    lines.append(("licence of the code here", "Apache-2.0"))
+    return "\n".join(["| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in lines)])
+
+
+def _front_matter(name: str, licence: str, datasets: list[str], **results: Any) -> str:
+    data = ModelCardData(
+        license=licence,
+        library_name=LIBRARY,
+        pipeline_tag=TASK,
+        tags=["semantic-correspondence", "keypoint-matching", name],
+        datasets=datasets or None,
+        metrics=["pck"],
+        **results,
+    )
+    return data.to_yaml()
+
+
+def _description(matcher: Matcher) -> str:
+    text = inspect.getdoc(sys.modules[type(matcher).__module__]) or inspect.getdoc(type(matcher)) or ""
+    return text.replace("``", "`")
+
+
+def _trained(trainings: Sequence[Trained], departs: Sequence[str], seed: int | None) -> str:
+    if not trainings:
+        return "What these weights were trained on was not told."
+    lines = []
+    for number, training in enumerate(trainings, start=1):
+        title = CATALOG[training.dataset].title if training.dataset in CATALOG else training.dataset
+        recipe = ", ".join(f"{key} {value}" for key, value in sorted(training.recipe.items()) if value not in ({}, []))
+        lines.append(f"{number}. {title}, {training.split} split (manifest `{training.manifest_sha256}`): {recipe}.")
+    if departs:
+        lines.append(f"\nWhat departs from the recipe: {', '.join(departs)}.")
+    if seed is not None:
+        lines.append(f"\nSeed {seed}.")
+    return "\n".join(lines)
+
+
+def _scores(scores: Sequence[Score]) -> str:
+    if not scores:
+        return "Not measured."
+    head = ["| data | metric | percent | 95 % interval over pairs | pairs |", "|---|---|---|---|---|"]
+    rows = [
+        f"| {score.dataset}, {score.split} | `{score.metric}` | {score.value:.1f} "
+        f"| {score.low:.1f} to {score.high:.1f} | {score.pairs:,} |"
+        for score in scores
+    ]
+    return "\n".join([*head, *rows])
+
+
+def _recipe_table(recipes: Sequence[ListedRecipe], trains: bool) -> str:
+    if not trains:
+        head = ["| preset | data | arguments |", "|---|---|---|"]
+        return "\n".join([*head, *(f"| {each.preset} | {each.about} | {_arguments(each)} |" for each in recipes)])
+    head = ["| preset | data | optimiser | rate, of the backbone | batch | epochs | arguments |", "|---" * 7 + "|"]
+    rows = []
+    for each in recipes:
+        recipe = each.recipe
+        rates = f"{recipe.lr:g}, {f'{recipe.backbone_lr:g}' if recipe.backbone_lr else 'frozen'}"
+        rows.append(
+            f"| {each.preset} | {each.about} | {recipe.optimiser} | {rates} | {recipe.batch} | {recipe.epochs} "
+            f"| {_arguments(each)} |"
+        )
+    return "\n".join([*head, *rows])
+
+
+def _arguments(each: ListedRecipe) -> str:
+    return ", ".join(f"{key} {value}" for key, value in each.recipe.model.items() if key != "layers") or "defaults"
+
+
+def _filled(**parts: Any) -> str:
+    template = Environment(undefined=StrictUndefined, trim_blocks=True, autoescape=False).from_string(
+        (files("baselines") / "model_card.md").read_text(encoding="utf-8")
+    )
+    return template.render(**parts).strip() + "\n"

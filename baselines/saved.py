@@ -1,0 +1,76 @@
+"""The folder that holds a model: how it is built, its weights, its card; the form in which models travel.
+
+config.json        {"model": its name, and its constructor's arguments}
+model.safetensors  every weight, the backbone's too
+README.md          the card, for people
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sc_imagenet.backbones.weight_files import shortened
+from sc_imagenet.errors import InputError
+from sc_imagenet.files import atomic_path, read_json, write_json
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+FILES = (CONFIG, WEIGHTS, CARD)
+
+
+def write_model(folder: Path, model: nn.Module, name: str | None, arguments: Mapping[str, Any]) -> None:
+    """Write a model's weights and how it is built; ``name`` is None for one that is not registered."""
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, temporary)
+    write_json(folder / CONFIG, {**({"model": name} if name else {}), **arguments})
+
+
+def read_config(file: Path) -> tuple[str | None, dict[str, Any]]:
+    """The model's name, None where the file does not say, and its constructor's arguments.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise InputError("does not hold the arguments of a model", where=file)
+    name = content.pop("model", None)
+    return (str(name) if name else None), content
+
+
+def load_strictly(
+    model: nn.Module, label: str, state: Mapping[str, Tensor], where: object, optional: tuple[str, ...] = ()
+) -> None:
+    """Load weights, all of them and no others; the model is unchanged if anything does not fit.
+
+    Args:
+        model: built already.
+        label: what the message calls it.
+        state: weights under the model's own keys.
+        where: the file to name in the message.
+        optional: beginnings or ends of keys that may be missing.
+
+    Raises:
+        InputError: weights are missing, unknown or of another shape.
+    """
+    own = model.state_dict()
+    absent = [key for key in own if key not in state]
+    missing = [key for key in absent if not key.startswith(optional) and not key.endswith(optional)]
+    extra = [key for key in state if key not in own]
+    unlike = [
+        f"{key} is {'x'.join(map(str, state[key].shape))}, not {'x'.join(map(str, own[key].shape))}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if missing or extra or unlike:
+        problems = [
+            f"{len(missing)} of {len(own)} weights missing ({shortened(missing)})" if missing else "",
+            f"{len(extra)} unknown ({shortened(extra)})" if extra else "",
+            f"{len(unlike)} of another shape ({shortened(unlike, 2)})" if unlike else "",
+        ]
+        raise InputError(f"does not fit {label}: " + "; ".join(filter(None, problems)), where=where)
+    model.load_state_dict({**{key: own[key] for key in absent}, **state})
