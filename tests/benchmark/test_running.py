@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,13 @@ def scbench(*arguments: str, prefix: tuple[str, ...] = ("-m", "benchmark"), **op
         text=True,
         **options,
     )
+
+
+def free_port() -> str:
+    """A port for one launch; old versions of accelerate do not find one by themselves."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return str(listening.getsockname()[1])
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
@@ -115,7 +123,16 @@ def test_a_terminated_run_ends_soon_and_says_how_to_go_on(whole, tmp_path):
 
 def test_two_processes_predict_every_pair_once(whole, tmp_path):
     launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
-    launch += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "benchmark")
+    launch += (
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        free_port(),
+        "-m",
+        "benchmark",
+    )
     code, _, err = finish(scbench(*TRAIN, "--runs", str(tmp_path), prefix=launch))
     assert code == 0, err
     folder = next(tmp_path.glob("cats/*"))

@@ -17,6 +17,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,10 +33,17 @@ EVALUATION = "run cats --preset tiny --checkpoint {weights} --eval toy --limit 3
 COUNTS = (1, 2, 4)  # of workers
 
 
+def free_port() -> str:
+    """A port for one launch; old versions of accelerate do not find one by themselves."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return str(listening.getsockname()[1])
+
+
 def launch(words: str, processes: int, runs: Path) -> subprocess.Popen[bytes]:
     """Start ``scbench`` in so many processes on the CPU."""
     # Without GPUs, accelerate launches several processes with --multi_gpu and ACCELERATE_USE_CPU.
-    several = [*LAUNCH.split(), "--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
+    several = [*LAUNCH.split(), "--multi_gpu", "--num_processes", str(processes), "--main_process_port", free_port()]
     prefix = several if processes > 1 else []
     threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "ACCELERATE_USE_CPU": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
