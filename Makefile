@@ -1,6 +1,7 @@
 # make quickstart  train and score a small CATs on the embedded data set, write a report
 # make test        lint, types, doctests and tests
 # make fuzz        100,000 spoilt inputs into every reader of foreign bytes (a quarter of an hour)
+# make campaigns   kills, signals, disks and a soak: an hour of one core, minutes of many (JOBS=14); needs root for disks
 # make setup       only make .venv and install into it
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -8,8 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA := $(wildcard ../shared/data)
+JOBS ?= 2
 
-.PHONY: setup quickstart test lint fuzz clean
+.PHONY: setup quickstart test fuzz campaigns lint clean
 
 setup: $(STAMP)
 
@@ -31,6 +33,14 @@ test: lint
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz --inputs 100000 --workers 2 --saved runs/fuzz
+
+campaigns: $(STAMP)
+	$(BIN)/python -m tests.campaigns.crashes --kills 100 --workers $(JOBS)
+	$(BIN)/python -m tests.campaigns.crashes --kills 20 --workers $(JOBS) --signal TERM
+	$(BIN)/python -m tests.campaigns.crashes --kills 20 --workers $(JOBS) --signal INT
+	$(BIN)/python -m tests.campaigns.processes
+	$(BIN)/python -m tests.campaigns.disks
+	$(BIN)/python -m tests.campaigns.soak
 
 clean:
 	rm -rf runs report .mypy_cache .pytest_cache .ruff_cache

@@ -67,8 +67,7 @@ def class_features(
     state = _open(path)
     if state is None:
         tokens, global_tokens = _compute(root, photographs, reader)
-        state = {"tokens": tokens, "global": global_tokens}
-        _save(path, state)
+        state = _kept(path, {"tokens": tokens, "global": global_tokens})
     features = Features(state["tokens"], state["global"])
     mask_path = folder / f"masks-{key_of([identity, saliency.identity], *content)}.safetensors"
     masks = _open(mask_path)
@@ -77,8 +76,7 @@ def class_features(
         for start in range(0, len(photographs), BATCH):
             rows = slice(start, start + BATCH)
             parts.append(saliency.masks(root, photographs[rows], features[rows].to(torch.float32)))
-        masks = {"masks": torch.cat(parts)}
-        _save(mask_path, masks)
+        masks = _kept(mask_path, {"masks": torch.cat(parts)})
     return ClassFeatures(features, masks["masks"])
 
 
@@ -113,6 +111,12 @@ def _open(path: Path) -> dict[str, Tensor] | None:
         return None  # cut short by something else than us: made again
 
 
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+def _kept(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Keep tensors in a file, and give them as a later process finds them: in the same order in memory.
+
+    Sums depend on that order in their last bits; a class labelled after an interruption must get the same labels.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        save_file(tensors, temporary)
+    return _open(path) or tensors

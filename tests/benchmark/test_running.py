@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,13 @@ def scbench(*arguments: str, prefix: tuple[str, ...] = ("-m", "benchmark"), **op
         text=True,
         **options,
     )
+
+
+def free_port() -> str:
+    """A port for one launch; old versions of accelerate do not find one by themselves."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return str(listening.getsockname()[1])
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
@@ -98,9 +106,33 @@ def test_a_killed_run_ends_with_the_same_bits(whole, tmp_path):
     assert not list(folder.rglob("*.tmp"))
 
 
+def test_a_terminated_run_ends_soon_and_says_how_to_go_on(whole, tmp_path):
+    process = scbench(*TRAIN, "--runs", str(tmp_path), prefix=("-c", SAVING), start_new_session=True)
+    resume = tmp_path / "cats" / whole.name / "checkpoints/resume.pt"
+    end = time.monotonic() + 120
+    while not resume.exists() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    asked = time.monotonic()
+    os.killpg(process.pid, signal.SIGTERM)
+    code, _, err = finish(process)
+    assert (code, err.splitlines()[-1].split(";")[0]) == (143, "ended by SIGTERM")
+    assert "run the same command to go on" in err
+    assert "Traceback" not in err
+    assert time.monotonic() - asked < 10
+
+
 def test_two_processes_predict_every_pair_once(whole, tmp_path):
     launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
-    launch += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "benchmark")
+    launch += (
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        free_port(),
+        "-m",
+        "benchmark",
+    )
     code, _, err = finish(scbench(*TRAIN, "--runs", str(tmp_path), prefix=launch))
     assert code == 0, err
     folder = next(tmp_path.glob("cats/*"))
@@ -120,7 +152,7 @@ def test_two_processes_predict_every_pair_once(whole, tmp_path):
         (["run", "cats", "--eval", "toy", "--preset", "big"], "unknown preset 'big'"),
         (["run", "cats"], "nothing to do"),
         (["run", "nearest", "--finetune", "toy", "--preset", "tiny"], "nothing to train"),
-        (["run", "nearest", "--eval", "toy", "--evall"], "No such option: --evall"),
+        (["run", "nearest", "--eval", "toy", "--evall"], "No such option"),
         (["run", "nearest", "--eval", "spair-71k", "--data-root", "/nowhere"], "no such folder"),
     ],
 )

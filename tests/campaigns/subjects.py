@@ -151,10 +151,12 @@ def _steps(log: Path) -> Iterator[int | None]:
             yield None if "validation_pck" in entry else entry["step"]
 
 
-def generate_subject(photographs: Path) -> Subject:
+def generate_subject(photographs: Path, train: bool = True, engine: str = "local") -> Subject:
     """Every stage from photographs to the published set, the training of the network too."""
-    options = "--train --steps 6 --size 160 --set batch=4 --share 0.5 --points 8 --least-single 0"
-    words = ("generate", "run", str(photographs), "--out", "made", "--workers", "{workers}", *options.split())
+    options = "--size 160 --share 0.5 --points 8 --least-single 0 --workers {workers} --engine " + engine
+    if train:
+        options += " --train --steps 6 --set batch=4"
+    words = ("generate", "run", str(photographs), "--out", "made", *options.split())
     phases = ("start", "features", "train", "scan", "label", "select", "export")
     files = ("pairs/*", "work/*/*.parquet", "work/network/model/*", "generation.json", "README.md", "skipped.jsonl")
     return Subject("generate", (words,), tuple(f"made/{name}" for name in files), phases, _phase_of_generate)
@@ -175,7 +177,7 @@ def _phase_of_generate(folder: Path, _: int) -> str:
 
 
 CLASSES = ("boat", "car", "chair")
-IMAGES = 10  # of each
+IMAGES = 10  # of each, the fewest there may be
 
 
 def draw_photographs(folder: Path) -> Path:

@@ -6,10 +6,14 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from made_data import WNIDS, annotation, imagenet, pascal_package, sc_release, spair, willow_csv
 
 from sc_imagenet import load_dataset, manifest_sha256
@@ -131,6 +135,23 @@ def test_two_processes_convert_at_once_and_get_the_same(tmp_path: Path) -> None:
     assert first == second == convert("spair-71k", "train", root)
     assert len(list((tmp_path / "cache").rglob("train.json"))) == 1
     assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+def test_who_waits_for_another_s_conversion_says_so(tmp_path: Path, caplog) -> None:  # type: ignore
+    root = spair(tmp_path / "spair-71k")
+    first = convert("spair-71k", "train", root)
+    shutil.rmtree(first.folder)
+    held = threading.Event()
+
+    def hold() -> None:
+        with FileLock(first.folder.with_suffix(".lock")):
+            held.set()
+            time.sleep(1)
+
+    threading.Thread(target=hold).start()
+    held.wait()
+    assert convert("spair-71k", "train", root) == first
+    assert "spair-71k:train is being converted by another process: waiting for it" in caplog.text
 
 
 def rows(count: int) -> list[dict]:

@@ -15,13 +15,17 @@ from huggingface_hub import DatasetCard
 from PIL import Image
 
 from benchmark.data import Pairs
+from benchmark.generating import generate_set
 from sc_imagenet import load_dataset
 from sc_imagenet.errors import InputError
 from sc_imagenet.generation.engines import LocalEngine
 from sc_imagenet.generation.export import export
+from sc_imagenet.generation.labelling import ClassTask, _features, open_tools
 from sc_imagenet.generation.options import GenerationOptions
+from sc_imagenet.generation.photographs import scan
 from sc_imagenet.generation.pipeline import PhotographSource, Pipeline
 from sc_imagenet.generation.release_json import write_release
+from sc_imagenet.locks import held
 from sc_imagenet.publishing import prepare_data
 from sc_imagenet.toy import render_object
 
@@ -180,6 +184,24 @@ def test_killed_at_any_time_and_run_again_it_gives_the_same(made, photographs, o
     assert shards(out) == shards(made[0])
     left = [name for _, _, names in os.walk(out / "pairs") for name in names]
     assert all(name.endswith((".parquet", ".json")) for name in left)
+
+
+def test_features_lie_alike_in_memory_whether_just_computed_or_read(photographs, options, tmp_path):
+    """In another order sums differ in their last bits, and with them labels made after an interruption."""
+    found = scan(photographs)
+    task = ClassTask(photographs, "boat", tuple(found.classes["boat"]), options, tmp_path / "features")
+    computed, read = (_features(task, open_tools(options)) for _ in range(2))
+    for name in ("tokens", "global_token"):
+        one, other = getattr(computed.features, name), getattr(read.features, name)
+        assert one.equal(other)
+        assert one.stride() == other.stride()
+    assert computed.masks.stride() == read.masks.stride()
+
+
+def test_two_processes_do_not_make_one_set(photographs, options, tmp_path):
+    out = tmp_path / "out"
+    with held(out, "data set"), pytest.raises(InputError, match="another process is working on this data set"):
+        generate_set(("label",), str(photographs), out, options, "local", 1, True)
 
 
 def test_a_photograph_that_goes_is_one_error_and_the_other_classes_are_kept(photographs, options, tmp_path):
