@@ -66,11 +66,11 @@ class TrainingOptions:
     image_weight: float = 1.0
     region_weight: float = 1.0
     pixel_weight: float = 1.0
-    hough_share: float = 0.7
+    hough_share: float = 0.5
     sigma: float = 1.0
     views: int = 6
     optimiser: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 5e-4
+    lr: float = 1e-3
     momentum: float = 0.9
     weight_decay: float = 0.1
     batch: int = 16
