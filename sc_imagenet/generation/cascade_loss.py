@@ -45,21 +45,27 @@ class TrainingPairs:
 
 
 def cascade_losses(network: CascadeNetwork, pairs: TrainingPairs, options: TrainingOptions) -> Mapping[str, Tensor]:
-    """The weighted losses of each stage the network has, by the stage's name; their sum is the step's."""
+    """The weighted losses of each stage the network has, by the stage's name; their sum is the step's.
+
+    A loss without weight is not computed.
+    """
     stages = network.options.stages
-    image_volume = network.volume("image", pairs.source.features, pairs.target.features)
-    losses = {"image": options.image_weight * _image_loss(network, pairs, image_volume, options)}
+    losses: dict[str, Tensor] = {}
+    if options.image_weight > 0:
+        losses["image"] = options.image_weight * _image_loss(network, pairs, options)
     if stages == "image":
         return losses
     candidates = select_candidates(network, pairs, options)
-    region, matches = _region_level(network, pairs, candidates, options)
-    losses["region"] = options.region_weight * region
-    if stages == "pixel":
+    if options.region_weight > 0:
+        losses["region"] = options.region_weight * _region_loss(network, pairs, candidates, options)
+    if stages == "pixel" and options.pixel_weight > 0:
+        matches = select_pairs(network, pairs, candidates, options)
         losses["pixel"] = options.pixel_weight * _pixel_loss(network, pairs, matches, options)
     return losses
 
 
-def _image_loss(network: CascadeNetwork, pairs: TrainingPairs, volume: Tensor, options: TrainingOptions) -> Tensor:
+def _image_loss(network: CascadeNetwork, pairs: TrainingPairs, options: TrainingOptions) -> Tensor:
+    volume = network.volume("image", pairs.source.features, pairs.target.features)
     shifted = network.volume("image", pairs.source.features, pairs.target.features[_shifted(len(volume))])
     weights = _weights(pairs, network)
     shifted_weights = weights[0], None if weights[1] is None else weights[1].roll(-1, 0)
@@ -119,41 +125,44 @@ def _label_volume(
     return raw if options.labels_from == "features" else (raw + network.volume(stage, source, target)) / 2
 
 
-def _region_level(
+def _region_loss(
     network: CascadeNetwork, pairs: TrainingPairs, candidates: Matches, options: TrainingOptions
-) -> tuple[Tensor, Matches]:
-    """Loss of the region level, and the pairs of cells that it leaves for the pixel level."""
-    whole_source, whole_target = pairs.source.features, pairs.target.features
-    source, source_cells = network.regions(whole_source, candidates.source)
-    target, target_cells = network.regions(whole_target, candidates.target)
+) -> Tensor:
+    """Windows around candidates match better than windows of two classes."""
+    source, _ = network.regions(pairs.source.features, candidates.source)
+    target, _ = network.regions(pairs.target.features, candidates.target)
     volume = network.volume("region", source, target)
     shifted = [int(k) for k in torch.arange(len(volume)).roll(-candidates.source.shape[1])]  # the next pair's regions
     negative = network.volume("region", source, target[shifted])
-    temperature = network.options.temperature
     # A window is foreground by selection; pairs with fewer candidates fill up with cell 0, which must not count.
     counted = candidates.valid.flatten()
-    loss = class_loss(
-        pooled_score(volume, options.class_loss, temperature),
-        pooled_score(negative, options.class_loss, temperature),
+    return class_loss(
+        pooled_score(volume, options.class_loss, network.options.temperature),
+        pooled_score(negative, options.class_loss, network.options.temperature),
         options.class_loss,
         options.margin,
         counted & counted[shifted],
     )
-    with torch.no_grad():
-        ours, theirs = (
-            saliency.gather(1, cells.flatten(1)).view(len(volume), -1)
-            for saliency, cells in (
-                (pairs.source.saliency, source_cells),
-                (pairs.target.saliency, target_cells),
-            )
-        )
-        selected_from = _label_volume(network, "region", source, target, options)
-        scores = network.reweighted(selected_from, source, target, ours, theirs)
-        if network.options.saliency:
-            scores = scores * foreground_matches(ours, theirs)
-        refined = network.refine(candidates, whole_source, whole_target, scores)
-        kept = suppress_near(refined, whole_source.grid, whole_target.grid, options.pairs, options.radius)
-    return loss, kept
+
+
+@torch.no_grad()
+def select_pairs(
+    network: CascadeNetwork, pairs: TrainingPairs, candidates: Matches, options: TrainingOptions
+) -> Matches:
+    """Region level of PMPS: the best pair of cells of each candidate's windows; of near ones the best stays."""
+    source, source_cells = network.regions(pairs.source.features, candidates.source)
+    target, target_cells = network.regions(pairs.target.features, candidates.target)
+    ours, theirs = (
+        saliency.gather(1, cells.flatten(1)).view(len(source.tokens), -1)
+        for saliency, cells in ((pairs.source.saliency, source_cells), (pairs.target.saliency, target_cells))
+    )
+    volume = _label_volume(network, "region", source, target, options)
+    scores = network.reweighted(volume, source, target, ours, theirs)
+    if network.options.saliency:
+        scores = scores * foreground_matches(ours, theirs)
+    refined = network.refine(candidates, pairs.source.features, pairs.target.features, scores)
+    grids = pairs.source.features.grid, pairs.target.features.grid
+    return suppress_near(refined, *grids, options.pairs, options.radius)
 
 
 def _pixel_loss(network: CascadeNetwork, pairs: TrainingPairs, matches: Matches, options: TrainingOptions) -> Tensor:

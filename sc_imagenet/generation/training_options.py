@@ -33,7 +33,7 @@ class TrainingOptions:
     class_loss    [R] "margin" or "literal" (Eq. 2); see ``losses.class_loss``
     margin        [R] of "margin"
     pixel_loss    [R] "softmax": cross entropy over a row's cells, or "binary": the paper's, of each cell by itself
-    image_weight, region_weight, pixel_weight  [R] of Eq. 3
+    image_weight, region_weight, pixel_weight  [R] of Eq. 3; a stage without weight stays as it is
     hough_share   [R] of the pixel loss, the share that is taken after Hough scores have re-weighted the volume, as
                   inference reads it; 0 is the literal text
     sigma         [R] of the Gaussian around the true cell, in cells
@@ -104,6 +104,9 @@ class TrainingOptions:
         for name in ("size", "candidates", "pairs", "views", "epochs"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)} must be at least 1", where="training")
+        weights = (self.image_weight, self.region_weight, self.pixel_weight)[: self.network.depth]
+        if not any(weight > 0 for weight in weights):
+            raise InputError("no stage of the network has a weight: nothing would be trained", where="training")
         if self.batch < 2:
             raise InputError(
                 f"batch = {self.batch} must be at least 2", where="training", fix="Negative pairs are made by shifting."
