@@ -65,8 +65,9 @@ def train_network(
     Raises:
         InputError: photographs or settings that cannot be used.
     """
-    from sc_imagenet.generation.train import feature_reading, train
+    from sc_imagenet.generation.train import train
     from sc_imagenet.generation.training_options import TrainingOptions
+    from sc_imagenet.generation.view_sources import feature_reading
 
     values: dict[str, Any] = {
         name: getattr(options, name) for name in ("backbone", "pretrained", "size", "saliency", "seed")

@@ -14,42 +14,33 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
-from filelock import FileLock
 from torch import Tensor, nn
 
-from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.files import atomic_path, read_json, sha256_of, write_json
+from sc_imagenet.errors import InputError
+from sc_imagenet.files import atomic_path, read_json, write_json
 from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses
 from sc_imagenet.generation.classes import name_of_photographs
-from sc_imagenet.generation.computed_views import ComputedViews
-from sc_imagenet.generation.features import FeatureReader
 from sc_imagenet.generation.generator import Generator
-from sc_imagenet.generation.options import key_of
-from sc_imagenet.generation.photographs import Scan
-from sc_imagenet.generation.saliency import open_saliency
 from sc_imagenet.generation.seen import scan_kept
 from sc_imagenet.generation.training_draws import StepDraws
 from sc_imagenet.generation.training_options import TrainingOptions
-from sc_imagenet.generation.view_features import Step, ViewFeatures, ViewSource
+from sc_imagenet.generation.view_features import Step, ViewSource
+from sc_imagenet.generation.view_sources import FeatureReading, one_at_a_time, open_views
 from sc_imagenet.locks import held
 from sc_imagenet.stopping import StopRequest, any_process, stop_request
 
 SAVE_SECONDS = 60.0
 LOG_STEPS = 10
 FEWEST_IMAGES = 2  # of a class: a pair
-VIEW_SEED = 0  # of the views; not the training's: trainings of several seeds share the files
-KEPT_BYTES = 50_000_000_000  # of features; more are computed at each step instead
 
-FeatureReading = Literal["auto", "keep", "compute"]
-FEATURE_READINGS: tuple[FeatureReading, ...] = ("auto", "keep", "compute")
 Report = Callable[[str, int, int, str], None]  # (what, done, of how many, note)
 
 
@@ -109,7 +100,7 @@ def _train(
     _claim(out, {**options.as_dict(), "max_steps": max_steps, **how}, accelerator)
     if (model / "model.safetensors").exists():
         return model
-    with accelerator.main_process_first(), _alone(shared / "scan.lock"):
+    with accelerator.main_process_first(), one_at_a_time(shared / "scan.lock"):
         photographs, _ = scan_kept(
             Path(photographs_root).expanduser(),
             shared / "seen.jsonl",
@@ -119,13 +110,7 @@ def _train(
     torch.manual_seed(options.seed)
     generator = Generator(options.backbone, options.layers, options.size, options.pretrained, options.network)
     generator.to(accelerator.device)
-    if read == "auto":
-        read = "keep" if kept_bytes(generator.backbone, photographs.count * options.views) <= KEPT_BYTES else "compute"
-    views: ViewSource
-    if read == "keep":
-        views = _kept_views(options, photographs, generator, shared, accelerator, report)
-    else:
-        views = ComputedViews(photographs, generator.backbone, open_saliency(options.saliency), VIEW_SEED, loaders)
+    views = open_views(options, photographs, generator.backbone, shared, read, loaders, accelerator, report)
     training = CascadeTraining(options, views, generator, out, accelerator, max_steps)
     training.run(report)
     if accelerator.is_main_process:
@@ -151,66 +136,6 @@ def _claim(out: Path, wanted: dict[str, Any], accelerator: Accelerator) -> None:
             raise InputError("holds a training with other options", where=out, fix="Give another --out.")
     elif accelerator.is_main_process:
         write_json(path, wanted)
-
-
-def feature_reading(name: str) -> FeatureReading:
-    """How features are had, by name.
-
-    Raises:
-        InputError: no way is called so.
-    """
-    for known in FEATURE_READINGS:
-        if name == known:
-            return known
-    raise unknown_name("way to read features", name, FEATURE_READINGS)
-
-
-def kept_bytes(reader: FeatureReader, views: int) -> int:
-    """Size of the files that would keep the features of so many views."""
-    device = next(reader.parameters()).device
-    one = reader(torch.zeros(1, 3, reader.size, reader.size, device=device))
-    return 2 * views * (one.tokens.numel() + one.global_token.numel() + one.tokens[0, 0].numel())
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock that trainings beside this one share, so that they do not all read the same photographs."""
-    lock = FileLock(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise InputError(f"cannot write here ({error.strerror})", where=path.parent) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _kept_views(
-    options: TrainingOptions,
-    photographs: Scan,
-    generator: Generator,
-    folder: Path,
-    accelerator: Accelerator,
-    report: Report,
-) -> ViewFeatures:
-    weights = sha256_of(options.pretrained) if isinstance(options.pretrained, str) else str(options.pretrained)
-    if options.pretrained is False:
-        weights = f"random {options.seed}"
-    reader = generator.backbone
-    identity = f"{options.backbone} {weights} {reader.backbone.layers} {options.size}"
-    with accelerator.main_process_first(), _alone(folder / f"{key_of(identity)}.lock"):
-        return ViewFeatures(
-            photographs,
-            reader,
-            identity,
-            open_saliency(options.saliency),
-            options.views,
-            VIEW_SEED,
-            folder,
-            lambda done, total: report("features", done, total, ""),
-        )
 
 
 class CascadeStep(nn.Module):

@@ -28,11 +28,12 @@ from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.generator import Generator
 from sc_imagenet.generation.losses import pixel_loss, pooled_score
 from sc_imagenet.generation.pmps import Matches, PlaceMatches
-from sc_imagenet.generation.train import kept_bytes, train
+from sc_imagenet.generation.train import train
 from sc_imagenet.generation.training_draws import StepDraws, draw_numbers
 from sc_imagenet.generation.training_options import TrainingOptions, paper_options
 from sc_imagenet.generation.training_pairs import PairSampler
 from sc_imagenet.generation.view_features import Views
+from sc_imagenet.generation.view_sources import kept_bytes
 from sc_imagenet.generation.views import View, draw_view
 
 SMALL = {"attention_width": 16, "volume_width": 8, "fold": 2}
@@ -194,7 +195,7 @@ def test_features_that_would_fill_the_disk_are_computed(photographs, tmp_path, m
     reader = Generator(given.backbone, None, given.size, False, given.network).backbone
     tokens = reader(torch.zeros(1, 3, 96, 96)).tokens
     assert kept_bytes(reader, 1000) == pytest.approx(2000 * tokens.numel(), rel=0.1)
-    monkeypatch.setattr("sc_imagenet.generation.train.KEPT_BYTES", 1000)
+    monkeypatch.setattr("sc_imagenet.generation.view_sources.KEPT_BYTES", 1000)
     train(given, photographs, tmp_path, max_steps=1)
     assert not list(tmp_path.rglob("views-*"))
 
