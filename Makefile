@@ -29,7 +29,8 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 test: lint
-	$(if $(DATA),SC_DATA_ROOT=$${SC_DATA_ROOT:-$(abspath $(DATA))}) $(BIN)/python -m pytest
+	$(if $(DATA),SC_DATA_ROOT=$${SC_DATA_ROOT:-$(abspath $(DATA))}) \
+		OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz --inputs 100000 --workers 2 --saved runs/fuzz
