@@ -1,7 +1,7 @@
 """Makes a folder of many runs on SPair-71k's number of pairs, and measures how long a report of them takes.
 
-    python tests/scale/many_runs.py make FOLDER --runs 200 --pairs 12234
-    python tests/scale/many_runs.py measure FOLDER          one JSON line: seconds, peak memory, size of the page
+    python -m tests.scale.many_runs make FOLDER --runs 200 --pairs 12234
+    python -m tests.scale.many_runs measure FOLDER          one JSON line: seconds, peak memory, size of the page
 
 The runs are written by the functions that real runs use, from one set of pairs and other predictions each. A run
 is scored once, with few bootstrap draws; the figures asked for are in tests/scale/test_many_runs.py, which does
