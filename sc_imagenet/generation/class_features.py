@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as F
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path
+from sc_imagenet.generation.decoding import decode_ahead
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Photograph
@@ -83,10 +84,9 @@ def class_features(
 def _compute(root: Path, photographs: Sequence[Photograph], reader: FeatureReader) -> tuple[Tensor, Tensor]:
     device = next(reader.parameters()).device
     parts = []
-    for start in range(0, len(photographs), BATCH):
-        rows = photographs[start : start + BATCH]
-        images = torch.stack([_pixels(root / each.path, each, reader) for each in rows])
-        parts.append(reader(images.to(device)).to(torch.float16).to("cpu"))
+    batches = (photographs[start : start + BATCH] for start in range(0, len(photographs), BATCH))
+    for images in decode_ahead(batches, lambda each: _pixels(root / each.path, each, reader)):
+        parts.append(reader(torch.stack(images).to(device)).to(torch.float16).to("cpu"))
     return torch.cat([part.tokens for part in parts]), torch.cat([part.global_token for part in parts])
 
 

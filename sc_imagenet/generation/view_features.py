@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sc_imagenet.files import atomic_path
+from sc_imagenet.generation.decoding import decode_ahead
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.photographs import Photograph, Scan
 from sc_imagenet.generation.saliency import Saliency
@@ -155,12 +157,14 @@ def read_views(
     """Tokens (n, V, C, h, w), global tokens, saliency (n, V, h, w), half precision, and placements (n, V, 4)."""
     device = next(reader.parameters()).device
     parts: dict[str, list[Tensor]] = {"tokens": [], "global_token": [], "saliency": [], "placements": []}
-    for start in range(0, len(photographs), BATCH):
-        batch = range(start, min(start + BATCH, len(photographs)))
+    batches = [range(start, min(start + BATCH, len(photographs))) for start in range(0, len(photographs), BATCH)]
+    decoded = decode_ahead(
+        ([(index, number) for index in batch] for batch in batches for number in range(count)), data.__getitem__
+    )
+    for batch in batches:
         views: dict[str, list[Tensor]] = {name: [] for name in parts}
         masks: Tensor | None = None
-        for number in range(count):
-            items = [data[index, number] for index in batch]
+        for items in islice(decoded, count):
             features = reader(torch.stack([item["image"] for item in items]).to(device)).to("cpu")
             placements = torch.stack([item["placement"] for item in items])
             if masks is None:  # view 0 is the whole image

@@ -122,6 +122,5 @@ def unfold_volume(folded: Tensor, fold: int, sides: Sides) -> Tensor:
     split = folded.unflatten(5, (fold,) * 4).permute(0, 1, 5, 2, 6, 3, 7, 4, 8)
     for dim in (1, 2, 3, 4):
         split = split.flatten(dim, dim + 1)
-    kept = [slice(side) for side in sides]
     kept = [slice(None), *map(slice, sides)]
     return split[tuple(kept)]

@@ -24,6 +24,7 @@ from torch import Tensor
 from sc_imagenet.geometry.volumes import Grid
 
 BINS = 8192  # of the published codes: a bin's side is chosen so that about so many cover all offsets
+FEW_KERNELS = 2**25  # elements of a volume up to which a GPU goes through it in few kernels, not row by row
 WIDTH = 2.354  # full width of a Gaussian at half its height, in standard deviations
 
 
@@ -139,17 +140,44 @@ def difference_sums(volume: Tensor, source: Grid, target: Grid) -> Tensor:
     >>> difference_sums(torch.ones(1, 4, 4), (2, 2), (2, 2))[0].tolist()
     [[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]
     """
-    (rows, columns), (target_rows, target_columns) = source, target
     by_cell = volume.unflatten(2, target).unflatten(1, source)
-    by_row = volume.new_zeros(len(volume), columns, rows + target_rows - 1, target_columns)
+    return _sums_in_few_kernels(by_cell) if _launches_cost_most(volume) else _sums_row_by_row(by_cell)
+
+
+def _launches_cost_most(volume: Tensor) -> bool:
+    """Whether starting a kernel for every row takes longer than going through twice the memory in one."""
+    return volume.is_cuda and volume.numel() <= FEW_KERNELS
+
+
+def _sums_row_by_row(by_cell: Tensor) -> Tensor:
+    """``difference_sums`` of (B, *source, *target), in little memory."""
+    batch, rows, columns, target_rows, target_columns = by_cell.shape
+    by_row = by_cell.new_zeros(batch, columns, rows + target_rows - 1, target_columns)
     for row in range(rows):
         start = rows - 1 - row
         by_row[:, :, start : start + target_rows] += by_cell[:, row]
-    sums = volume.new_zeros(len(volume), by_row.shape[2], columns + target_columns - 1)
+    sums = by_cell.new_zeros(batch, by_row.shape[2], columns + target_columns - 1)
     for column in range(columns):
         start = columns - 1 - column
         sums[..., start : start + target_columns] += by_row[:, column]
     return sums
+
+
+def _sums_in_few_kernels(by_cell: Tensor) -> Tensor:
+    """The same."""
+    by_row = _diagonal_sums(by_cell.transpose(2, 3)).permute(0, 2, 3, 1)  # (B, columns, target columns, differences)
+    return _diagonal_sums(by_row).transpose(1, 2)
+
+
+def _diagonal_sums(values: Tensor) -> Tensor:
+    """Sums over i and j of the same difference j - i: (B, n, m, ...) -> (B, n + m - 1, ...)."""
+    batch, n, m, *rest = values.shape
+    shifted = values.new_zeros(batch, n, n + m - 1, *rest)
+    each, row, place, *inner = shifted.stride()
+    # Row i is written n - 1 - i places further on, so that equal differences stand below one another.
+    diagonal = shifted.as_strided(values.shape, (each, row - place, place, *inner), (n - 1) * place)
+    diagonal.copy_(values)
+    return shifted.sum(1)
 
 
 def spread_differences(table: Tensor, source: Grid, target: Grid) -> Tensor:
@@ -157,6 +185,9 @@ def spread_differences(table: Tensor, source: Grid, target: Grid) -> Tensor:
 
     The transpose of ``difference_sums``.
     """
+    if table.is_cuda:
+        windows = table.unfold(1, target[0], 1).unfold(2, target[1], 1)  # (B, *source, *target), the last cell first
+        return windows.flip(1, 2).flatten(3).flatten(1, 2)
     volume = table.new_empty(len(table), *source, *target)
     for row, scores in enumerate(rows_of_differences(table, source, target)):
         volume[:, row] = scores

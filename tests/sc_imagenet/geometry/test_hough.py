@@ -10,6 +10,8 @@ import torch.nn.functional as F
 
 from sc_imagenet.geometry.hough import (
     HoughSpace,
+    _sums_in_few_kernels,
+    _sums_row_by_row,
     bin_side_of,
     box_bins,
     box_scores,
@@ -96,6 +98,12 @@ def test_spreading_is_the_transpose_of_summing():
     down = (difference_sums(volume, source, target) * table).sum()
     up = (volume * spread_differences(table, source, target)).sum()
     torch.testing.assert_close(down, up)
+
+
+@pytest.mark.parametrize(("source", "target"), [((2, 3), (2, 4)), ((5, 4), (3, 3)), ((1, 6), (6, 1))])
+def test_few_kernels_sum_what_rows_sum(source, target):
+    by_cell = random_votes(2, source[0] * source[1], target[0] * target[1]).view(2, *source, *target)
+    torch.testing.assert_close(_sums_in_few_kernels(by_cell), _sums_row_by_row(by_cell))
 
 
 def test_some_cells_read_what_all_read():
