@@ -2,10 +2,12 @@
 
     python -m tests.campaigns.soak --steps 10000 --pairs 100000
     python -m tests.campaigns.soak --steps 300 --pairs 2000 --most 20
+    python -m tests.campaigns.soak --steps 10000 --pairs 0 --gpu
 
 The tiny CATs on the toy set. Resident memory is sampled all along; after a warm-up (the first third, in which caches
-fill) a straight line is fitted by least squares. One JSON line says its slope, in MB for 1,000 steps and for 1,000
-pairs, and how fast it went; exit code 1 where memory grows by more than ``--most`` over the samples that were fitted.
+fill) a straight line is fitted by least squares. A JSON line for each part says its slope, in MB for 1,000 steps or
+1,000 pairs, and how fast it went; exit code 1 where memory grows by more than ``--most`` over the samples that were
+fitted.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ class Memory:
         }
 
 
-def soak_training(steps: int, folder: Path, workers: int) -> dict[str, Any]:
+def soak_training(steps: int, folder: Path, workers: int, gpu: bool) -> dict[str, Any]:
     """Train, with validation and saving as always."""
     recipe = replace(find_recipe(MODEL, "toy", "tiny"), batch=BATCH)
     torch.manual_seed(0)
@@ -87,7 +89,7 @@ def soak_training(steps: int, folder: Path, workers: int) -> dict[str, Any]:
         seed=0,
         points=recipe.points,
     )
-    accelerator = Accelerator(cpu=True)
+    accelerator = Accelerator(cpu=not gpu)
     validation = Validation(matcher, test.open(8), "toy", accelerator, workers)
     training = Training(
         matcher,
@@ -113,13 +115,13 @@ def soak_training(steps: int, folder: Path, workers: int) -> dict[str, Any]:
     return memory.summary("steps")
 
 
-def soak_evaluation(count: int, folder: Path, workers: int) -> dict[str, Any]:
+def soak_evaluation(count: int, folder: Path, workers: int, gpu: bool) -> dict[str, Any]:
     """Evaluate the test split again and again."""
     recipe = find_recipe(MODEL, "toy", "tiny")
     matcher = registry.create(MODEL, **recipe.model).eval()
     rows = Pairs.parse("toy", "test", None).open()
     rows = rows.select(range(min(len(rows), max(1, count // 12))))  # at least a dozen samples
-    memory, done, accelerator = Memory(), 0, Accelerator(cpu=True)
+    memory, done, accelerator = Memory(), 0, Accelerator(cpu=not gpu)
     while done < count:
         info = PredictionInfo("toy", "test", MODEL, matcher.size, "soak", "0" * 64, matcher.direction)
         evaluate(matcher, rows, folder / "predictions/toy-test.parquet", info, accelerator, workers)
@@ -131,17 +133,21 @@ def soak_evaluation(count: int, folder: Path, workers: int) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--pairs", type=int, default=100_000)
+    parser.add_argument("--steps", type=int, default=10_000, help="0: none")
+    parser.add_argument("--pairs", type=int, default=100_000, help="0: none")
     parser.add_argument("--workers", type=int, default=0, help="processes that load pairs")
     parser.add_argument("--most", type=float, default=10.0, help="megabytes that memory may grow by in each part")
+    parser.add_argument("--gpu", action="store_true", help="on the GPU, if there is one")
     given = parser.parse_args(arguments)
+    found = {}
     with tempfile.TemporaryDirectory() as name:
-        found = {
-            "training": soak_training(given.steps, Path(name, "run"), given.workers),
-            "evaluation": soak_evaluation(given.pairs, Path(name, "run"), given.workers),
-        }
-    print(json.dumps(found))
+        for part, soak, count in (
+            ("training", soak_training, given.steps),
+            ("evaluation", soak_evaluation, given.pairs),
+        ):
+            if count:
+                found[part] = soak(count, Path(name, "run"), given.workers, given.gpu)
+                print(json.dumps({part: found[part]}), flush=True)
     return 1 if any(part["megabytes_grown"] > given.most for part in found.values()) else 0
 
 
