@@ -25,7 +25,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.campaigns.subjects import ROOT, Subject, draw_photographs, generate_subject
+from tests.campaigns.subjects import PYTHON_PATH, ROOT, Subject, draw_photographs, generate_subject
 
 LAUNCH = "-m accelerate.commands.launch --num_machines 1 --mixed_precision no --dynamo_backend no"
 MODEL = "run cats --preset tiny --set recipe.batch=6 --finetune toy --limit 24 --max-steps 8"
@@ -45,7 +45,12 @@ def launch(words: str, processes: int, runs: Path) -> subprocess.Popen[bytes]:
     # Without GPUs, accelerate launches several processes with --multi_gpu and ACCELERATE_USE_CPU.
     several = [*LAUNCH.split(), "--multi_gpu", "--num_processes", str(processes), "--main_process_port", free_port()]
     prefix = several if processes > 1 else []
-    threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "ACCELERATE_USE_CPU": "1", "PYTHONPATH": str(ROOT)}
+    threads = {
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "ACCELERATE_USE_CPU": "1",
+        "PYTHONPATH": PYTHON_PATH,
+    }
     return subprocess.Popen(
         [sys.executable, *prefix, "-m", "benchmark", *words.split(), "--runs", str(runs)],
         env={**os.environ, **threads},

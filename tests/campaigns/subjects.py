@@ -16,6 +16,7 @@ from PIL import Image
 from sc_imagenet.toy import render_object
 
 ROOT = Path(__file__).parents[2]
+PYTHON_PATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 # Saves after every step and every few pairs, so that kills fall between saves as well as into them.
 OFTEN = """
 import sys
@@ -87,7 +88,7 @@ class Subject:
             + OFTEN
             + "".join(COMMAND.format(words=each, mark=str(mark), number=n) for n, each in enumerate(words))
         )
-        threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)}
+        threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": PYTHON_PATH}
         return subprocess.Popen(
             [*under, sys.executable, "-c", code],
             env={**os.environ, **threads},
