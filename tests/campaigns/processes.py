@@ -53,7 +53,7 @@ def launch(words: str, processes: int, runs: Path) -> subprocess.Popen[bytes]:
     }
     return subprocess.Popen(
         [sys.executable, *prefix, "-m", "benchmark", *words.split(), "--runs", str(runs)],
-        env={**os.environ, **threads},
+        env={**os.environ, **threads, **here},
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
