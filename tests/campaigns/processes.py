@@ -45,15 +45,10 @@ def launch(words: str, processes: int, runs: Path) -> subprocess.Popen[bytes]:
     # Without GPUs, accelerate launches several processes with --multi_gpu and ACCELERATE_USE_CPU.
     several = [*LAUNCH.split(), "--multi_gpu", "--num_processes", str(processes), "--main_process_port", free_port()]
     prefix = several if processes > 1 else []
-    threads = {
-        "OMP_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "ACCELERATE_USE_CPU": "1",
-        "PYTHONPATH": PYTHON_PATH,
-    }
+    environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "ACCELERATE_USE_CPU": "1"}
     return subprocess.Popen(
         [sys.executable, *prefix, "-m", "benchmark", *words.split(), "--runs", str(runs)],
-        env={**os.environ, **threads, **here},
+        env={**os.environ, **environment, "PYTHONPATH": PYTHON_PATH},
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
