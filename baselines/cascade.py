@@ -119,7 +119,8 @@ class Cascade(Matcher):
         whole = torch.tensor(View().placement(), device=masks.device).expand(half, -1)
         source, target = (Views(both[side], masks[side], whole) for side in (slice(half), slice(half, None)))
         pairs = TrainingPairs(source, target)
-        return torch.stack(list(cascade_losses(self.network, pairs, TrainingOptions()).values())).sum()
+        options = TrainingOptions(network=self.network.options)
+        return torch.stack(list(cascade_losses(self.network, pairs, options).values())).sum()
 
     def transfer(self, output: Scores, points: Tensor) -> Tensor:
         """Points (B, K, 2) of the source -> the target; a point between cells reads its row bilinearly."""

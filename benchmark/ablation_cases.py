@@ -19,7 +19,6 @@ class Case:
     paper     its row in the paper: the table's number and the case's numeral; None: not in it
     changes   options of the training; ``network`` holds those of the network
     size      side of the input, as a share of the full model's
-    stage     the stage that is read; None: the last one
     trained   False reads the untrained network
     nearest   read without PMPS: nearest neighbours by v_f alone
     """
@@ -28,7 +27,6 @@ class Case:
     paper: tuple[int, str] | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     size: float = 1.0
-    stage: str | None = None
     trained: bool = True
     nearest: bool = False
 
@@ -42,8 +40,6 @@ CASES = (
     Case("untrained-full", trained=False),
     Case("trained-nearest", nearest=True),
     Case(FULL, (4, "(I)")),
-    Case("image-stage", stage="image"),
-    Case("region-stage", stage="region"),
     Case("without-saliency", (4, "(II)"), {"network": {"saliency": False}}),
     Case("without-hough", (4, "(III)"), {"network": {"hough": False}}),
     Case("length-3", (4, "(IV)"), {"network": {"hough_length": 3}}),

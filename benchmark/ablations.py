@@ -202,14 +202,12 @@ def _untrained(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _read_as(folder: Path, case: Case) -> Path:
-    """The trained network with another stage or read-out: a folder beside it, the weights linked."""
-    if case.stage is None and not case.nearest:
+    """The trained network, or with another read-out: a folder beside it, the weights linked."""
+    if not case.nearest:
         return folder
     changed = folder.parent / f"model-{case.name}"
     config = read_json(folder / "config.json")
-    config["stage"] = case.stage
-    if case.nearest:
-        config["network"] = {**config["network"], **NEAREST}
+    config["network"] = {**config["network"], **NEAREST}
     write_json(changed / "config.json", config)
     weights = changed / "model.safetensors"
     if not weights.exists():

@@ -45,22 +45,22 @@ class TrainingPairs:
 
 
 def cascade_losses(network: CascadeNetwork, pairs: TrainingPairs, options: TrainingOptions) -> Mapping[str, Tensor]:
-    """The weighted losses of each stage the network has, by the stage's name; their sum is the step's.
+    """The weighted losses of each stage that is trained, by the stage's name; their sum is the step's.
 
-    A loss without weight is not computed.
+    A loss without weight is not computed; see ``TrainingOptions.weight``.
     """
     stages = network.options.stages
     losses: dict[str, Tensor] = {}
-    if options.image_weight > 0:
-        losses["image"] = options.image_weight * _image_loss(network, pairs, options)
+    if (weight := options.weight("image")) > 0:
+        losses["image"] = weight * _image_loss(network, pairs, options)
     if stages == "image":
         return losses
     candidates = select_candidates(network, pairs, options)
-    if options.region_weight > 0:
-        losses["region"] = options.region_weight * _region_loss(network, pairs, candidates, options)
-    if stages == "pixel" and options.pixel_weight > 0:
+    if (weight := options.weight("region")) > 0:
+        losses["region"] = weight * _region_loss(network, pairs, candidates, options)
+    if stages == "pixel" and (weight := options.weight("pixel")) > 0:
         matches = select_pairs(network, pairs, candidates, options)
-        losses["pixel"] = options.pixel_weight * _pixel_loss(network, pairs, matches, options)
+        losses["pixel"] = weight * _pixel_loss(network, pairs, matches, options)
     return losses
 
 

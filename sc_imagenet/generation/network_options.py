@@ -8,8 +8,8 @@ from typing import Literal
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.generation.option_kinds import WIDEST, check_kinds
 
-STAGES = ("image", "region", "pixel")
 Stage = Literal["image", "region", "pixel"]
+STAGES: tuple[Stage, ...] = ("image", "region", "pixel")
 
 
 @dataclass(frozen=True)

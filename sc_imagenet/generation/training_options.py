@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sc_imagenet.backbones.pretrained import LITE0
 from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.generation.network_options import NetworkOptions
+from sc_imagenet.generation.network_options import STAGES, NetworkOptions, Stage
 from sc_imagenet.generation.option_kinds import check_kinds
 
 
@@ -33,7 +33,8 @@ class TrainingOptions:
     class_loss    [R] "margin" or "literal" (Eq. 2); see ``losses.class_loss``
     margin        [R] of "margin"
     pixel_loss    [R] "softmax": cross entropy over a row's cells, or "binary": the paper's, of each cell by itself
-    image_weight, region_weight, pixel_weight  [R] of Eq. 3; a stage without weight stays as it is
+    image_weight, region_weight, pixel_weight  [R] of Eq. 3; a stage without weight, or that nothing reads, stays as
+                  it is (see ``weight``)
     hough_share   [R] of the pixel loss, the share that is taken after Hough scores have re-weighted the volume, as
                   inference reads it; 0 is the literal text
     sigma         [R] of the Gaussian around the true cell, in cells
@@ -104,13 +105,22 @@ class TrainingOptions:
         for name in ("size", "candidates", "pairs", "views", "epochs"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)} must be at least 1", where="training")
-        weights = (self.image_weight, self.region_weight, self.pixel_weight)[: self.network.depth]
-        if not any(weight > 0 for weight in weights):
+        if not any(self.weight(stage) > 0 for stage in STAGES[: self.network.depth]):
             raise InputError("no stage of the network has a weight: nothing would be trained", where="training")
         if self.batch < 2:
             raise InputError(
                 f"batch = {self.batch} must be at least 2", where="training", fix="Negative pairs are made by shifting."
             )
+
+    def weight(self, stage: Stage) -> float:
+        """Of a stage's loss: 0 where the stage is read neither by labels nor at inference.
+
+        Labels from features leave the image and the region level unread, unless the network ends there or shares
+        their attention; training them would take half of the time and change nothing.
+        """
+        last = self.network.stages
+        read = stage == last or last == "region" or self.labels_from != "features" or self.network.shared_attention
+        return {"image": self.image_weight, "region": self.region_weight, "pixel": self.pixel_weight}[stage] * read
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

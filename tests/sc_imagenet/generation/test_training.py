@@ -27,6 +27,7 @@ from sc_imagenet.generation.classes import FILTERED_IMAGENET, imagenet_classes, 
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.generator import Generator
 from sc_imagenet.generation.losses import pixel_loss, pooled_score
+from sc_imagenet.generation.network_options import STAGES
 from sc_imagenet.generation.pmps import Matches, PlaceMatches
 from sc_imagenet.generation.train import train
 from sc_imagenet.generation.training_draws import StepDraws, draw_numbers
@@ -111,7 +112,7 @@ def test_labels_are_carried_into_views_exactly():
 
 
 def test_training_raises_the_score_of_positive_pairs_over_negatives(photographs, tmp_path):
-    given = options(lr=3e-3, margin=0.8, backbone="tf_efficientnet_lite0", pretrained=True)
+    given = options(lr=3e-3, margin=0.8, backbone="tf_efficientnet_lite0", pretrained=True, labels_from="both")
     trained = Generator.load(train(given, photographs, tmp_path, max_steps=30))
     untrained = Generator(size=96, network=trained.network.options).eval()
     images = []
@@ -173,9 +174,39 @@ def losses_of(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
+def test_a_stage_that_nothing_reads_is_not_trained(photographs, tmp_path):
+    trained = load_file(train(options(), photographs, tmp_path / "read", max_steps=2) / "model.safetensors")
+    torch.manual_seed(options().seed)
+    start = Generator("resnet10t", None, 96, False, options().network).network.state_dict()
+    changed = {
+        name.split(".")[1]
+        for name, value in start.items()
+        if not torch.equal(value, trained[f"network.{name}"]) and value.is_floating_point()
+    }
+    assert changed == {"pixel"}
+    assert set(losses_of(tmp_path / "read")[0]) == {"step", "epoch", "pixel"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "trained"),
+    [
+        ({}, "pixel"),
+        ({"labels_from": "network"}, "image region pixel"),
+        ({"network": {"shared_attention": True}}, "image region pixel"),
+        ({"network": {"stages": "region"}}, "image region"),
+        ({"network": {"stages": "image"}}, "image"),
+        ({"labels_from": "both", "region_weight": 0.0}, "image pixel"),
+    ],
+)
+def test_stages_that_are_trained(changes, trained):
+    given = options(**changes)
+    stages = STAGES[: given.network.depth]
+    assert [stage for stage in stages if given.weight(stage) > 0] == trained.split()
+
+
 def test_features_computed_at_each_step_give_the_losses_of_kept_ones(photographs, tmp_path):
     """Kept features are of half precision; but for that the steps are the same, whoever decodes the images."""
-    given = options(views=4, optimiser="sgd", lr=0.0, batch=6)
+    given = options(views=4, optimiser="sgd", lr=0.0, batch=6, labels_from="both")
     for name, how in (
         ("kept", {"read": "keep"}),
         ("computed", {"read": "compute"}),
