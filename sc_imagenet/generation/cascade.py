@@ -20,6 +20,7 @@ from sc_imagenet.generation.pmps import (
     cut_windows,
     hough_scores,
     match_probability,
+    match_votes,
     window_cells,
     window_starts,
 )
@@ -63,17 +64,20 @@ class CascadeNetwork(nn.Module):
         target_saliency: Tensor | None = None,
     ) -> Tensor:
         """What ``reading`` makes of v_f, times h / max(h) unless PMPS has no Hough scores; saliency is (B, N)."""
-        if self.options.reading == "probability":
-            positive = match_probability(volume, self.options.temperature).sqrt()
+        options = self.options
+        votes = match_votes(volume, options) if options.hough else None
+        if options.reading == "probability":
+            known = votes if options.votes == "softmax" else None
+            positive = (match_probability(volume, options.temperature) if known is None else known).sqrt()
         else:
             positive = volume.relu()
-            if self.options.reading == "mutual":
+            if options.reading == "mutual":
                 positive = mutual_nearest_neighbour(positive)
-        if not self.options.hough:
+        if votes is None:
             return positive
-        if not self.options.saliency:
+        if not options.saliency:
             source_saliency = target_saliency = None
-        return positive * hough_scores(volume, source.grid, target.grid, self.options, source_saliency, target_saliency)
+        return positive * hough_scores(votes, source.grid, target.grid, options, source_saliency, target_saliency)
 
     def regions(self, features: Features, cells: Tensor) -> tuple[Features, Tensor]:
         """Windows around flat cells (B, K): their features (B * K, C, side, side), and their cells (B, K, side^2).

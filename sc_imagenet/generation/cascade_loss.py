@@ -18,6 +18,7 @@ from sc_imagenet.generation.pmps import (
     cell_places,
     foreground_matches,
     hough_scores,
+    match_votes,
     select_one_to_one,
     suppress_near,
 )
@@ -178,7 +179,8 @@ def _pixel_loss(network: CascadeNetwork, pairs: TrainingPairs, matches: Matches,
         loss = (1 - share) * pixel_loss(logits, places, *grids, options.sigma, options.pixel_loss)
     if share > 0:
         ours, theirs = (source.saliency, target.saliency) if network.options.saliency else (None, None)
-        scores = hough_scores(volume, *grids, network.options, ours, theirs)
+        votes = match_votes(volume, network.options)
+        scores = hough_scores(votes, *grids, network.options, ours, theirs)
         reweighted = logits + (scores + LEAST_SCORE).log()
         loss = loss + share * pixel_loss(reweighted, places, *grids, options.sigma, options.pixel_loss)
     return loss

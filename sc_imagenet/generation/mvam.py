@@ -56,7 +56,7 @@ class GatedAttention(nn.Module):
     def forward(self, source: Features, target: Features) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Refined tokens (B, N, C) of both images, of the tokens' scale, and their gates (B, N, 1)."""
         gates = self.gate(source, target), self.gate(target, source)
-        ours, theirs = (features.tokens.flatten(2).transpose(1, 2) for features in (source, target))
+        ours, theirs = (features.tokens.flatten(2).transpose(1, 2).contiguous() for features in (source, target))
         for layer in self.layers:
             ours, theirs = layer(ours, theirs, *gates), layer(theirs, ours, *reversed(gates))
         return ours, theirs, *gates

@@ -79,7 +79,7 @@ def match_probability(volume: Tensor, temperature: float) -> Tensor:
 
 
 def hough_scores(
-    volume: Tensor,
+    votes: Tensor,
     source: Grid,
     target: Grid,
     options: NetworkOptions,
@@ -89,13 +89,12 @@ def hough_scores(
     """How far the offset of every match agrees with the others': h / max(h), (B, N_source, N_target) in [0, 1].
 
     Args:
-        volume: (B, N_source, N_target).
+        votes: (B, N_source, N_target), see ``match_votes``.
         source, target: rows and columns of the two grids.
-        options: votes, temperature and length L.
+        options: length L, and the sizes that the source's grid is tried at.
         source_foreground, target_foreground: saliency (B, N) in [0, 1] that votes are weighted by; a background
             cell keeps a fifth of its vote. None: all count alike.
     """
-    votes = match_votes(volume, options)
     if source_foreground is not None and target_foreground is not None:
         ours, theirs = (cells.clamp(min=BACKGROUND_VOTE) for cells in (source_foreground, target_foreground))
         votes = votes * ours[:, :, None] * theirs[:, None]

@@ -77,8 +77,11 @@ class WindowBlock(nn.Module):
     def _attend(self, windows: Tensor, bias: Tensor) -> Tensor:
         qkv = self.qkv(windows).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(3, 0, 1, 4, 2, 5)  # (B, windows, heads, tokens, channels)
-        added = bias.to(query).expand(len(query), -1, -1, -1, -1)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=added)
+        added = bias.to(query).expand(len(query), query.shape[1], -1, -1, -1)
+        # torch fuses attention with a bias only where it has four dimensions.
+        mixed = F.scaled_dot_product_attention(
+            query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), attn_mask=added.flatten(0, 1)
+        ).unflatten(0, query.shape[:2])
         return self.output(mixed.transpose(2, 3).flatten(3))
 
 

@@ -22,6 +22,7 @@ from sc_imagenet.generation.pmps import (
     cell_places,
     cut_windows,
     hough_scores,
+    match_votes,
     select_one_to_one,
     suppress_near,
     window_cells,
@@ -116,7 +117,8 @@ def test_hough_scores_prefer_the_offset_that_most_matches_share():
     shifted[0, cells[:, :-2].flatten(), cells[:, 2:].flatten()] = 1.0  # two columns to the right
     shifted[0, 0, 63] = 1.0  # one match that agrees with none
     for votes in ("relu", "mutual", "softmax"):
-        scores = hough_scores(shifted, (8, 8), (8, 8), NetworkOptions(votes=votes))
+        given = NetworkOptions(votes=votes)
+        scores = hough_scores(match_votes(shifted, given), (8, 8), (8, 8), given)
         assert scores.max() == 1
         assert scores[0, 0, 2] > 10 * scores[0, 0, 63]
 
@@ -126,8 +128,8 @@ def test_background_votes_count_a_fifth():
     literal = NetworkOptions(votes="relu", hough_scales=(1.0,), hough_length=1)
     one_cell = torch.zeros(1, 16).index_fill(1, torch.tensor([5]), 1.0)
     volume[0, 0, 15] = 0.5
-    plain = hough_scores(volume, (4, 4), (4, 4), literal)
-    weighted = hough_scores(volume, (4, 4), (4, 4), literal, one_cell, one_cell)
+    plain = hough_scores(match_votes(volume, literal), (4, 4), (4, 4), literal)
+    weighted = hough_scores(match_votes(volume, literal), (4, 4), (4, 4), literal, one_cell, one_cell)
     assert plain[0, 0, 15].item() == pytest.approx(0.25 / 16)
     assert weighted[0, 0, 15].item() == pytest.approx(0.25 * 0.04 / (1 + 15 * 0.04))
 
