@@ -16,7 +16,8 @@ from benchmark.pck import Metric
 from benchmark.prediction_picture import best_median_worst, picture_of_pair
 from benchmark.predictions import Predictions, read_predictions
 from benchmark.report import text
-from benchmark.report.build import Board, Entry, Report
+from benchmark.report.boards import Board, Entry
+from benchmark.report.build import Report
 from benchmark.result import Result
 from sc_imagenet.errors import InputError
 
