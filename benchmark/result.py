@@ -60,7 +60,7 @@ class Result:
     metrics: Metrics
     per_category: PerCategory
     seconds: float  # of training, all stages
-    checkpoint: str | None = None  # file name of weights that were loaded instead of trained
+    checkpoint: str | None = None  # of weights that were loaded instead of trained: file name, or OWNER/NAME of the Hub
     weights_sha256: str | None = None
     peak_memory: int | None = None  # bytes
     changes: tuple[str, ...] = field(default=())  # what departs from the preset: "--limit 100", "recipe.lr=0.1"

@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from baselines import registry
+from baselines.checkpoints.places import weights_file
 from baselines.checkpoints.published import published
 from baselines.matcher import Matcher
-from baselines.saved import CONFIG, WEIGHTS, load_strictly, read_config
+from baselines.saved import CONFIG, load_strictly, read_config
 from sc_imagenet.backbones.weight_files import State, read_state
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, sha256_of
@@ -26,8 +27,8 @@ def load_checkpoint(
 
     Args:
         model_name: as in the registry.
-        path: the authors' file; a folder written by ``save_pretrained``; or a ``.safetensors`` file, its
-            ``config.json`` beside it or in the run's folder above it.
+        path: as ``weights_file`` takes it: the authors' file; a folder of ``save_pretrained`` or of a run; OWNER/NAME
+            of the Hub; or a ``.safetensors`` file, its ``config.json`` beside it or in the run's folder above it.
         settings: arguments of the model that hold whatever the checkpoint says, such as those of a training scheme.
 
     Returns:
@@ -37,8 +38,7 @@ def load_checkpoint(
         InputError: missing, truncated or of another model; the message says what does not fit.
     """
     name = registry.card(model_name).name
-    path = Path(path)
-    file = _weights_of(path)
+    file = weights_file(path)
     state = _ours(name, read_state(file))
     arguments = _saved_arguments(name, file)
     complete = True
@@ -65,12 +65,12 @@ def load_weights(matcher: Matcher, path: Path | str) -> str:
         InputError: as ``load_checkpoint``.
     """
     name = registry.name_of(matcher)
-    file = _weights_of(Path(path))
+    file = weights_file(path)
     _load(matcher, name, _ours(name, read_state(file)), path)
     return sha256_of(file)
 
 
-def _built(name: str, arguments: Mapping[str, Any], path: Path) -> Matcher:
+def _built(name: str, arguments: Mapping[str, Any], path: Path | str) -> Matcher:
     """The model of arguments that a stranger may have written."""
     try:
         _check_numbers(arguments)
@@ -91,15 +91,6 @@ def _check_numbers(value: Any) -> None:
             _check_numbers(inside)
 
 
-def _weights_of(path: Path) -> Path:
-    """The file of weights that ``path`` is or holds."""
-    if not path.is_dir():
-        return path
-    if not (path / WEIGHTS).is_file():
-        raise InputError(f"is a folder without {WEIGHTS}", where=path)
-    return path / WEIGHTS
-
-
 def _saved_arguments(name: str, file: Path) -> dict[str, Any] | None:
     """Constructor arguments kept by ``save_pretrained`` beside the weights, or by a run above them."""
     beside, above = file.parent / CONFIG, file.parent.parent / CONFIG
@@ -108,13 +99,14 @@ def _saved_arguments(name: str, file: Path) -> dict[str, Any] | None:
     if beside.is_file():
         model, arguments = read_config(beside)
         if model is not None and not _takes(name, model):
-            raise InputError(f"holds weights of {model}, not of {name}", where=file)
+            raise InputError(f"holds weights of {model}, not of {name}", where=file, fix=f"Name the model {model}.")
         return arguments
     if file.parent.name == "checkpoints" and above.is_file():
         run = read_json(above)
         if isinstance(run, dict) and isinstance(run.get("arguments"), dict):
             if not _takes(name, str(run.get("model"))):
-                raise InputError(f"holds weights of {run.get('model')}, not of {name}", where=file)
+                model = run.get("model")
+                raise InputError(f"holds weights of {model}, not of {name}", where=file, fix=f"Name the model {model}.")
             return run["arguments"]
     return None
 
