@@ -184,14 +184,15 @@ class Run:
         training.run()
 
     def _evaluate(self, matcher: Matcher, pairs: Pairs) -> None:
-        path = self.folder.predictions(pairs.dataset, pairs.split)
+        path = self.folder.predictions(pairs.name, pairs.split)
         manifest = manifest_sha256(pairs.dataset, pairs.split, root=pairs.root)
         if path.exists() and read_predictions(path).info.manifest_sha256 == manifest:
             self._say(f"{path}: predicted already")
             return
         rows = self._open(pairs)
         prediction_info = PredictionInfo(
-            dataset=pairs.dataset,
+            dataset=pairs.name,
+            form=pairs.form,
             split=pairs.split,
             model=self.config.model,
             size=matcher.size,
@@ -224,7 +225,10 @@ class Run:
             seed=config.seed,
             direction=direction_of(matcher, config.direction),
             size=matcher.size,
-            data=tuple(EvaluatedData(p.info.dataset, p.info.split, p.info.manifest_sha256, len(p)) for p in evaluated),
+            data=tuple(
+                EvaluatedData(p.info.dataset, p.info.split, p.info.manifest_sha256, len(p), p.info.form)
+                for p in evaluated
+            ),
             metrics=metrics,
             per_category=per_category,
             seconds=trained.get("seconds", 0.0),

@@ -21,7 +21,7 @@ def run(
     ),
     finetune: str | None = typer.Option(None, help="Then train on this: NAME or NAME:SPLIT."),
     evaluate: list[str] = typer.Option(
-        [], "--eval", help="Score on this: NAME or NAME:SPLIT; repeat or separate by commas."
+        [], "--eval", help="Score on this: NAME, NAME:SPLIT or a generated set's folder; repeat or separate by commas."
     ),
     backbone: str | None = typer.Option(None, help="Any timm model in place of the recipe's."),
     checkpoint: str | None = typer.Option(

@@ -79,6 +79,8 @@ class Board:
     """All runs evaluated on the same pairs in the same direction, best first."""
 
     key: str  # data set, with its split unless that is test
+    dataset: str
+    form: str | None  # the data set of the catalogue that a generated one is like
     title: str
     split: str
     pairs: int
@@ -112,22 +114,25 @@ def boards_of(found: Sequence[FoundRun], curves: Mapping[str, Curves]) -> tuple[
     The same split with other pairs (``--limit``) is another board; so are predictions that lie in the other
     image, under another threshold: nothing is ranked across protocols.
     """
-    groups: dict[tuple[str, str, int, str, str], list[FoundRun]] = {}
+    groups: dict[tuple[str, str, int, str, str, str], list[FoundRun]] = {}
     for run in found:
         for part in run.result.data:
-            same = (part.name, part.split, part.pairs, part.manifest_sha256, run.result.direction)
+            same = (part.name, part.split, part.pairs, part.manifest_sha256, run.result.direction, part.form or "")
             groups.setdefault(same, []).append(run)
     settings = {run.result.run: setting_of(run) for run in found}
     boards = []
-    for (name, split, pairs, manifest, direction), members in sorted(groups.items(), key=lambda item: item[0]):
+    for (name, split, pairs, manifest, direction, form), members in sorted(groups.items(), key=lambda item: item[0]):
         data = data_key(name, split)
-        metrics = tuple(protocols.strict(name))
+        metrics = tuple(protocols.strict(form or name))
+        title = name if form else info(name).title
         entries = [
             _entry(run.result, settings[run.result.run], data, metrics, curves[run.result.run].get(data, {}))
             for run in members
         ]
         entries.sort(key=_rank)
-        boards.append(Board(data, info(name).title, split, pairs, manifest, direction, metrics, tuple(entries)))
+        boards.append(
+            Board(data, name, form or None, title, split, pairs, manifest, direction, metrics, tuple(entries))
+        )
     return tuple(boards)
 
 
