@@ -14,8 +14,8 @@ from sc_imagenet import load_dataset
 from sc_imagenet.catalog import CATALOG, canonical, info
 from sc_imagenet.convert import convert
 from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.record import Record
 from sc_imagenet.set_name import set_name
-from sc_imagenet.shards import Record
 
 FORM = "sc-imagenet"  # of generated sets
 

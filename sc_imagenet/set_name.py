@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sc_imagenet.catalog import CATALOG, info
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json
 from sc_imagenet.imagenet import WNID
 from sc_imagenet.names import is_file_name
+from sc_imagenet.record import Record
 from sc_imagenet.roots import dataset_root
-
-if TYPE_CHECKING:  # a report needs no torch
-    from sc_imagenet.shards import Record
 
 GENERATED = "generation.json"  # what ``scbench generate`` leaves beside the pairs it made
 
