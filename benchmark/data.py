@@ -16,6 +16,7 @@ from sc_imagenet.convert import convert
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.record import Record
 from sc_imagenet.set_name import set_name
+from sc_imagenet.sources import open_source
 
 FORM = "sc-imagenet"  # of generated sets
 
@@ -43,17 +44,17 @@ class Pairs:
         'validation'
 
         Raises:
-            InputError: unknown data set or split.
+            InputError: unknown data set or split, or a folder that holds no such pairs.
         """
         name, given = (text, "") if _is_folder(text) or ":" not in text else text.rsplit(":", 1)
         is_path = _is_folder(name)
         if "/" in name and not is_path:
-            raise InputError(
-                "no such folder",
-                where=name,
-                fix="Give one that 'scbench generate' wrote, or a name of 'scbench data list'.",
-            )
-        dataset = FORM if is_path else canonical(name)
+            fix = "Give one that 'scbench generate' wrote, or a name of 'scbench data list'."
+            raise InputError("no such folder", where=name, fix=fix)
+        try:
+            dataset = FORM if is_path else canonical(name)
+        except InputError as error:
+            raise InputError(f"{error}, or the folder of a generated set") from error
         wanted = given or ("validation" if is_path and split == "test" else split)
         splits = info(dataset).splits
         if given and given not in splits:
@@ -63,6 +64,9 @@ class Pairs:
                 f"{dataset} has no {wanted!r} split",
                 fix=f"Name one: {', '.join(f'{dataset}:{s}' for s in splits)}",
             )
+        if is_path and open_source(FORM, Path(name)).missing(wanted):
+            fix = "Give what 'scbench generate run PHOTOGRAPHS --out SET' made; given again, it finishes one."
+            raise InputError(f"holds no data set with pairs of {wanted!r}", where=name, fix=fix)
         return cls(dataset, wanted, Path(name) if is_path else root, is_path)
 
     def __str__(self) -> str:

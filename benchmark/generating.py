@@ -37,6 +37,8 @@ def photograph_source(given: str) -> PhotographSource:
 
         return toy_photographs()
     folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise InputError("no such folder of photographs", where=given, fix="Give <folder>/<class>/<image>, or toy.")
     try:
         return PhotographSource(train_folder(folder))
     except InputError:

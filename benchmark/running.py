@@ -143,7 +143,7 @@ class Run:
         arguments = dict(config.arguments)
         if weights_follow:
             arguments["pretrained"] = False
-        return registry.create(config.model, **arguments)
+        return registry.create_from_outside(config.model, arguments, "recipe.model")
 
     def _train(self, matcher: Matcher, config: RunConfig, folder: RunFolder) -> None:
         number = len(config.stages) - 1

@@ -17,8 +17,6 @@ from sc_imagenet.backbones.weight_files import State, read_state
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, sha256_of
 
-LARGEST = 1 << 14  # of any number that a model is built from: sides of images, channels, layers
-
 
 def load_checkpoint(
     model_name: str, path: Path | str, settings: Mapping[str, Any] | None = None
@@ -51,7 +49,8 @@ def load_checkpoint(
             arguments = theirs.arguments(state)
         except InputError as error:
             raise InputError(str(error), where=path) from error
-    matcher = _built(name, {**arguments, **(settings or {}), "pretrained": not complete}, path)
+    arguments = {**arguments, **(settings or {}), "pretrained": not complete}
+    matcher = registry.create_from_outside(name, arguments, path)
     _load(matcher, name, state, path)
     return matcher.eval(), sha256_of(file)
 
@@ -68,27 +67,6 @@ def load_weights(matcher: Matcher, path: Path | str) -> str:
     file = weights_file(path)
     _load(matcher, name, _ours(name, read_state(file)), path)
     return sha256_of(file)
-
-
-def _built(name: str, arguments: Mapping[str, Any], path: Path | str) -> Matcher:
-    """The model of arguments that a stranger may have written."""
-    try:
-        _check_numbers(arguments)
-        return registry.create(name, **arguments)
-    except InputError:
-        raise
-    except Exception as error:  # a constructor given values of another kind may raise anything at all
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"says how to build a {name} that cannot be built ({reason})", where=path) from error
-
-
-def _check_numbers(value: Any) -> None:
-    """Raise ValueError for a number with which no model could be built in any memory."""
-    if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
-        raise ValueError(f"{value!r:.40} is too large")
-    if isinstance(value, (list, tuple, Mapping)):
-        for inside in value.values() if isinstance(value, Mapping) else value:
-            _check_numbers(inside)
 
 
 def _saved_arguments(name: str, file: Path) -> dict[str, Any] | None:

@@ -78,7 +78,7 @@ def test_sc_imagenet_is_known_by_its_classes_and_a_part_of_it_is_told(tmp_path):
 
 
 def test_a_set_s_name_is_itself_where_a_folder_of_that_name_lies(tmp_path, monkeypatch):
-    (tmp_path / "toy").mkdir()
+    generated(tmp_path / "toy")
     monkeypatch.chdir(tmp_path)
     assert Pairs.parse("toy", "test", None).dataset == "toy"
     assert Pairs.parse("./toy", "train", None).is_path
