@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import baselines.recipes
 from sc_imagenet.errors import InputError, unknown_name
@@ -15,6 +16,7 @@ from sc_imagenet.errors import InputError, unknown_name
 PRESETS = ("paper", "small", "tiny")
 ANY = "*"
 STAGES = ("pretrain", "finetune")
+LEAST = {"batch": 1, "epochs": 1, "validate_every": 1, "points": 1, "share": 1e-6}  # of what is set; of all else 0
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def override(base: Recipe, settings: Mapping[str, str], stage: str | None = None
     3
 
     Raises:
-        InputError: no such field, or a value of another type.
+        InputError: no such field, or a value of another type or out of its range.
     """
     import json
 
@@ -158,7 +160,17 @@ def override(base: Recipe, settings: Mapping[str, str], stage: str | None = None
             value = float(value)
         if type(value) is not type(old):
             raise InputError(f"{key}={text} is not of the kind of its default, {old!r}")
+        _check(key, name, value)
         base = replace(base, **{name: value})
-    if not 0 < base.share <= 1:
-        raise InputError(f"share = {base.share} must be above 0 and at most 1", where="recipe")
     return base
+
+
+def _check(key: str, name: str, value: Any) -> None:
+    """Raise InputError for a value of the right kind that a recipe cannot have."""
+    kind = get_type_hints(Recipe)[name]
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise unknown_name(key, value, get_args(kind))
+    least, most = LEAST.get(name, 0), 1 if name == "share" else math.inf
+    if isinstance(value, (int, float)) and not (least <= value <= most and value < math.inf):
+        bounds = f"at least {least:g}" + (f" and at most {most:g}" if most < math.inf else "")
+        raise InputError(f"{key}={value} must be a number of {bounds}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,9 @@ from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.hub import fetch
 
 M = TypeVar("M", bound=type[Matcher])
+
+LARGEST = 1 << 14  # of any number that a model is built from: sides of images, channels, layers
+SMALLEST = 16  # pixels of a side: no backbone sees anything in less
 
 
 @dataclass(frozen=True)
@@ -130,3 +133,31 @@ def create(name: str, **arguments: Any) -> Matcher:
         if "unexpected keyword argument" not in str(error):
             raise
         raise InputError(str(error).split(".")[-1], where=f"model {name!r}") from error
+
+
+def create_from_outside(name: str, arguments: Mapping[str, Any], where: object) -> Matcher:
+    """Build a model of arguments that a person typed or a stranger wrote.
+
+    Raises:
+        InputError: as ``create``, and whatever else comes of them, in one line that begins with ``where``.
+    """
+    try:
+        _check_numbers(arguments)
+        matcher = create(name, **arguments)
+    except InputError:
+        raise
+    except Exception as error:  # a constructor given values of another kind may raise anything at all
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise InputError(f"says how to build a {name} that cannot be built ({reason})", where=where) from error
+    if not isinstance(matcher.size, int) or matcher.size < SMALLEST:
+        raise InputError(f"size = {matcher.size!r} is no side of an image, at least {SMALLEST} pixels", where=where)
+    return matcher
+
+
+def _check_numbers(value: Any) -> None:
+    """Raise ValueError for a number with which no model could be built in any memory."""
+    if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
+        raise ValueError(f"{value!r:.40} is too large")
+    if isinstance(value, (list, tuple, Mapping)):
+        for inside in value.values() if isinstance(value, Mapping) else value:
+            _check_numbers(inside)

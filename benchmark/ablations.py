@@ -164,7 +164,7 @@ def _measure(case: Case, task: Together) -> dict[str, Any]:
         runs=setting.out / "runs" / case.name,
         limit=setting.limit,
         settings={} if case.trained else _untrained(values),
-        checkpoint=_read_as(_train(task), case) if case.trained else None,
+        checkpoint=str(_read_as(_train(task), case)) if case.trained else None,
     )
     result = Run(run, make_accelerator(run)).execute()
     (metrics,) = result.metrics.values()

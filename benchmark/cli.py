@@ -58,7 +58,8 @@ def main() -> None:
             raise
         if type(error).__name__ == "NoArgsIsHelpError":  # the help was printed
             sys.exit(2)
-        _fail(error.format_message())
+        line = error.format_message()
+        _fail(f"{line}. Runs resume by themselves: give the same command again." if "--resume" in line else line)
     if code == INTERRUPTED:  # Typer may return it in place of the exception
         what = "ended by SIGTERM" if was_terminated() else "interrupted"
         print(f"{what}; what was finished is kept, run the same command to go on", file=sys.stderr)

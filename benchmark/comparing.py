@@ -42,6 +42,6 @@ def compared(first: Predictions, second: Predictions, metrics: Sequence[Metric],
     Raises:
         InputError: as ``comparison.compare``.
     """
-    chosen = list(dict.fromkeys(metrics)) or protocols.strict(first.info.dataset)
+    chosen = list(dict.fromkeys(metrics)) or protocols.strict(first.info.scored_as)
     ranking = chosen[0] if metrics else chosen[MIDDLE]
     return compare(first, second, chosen, ranking, draws, pairs)

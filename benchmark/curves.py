@@ -26,7 +26,7 @@ def curves_of(predictions: Predictions) -> dict[str, list[float]]:
     """PCK in percent at each of ``ALPHAS`` under the protocols ``strict`` and ``paper``, by protocol."""
     info = predictions.info
     boxes = pck.has_boxes(predictions)
-    bundles = (protocols.strict(info.dataset), protocols.paper(info.dataset, info.model, info.size))
+    bundles = (protocols.strict(info.scored_as), protocols.paper(info.scored_as, info.model, info.size))
     rules = {metric.protocol: metric for bundle in bundles for metric in bundle}
     rules = {name: metric for name, metric in rules.items() if boxes or metric.threshold != "bbox"}
     metrics = [replace(metric, alpha=alpha) for metric in rules.values() for alpha in ALPHAS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import datasets
@@ -13,13 +14,16 @@ from sc_imagenet import load_dataset
 from sc_imagenet.catalog import CATALOG, canonical, info
 from sc_imagenet.convert import convert
 from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.record import Record
 from sc_imagenet.set_name import set_name
-from sc_imagenet.shards import Record
+from sc_imagenet.sources import open_source
+
+FORM = "sc-imagenet"  # of generated sets
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """One split of a data set: ``pf-willow:images_test``, or a folder that holds a generated set.
+    """One split of a data set: ``pf-willow:images_test``, ``my-set``, or ``my-set:train``, a generated set's folder.
 
     dataset   the catalogue's name; a folder's pairs have SC-ImageNet's form, and so its protocol and recipes
     is_path   whether a folder was named
@@ -32,28 +36,38 @@ class Pairs:
 
     @classmethod
     def parse(cls, text: str, split: str, root: Path | None) -> Pairs:
-        """Read NAME, NAME:SPLIT or the path of a folder written by ``scbench generate``.
+        """Read NAME or NAME:SPLIT, where NAME may be the path of a folder written by ``scbench generate``.
+
+        Where no SPLIT is named, ``split`` is taken; of a folder, which has no test split, "validation" for "test".
 
         >>> Pairs.parse("spair_71k:validation", "test", None).split
         'validation'
 
         Raises:
-            InputError: unknown data set or split.
+            InputError: unknown data set or split, or a folder that holds no such pairs.
         """
-        if Path(text).is_dir() and text.lower().replace("_", "-") not in CATALOG:
-            return cls("sc-imagenet", split, Path(text), is_path=True)
-        name, _, given = text.partition(":")
-        dataset = canonical(name)
-        wanted = given or split
+        name, given = (text, "") if _is_folder(text) or ":" not in text else text.rsplit(":", 1)
+        is_path = _is_folder(name)
+        if "/" in name and not is_path:
+            fix = "Give one that 'scbench generate' wrote, or a name of 'scbench data list'."
+            raise InputError("no such folder", where=name, fix=fix)
+        try:
+            dataset = FORM if is_path else canonical(name)
+        except InputError as error:
+            raise InputError(f"{error}, or the folder of a generated set") from error
+        wanted = given or ("validation" if is_path and split == "test" else split)
         splits = info(dataset).splits
         if given and given not in splits:
-            raise unknown_name(f"split of {dataset}", given, splits)
+            raise unknown_name(f"split of {name if is_path else dataset}", given, splits)
         if wanted not in splits:
             raise InputError(
                 f"{dataset} has no {wanted!r} split",
                 fix=f"Name one: {', '.join(f'{dataset}:{s}' for s in splits)}",
             )
-        return cls(dataset, wanted, root)
+        if is_path and open_source(FORM, Path(name)).missing(wanted):
+            fix = "Give what 'scbench generate run PHOTOGRAPHS --out SET' made; given again, it finishes one."
+            raise InputError(f"holds no data set with pairs of {wanted!r}", where=name, fix=fix)
+        return cls(dataset, wanted, Path(name) if is_path else root, is_path)
 
     def __str__(self) -> str:
         return f"{self.dataset}:{self.split}"
@@ -70,9 +84,14 @@ class Pairs:
         return convert(self.dataset, self.split, self.root)
 
     @property
+    def form(self) -> str | None:
+        """The catalogue's set that a set of another name is like; None for one of the catalogue."""
+        return self.dataset if self.name != self.dataset else None
+
+    @cached_property
     def name(self) -> str:
         """What records call the set: a generated one has its own name (see ``sc_imagenet/set_name.py``)."""
-        if self.dataset != "sc-imagenet":
+        if self.dataset != FORM:
             return self.dataset
         return set_name(self.record(), self.root, self.is_path)
 
@@ -102,3 +121,7 @@ class Pairs:
         if len(rows) == 0:
             raise InputError(f"{self} holds no pairs")
         return rows
+
+
+def _is_folder(text: str) -> bool:
+    return Path(text).is_dir() and text.lower().replace("_", "-") not in CATALOG

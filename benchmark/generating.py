@@ -21,7 +21,7 @@ from sc_imagenet.generation.pipeline import PhotographSource, Pipeline
 from sc_imagenet.generation.release_json import write_release
 from sc_imagenet.imagenet import train_folder
 from sc_imagenet.locks import held
-from sc_imagenet.shards import read_record
+from sc_imagenet.record import read_record
 
 LABEL_ERRORS = "label_errors.json"  # in a data set's folder
 
@@ -37,6 +37,8 @@ def photograph_source(given: str) -> PhotographSource:
 
         return toy_photographs()
     folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise InputError("no such folder of photographs", where=given, fix="Give <folder>/<class>/<image>, or toy.")
     try:
         return PhotographSource(train_folder(folder))
     except InputError:

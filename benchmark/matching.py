@@ -65,7 +65,7 @@ def load_matcher(model: str, backbone: str | None = None, checkpoint: Path | str
     elif card.supervision != "none":
         raise InputError(
             f"{card.name} is a trained model and no weights were given",
-            fix="Give --checkpoint FILE (of 'scbench run', or its authors'), or use --model nearest.",
+            fix="Give --checkpoint (a run's folder, its authors' file, OWNER/NAME of the Hub), or use --model nearest.",
         )
     else:
         matcher = registry.create(card.name, **({} if backbone is None else {"backbone": backbone}))

@@ -10,6 +10,7 @@ from PIL import Image
 from sc_imagenet.checks import check_entry
 from sc_imagenet.errors import InputError
 from sc_imagenet.images import open_image
+from sc_imagenet.set_name import generated_name
 from sc_imagenet.sources import Entry, open_source
 
 
@@ -18,12 +19,22 @@ class PairImages:
 
     Reads the split's list of pairs alone: nothing is converted.
 
+    Args:
+        dataset: as predictions name it.
+        split: of it.
+        root: where it lies; else ``SC_DATA_ROOT``. Of a generated set its own folder.
+        form: of a generated set, the data set of the catalogue that it is like.
+
     Raises:
         InputError: the data set or its images are not here; the message says how to get them.
     """
 
-    def __init__(self, dataset: str, split: str, root: Path | None = None) -> None:
-        source = open_source(dataset, root)
+    def __init__(self, dataset: str, split: str, root: Path | None = None, form: str | None = None) -> None:
+        if form is not None and (root is None or dataset not in (generated_name(root), root.absolute().name)):
+            raise InputError(
+                f"where the generated set {dataset} lies is not known", fix="Give its folder as --data-root."
+            )
+        source = open_source(form or dataset, root)
         folder = source.image_root()
         if folder is None or not folder.is_dir():
             raise InputError(f"the images of {dataset} are not here", where=folder)

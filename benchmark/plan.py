@@ -95,7 +95,7 @@ def _planned(
     needed = dict.fromkeys([*trained, *options.evaluate])
     root = str(data_root) if data_root else None
     missing = [name for name in needed if place_of(info(name), root) is None]
-    if options.checkpoint and not options.checkpoint.exists():
+    if options.checkpoint and not Path(options.checkpoint).exists():
         missing.append(f"{options.checkpoint}, which 'scbench generate train' writes")
     if "sc-imagenet" in trained and not os.environ.get("IMAGENET_ROOT"):
         missing.append("ImageNet")
@@ -135,7 +135,7 @@ def parse_command(command: str) -> Options:
         finetune=given.get("finetune", [None])[0],
         evaluate=tuple(several(given.get("eval", []))),
         backbone=given.get("backbone", [None])[0],
-        checkpoint=Path(given["checkpoint"][0]) if "checkpoint" in given else None,
+        checkpoint=given.get("checkpoint", [None])[0],
         settings=dict(setting.split("=", 1) for setting in given.get("set", [])),
     )
 

@@ -50,7 +50,10 @@ _AGAIN = "Predict again with 'scbench run'."
 
 @dataclass(frozen=True)
 class PredictionInfo:
-    """Where predictions come from; stored as JSON in the Parquet file's metadata."""
+    """Where predictions come from; stored as JSON in the Parquet file's metadata.
+
+    ``form`` names the data set of the catalogue that a generated one is like; None for one of the catalogue.
+    """
 
     dataset: str
     split: str
@@ -59,6 +62,12 @@ class PredictionInfo:
     run: str
     manifest_sha256: str
     direction: Literal["forward", "backward"]
+    form: str | None = None
+
+    @property
+    def scored_as(self) -> str:
+        """The data set of the catalogue whose protocol these pairs are scored under."""
+        return self.form or self.dataset
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,8 @@ def write_predictions(path: Path | str, rows: Sequence[Mapping[str, Any]] | pa.T
     """
     table = _table(rows, path)
     _columnar(table, info, path)
-    stored = json.dumps({"version": PREDICTIONS_VERSION, **asdict(info)})
+    told = {name: value for name, value in asdict(info).items() if value is not None}
+    stored = json.dumps({"version": PREDICTIONS_VERSION, **told})
     table = table.replace_schema_metadata({METADATA_KEY: stored.encode()})
     with atomic_path(path) as temporary:
         pq.write_table(with_plain_lists(table), temporary)
@@ -185,10 +195,12 @@ def _info(stored: bytes, path: Path | str) -> PredictionInfo:
         raise InputError(
             f"is version {version} of stored predictions, this is {PREDICTIONS_VERSION}", where=path, fix=fix
         )
-    if set(content) != {field.name for field in fields(PredictionInfo)}:
+    known = {field.name for field in fields(PredictionInfo)}
+    if not known - {"form"} <= set(content) <= known:
         raise InputError("its metadata is not that of predictions", where=path, fix=_AGAIN)
     info = PredictionInfo(**content)
-    check_names("name in its metadata", (info.dataset, info.split, info.model, info.run, info.manifest_sha256), path)
+    check_names("name in its metadata", (info.dataset, info.scored_as, info.split, info.model, info.run), path)
+    check_names("manifest in its metadata", [info.manifest_sha256], path)
     if type(info.size) is not int or not 0 < info.size < 1 << 20:
         raise InputError(f"is of a model of size {info.size!r:.40}", where=path, fix=_AGAIN)
     return info

@@ -103,7 +103,7 @@ def scores_of(result: Result) -> list[Score]:
     found = []
     for data in result.data:
         measured = result.metrics.get(data.key, {})
-        for metric in strict(data.name):
+        for metric in strict(data.scored_as):
             if (score := measured.get(str(metric))) is not None:
                 found.append(Score(data.name, data.split, str(metric), **score, pairs=data.pairs))
     return found

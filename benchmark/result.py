@@ -29,6 +29,12 @@ class EvaluatedData:
     split: str
     manifest_sha256: str
     pairs: int
+    form: str | None = None  # the data set of the catalogue that a generated one is like
+
+    @property
+    def scored_as(self) -> str:
+        """The data set of the catalogue whose protocol these pairs are scored under."""
+        return self.form or self.name
 
     @property
     def key(self) -> str:
@@ -60,7 +66,7 @@ class Result:
     metrics: Metrics
     per_category: PerCategory
     seconds: float  # of training, all stages
-    checkpoint: str | None = None  # file name of weights that were loaded instead of trained
+    checkpoint: str | None = None  # of weights that were loaded instead of trained: file name, or OWNER/NAME of the Hub
     weights_sha256: str | None = None
     peak_memory: int | None = None  # bytes
     changes: tuple[str, ...] = field(default=())  # what departs from the preset: "--limit 100", "recipe.lr=0.1"
@@ -139,7 +145,7 @@ def _check_kinds(content: Mapping[str, Any]) -> None:
     if content["direction"] not in ("forward", "backward"):
         raise TypeError(f"direction is {content['direction']!r}")
     for data in content["data"]:
-        texts = (data["split"], data["name"], data["manifest_sha256"])
+        texts = (data["split"], data["name"], data["manifest_sha256"], data.get("form") or "")
         if not (all(isinstance(text, str) for text in texts) and type(data["pairs"]) is int):
             raise TypeError(f"data is {data!r:.80}")
         if not 0 <= data["pairs"] < LARGEST:

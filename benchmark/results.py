@@ -35,7 +35,7 @@ def prediction_files(path: Path | str) -> list[Path]:
 def metrics_of(predictions: Predictions, protocol: str = "all") -> list[pck.Metric]:
     """The metrics of a protocol bundle for these predictions, whose file knows data set and model."""
     info = predictions.info
-    return protocols.bundle(protocol, info.dataset, info.model, info.size, pck.has_boxes(predictions))
+    return protocols.bundle(protocol, info.scored_as, info.model, info.size, pck.has_boxes(predictions))
 
 
 def score_run(folder: Path | str, draws: int = 1000, seed: int = 0) -> tuple[Metrics, PerCategory]:
@@ -90,7 +90,7 @@ def find_runs(runs: Path | str) -> tuple[list[FoundRun], list[str]]:
         try:
             result = read_result(folder)
             for data in result.data:
-                canonical(data.name)
+                canonical(data.scored_as)
         except InputError as error:
             line = str(error)
             problems.append(line if visible(str(folder)) in line else visible(f"{folder}: {line}"))

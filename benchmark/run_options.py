@@ -21,7 +21,7 @@ class Options:
     finetune: str | None = None
     evaluate: tuple[str, ...] = ()
     backbone: str | None = None
-    checkpoint: Path | None = None
+    checkpoint: str | None = None  # as ``baselines.checkpoints.places.weights_file`` takes it
     preset: str = "paper"
     settings: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None

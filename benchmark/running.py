@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from baselines import registry
 from baselines.checkpoints import load_checkpoint
+from baselines.checkpoints.places import TRAINED_ON, recorded_name, weights_file
 from baselines.checkpoints.published import published
 from baselines.matcher import Matcher
 from baselines.recipe import STAGES, find_recipe, override, with_backbone
@@ -49,6 +50,7 @@ class Run:
         root = options.data_root
         self.trained_on = [Pairs.parse(name, "train", root) for name in (options.pretrain, options.finetune) if name]
         self.evaluated_on = [Pairs.parse(name, "test", root) for name in options.evaluate]
+        self.checkpoint = weights_file(options.checkpoint) if options.checkpoint else None
         self.config = self._resolve()
         self.folder = RunFolder.of(options.runs, self.config)
 
@@ -67,7 +69,7 @@ class Run:
         recipes = [override(recipe, options.settings, stage) for recipe, stage in zip_longest(built, names)]
         # One model runs through all stages: the last stage's, which is the one that is scored.
         arguments = dict(recipes[len(self.trained_on) - 1].model if self.trained_on else recipes[0].model)
-        if options.checkpoint:  # it says how the model is built; the recipe says how it is trained
+        if self.checkpoint:  # it says how the model is built; the recipe says how it is trained
             theirs = published(name)
             arguments = {key: arguments[key] for key in (theirs.scheme if theirs else ()) if key in arguments}
         stages = tuple(
@@ -85,7 +87,7 @@ class Run:
             arguments=arguments,
             stages=stages,
             preset=options.preset,
-            checkpoint_sha256=checkpoint_sha256(options.checkpoint) if options.checkpoint else None,
+            checkpoint_sha256=sha256_of(self.checkpoint) if self.checkpoint else None,
             seed=options.seed,
             precision=options.precision,
             direction=options.direction,
@@ -136,12 +138,12 @@ class Run:
 
     def _untrained(self, config: RunConfig, weights_follow: bool = False) -> Matcher:
         torch.manual_seed(config.seed)
-        if self.options.checkpoint:
-            return load_checkpoint(config.model, self.options.checkpoint, config.arguments)[0]
+        if self.checkpoint:
+            return load_checkpoint(config.model, self.checkpoint, config.arguments)[0]
         arguments = dict(config.arguments)
         if weights_follow:
             arguments["pretrained"] = False
-        return registry.create(config.model, **arguments)
+        return registry.create_from_outside(config.model, arguments, "recipe.model")
 
     def _train(self, matcher: Matcher, config: RunConfig, folder: RunFolder) -> None:
         number = len(config.stages) - 1
@@ -182,14 +184,15 @@ class Run:
         training.run()
 
     def _evaluate(self, matcher: Matcher, pairs: Pairs) -> None:
-        path = self.folder.predictions(pairs.dataset, pairs.split)
+        path = self.folder.predictions(pairs.name, pairs.split)
         manifest = manifest_sha256(pairs.dataset, pairs.split, root=pairs.root)
         if path.exists() and read_predictions(path).info.manifest_sha256 == manifest:
             self._say(f"{path}: predicted already")
             return
         rows = self._open(pairs)
         prediction_info = PredictionInfo(
-            dataset=pairs.dataset,
+            dataset=pairs.name,
+            form=pairs.form,
             split=pairs.split,
             model=self.config.model,
             size=matcher.size,
@@ -222,16 +225,19 @@ class Run:
             seed=config.seed,
             direction=direction_of(matcher, config.direction),
             size=matcher.size,
-            data=tuple(EvaluatedData(p.info.dataset, p.info.split, p.info.manifest_sha256, len(p)) for p in evaluated),
+            data=tuple(
+                EvaluatedData(p.info.dataset, p.info.split, p.info.manifest_sha256, len(p), p.info.form)
+                for p in evaluated
+            ),
             metrics=metrics,
             per_category=per_category,
             seconds=trained.get("seconds", 0.0),
-            checkpoint=self.options.checkpoint.name if self.options.checkpoint else None,
+            checkpoint=recorded_name(self.options.checkpoint) if self.options.checkpoint else None,
             weights_sha256=sha256_of(trained_in.best) if config.stages else config.checkpoint_sha256,
             peak_memory=max(trained.get("peak_memory", 0), peak_memory()),
             changes=changes_of(self.options, self.trained_on),
             arguments=arguments,
-            trained_on=trained_on(self.options.checkpoint) if self.options.checkpoint else None,
+            trained_on=trained_on(self.checkpoint) if self.checkpoint else None,
         )
 
     def _open(self, pairs: Pairs) -> datasets.Dataset:
@@ -260,17 +266,9 @@ def claim(folder: RunFolder, config: RunConfig, accelerator: Accelerator) -> Non
     accelerator.wait_for_everyone()
 
 
-def checkpoint_sha256(path: Path) -> str:
-    """The SHA-256 of a checkpoint file, or of the weights inside a ``save_pretrained`` folder."""
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise InputError("no such checkpoint", where=path)
-    return sha256_of(file)
-
-
-def trained_on(checkpoint: Path) -> str | None:
-    """What a checkpoint was trained on, by the ``trained_on.json`` beside its weights; None without one."""
-    file = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "trained_on.json"
+def trained_on(weights: Path) -> str | None:
+    """What a file of weights was trained on, by the ``trained_on.json`` beside it; None without one."""
+    file = weights.parent / TRAINED_ON
     content = read_json(file) if file.exists() else {}
     name = content.get("name") if isinstance(content, dict) else None
     return str(name) if name else None

@@ -117,7 +117,10 @@ def _notes(info: PredictionInfo, labels: dict[str, str], is_subset: bool) -> tup
     if known and known.direction != info.direction and any("paper" in label for label in labels.values()):
         notes.append(f"paper: its authors predict {known.direction}, these predictions are {info.direction}.")
     if info.direction != "forward" and any("strict" in label for label in labels.values()):
-        notes.append("strict: it is meant forward, these predictions are backward.")
+        notes.append(
+            "strict: it is meant forward, these predictions are backward; 'scbench run ... --direction forward' "
+            "predicts the other way."
+        )
     if info.dataset == "pf-pascal" and info.split == "test" and not is_subset:
         notes.append(
             "PF-PASCAL: 95 of the 299 test pairs are also training pairs; the split pf-pascal:test_clean is "

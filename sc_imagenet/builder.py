@@ -21,7 +21,8 @@ from datasets.load import BuilderConfigsParameters, DatasetModule
 from sc_imagenet.catalog import info
 from sc_imagenet.convert import available_splits, convert_source
 from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.shards import SHARD_ROWS, Record, features_of, open_parquet, read_batches
+from sc_imagenet.record import Record
+from sc_imagenet.shards import SHARD_ROWS, features_of, open_parquet, read_batches
 from sc_imagenet.sources import Options, open_source
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sc_imagenet.catalog import DataSet
 from sc_imagenet.hub import LIBRARY
-from sc_imagenet.shards import Record
+from sc_imagenet.record import Record
 
 TASK = "keypoint-detection"  # the nearest of the Hub's own
 CONFIG = "pairs"

@@ -71,7 +71,7 @@ def fetch(
         raise InputError("no such folder, and no repository OWNER/NAME of the Hub", where=name)
     from huggingface_hub import snapshot_download
 
-    with asking_the_hub(name, "A folder that 'save_pretrained' wrote needs no network."):
+    with asking_the_hub(name, "There is no folder of this name here, either."):
         return Path(snapshot_download(name, allow_patterns=list(files), revision=revision, token=token))
 
 

@@ -54,3 +54,12 @@ def check_inside(path: object, where: object) -> str:
             fix="Do not trust this file; get it from its authors.",
         )
     return name
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a file or folder may be called so on any system.
+
+    >>> is_file_name("my set 2"), is_file_name("../set"), is_file_name("C:set"), is_file_name("")
+    (True, False, False, False)
+    """
+    return re.fullmatch(r"[^./\\:*?\"<>|][^/\\:*?\"<>|]{0,200}", name) is not None and visible(name) == name

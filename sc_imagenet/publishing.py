@@ -23,9 +23,10 @@ from sc_imagenet.data_card import CONFIG, published_card
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.files import atomic_path, read_json, write_json
 from sc_imagenet.imagenet import image_name
+from sc_imagenet.record import Record
 from sc_imagenet.schema import pair_features, without_images
 from sc_imagenet.set_name import GENERATED
-from sc_imagenet.shards import Record, make_record, open_parquet, read_batches
+from sc_imagenet.shards import make_record, open_parquet, read_batches
 from sc_imagenet.sources import open_source
 
 CARD = "README.md"

@@ -8,8 +8,9 @@ from sc_imagenet.catalog import CATALOG, info
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json
 from sc_imagenet.imagenet import WNID
+from sc_imagenet.names import is_file_name
+from sc_imagenet.record import Record
 from sc_imagenet.roots import dataset_root
-from sc_imagenet.shards import Record
 
 GENERATED = "generation.json"  # what ``scbench generate`` leaves beside the pairs it made
 
@@ -46,5 +47,5 @@ def generated_name(folder: Path) -> str | None:
             except InputError:  # damaged, and yet a sign that it was generated
                 content = None
             name = content.get("name") if isinstance(content, dict) else None
-            return name if isinstance(name, str) and name else home.name
+            return name if isinstance(name, str) and is_file_name(name) else home.name
     return None

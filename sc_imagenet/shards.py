@@ -1,7 +1,7 @@
 """Pairs as Parquet: what releases are converted into, generated sets are written in, and all is read from.
 
     <folder>/<config>/<split>-00000-of-00008.parquet   columns of ``schema``; class names in the schema itself
-    <folder>/<config>/<split>.json                     the record, written last
+    <folder>/<config>/<split>.json                     the record (see ``record``), written last
 
 A folder of shards without a record (made by another program) is read through once to make one.
 """
@@ -9,7 +9,6 @@ A folder of shards without a record (made by another program) is read through on
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,54 +21,16 @@ from datasets import Features
 
 from sc_imagenet.content_hash import ContentHash
 from sc_imagenet.errors import STEERING, InputError
-from sc_imagenet.files import atomic_path, read_json, write_json
-from sc_imagenet.names import LEADS_OUT, LONGEST, check_inside, check_names
+from sc_imagenet.files import atomic_path
+from sc_imagenet.names import LEADS_OUT, LONGEST
 from sc_imagenet.parquet import parquet_file
 from sc_imagenet.plain_lists import with_plain_lists
+from sc_imagenet.record import Record, Shard, check_categories, save_record
 from sc_imagenet.schema import image_features, pair_features, without_images
 
-FORMAT = 1
 SHARD_ROWS = 8_192
 FEWEST_SHARDS = 8  # of a split that has rows enough, so that processes and loaders have parts to share
 WHERE_IMAGES_LIE = ("source", "target", "image", "source_size", "target_size", "size")
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One Parquet file of a split."""
-
-    file: str
-    rows: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is known of a split in Parquet without opening it.
-
-    ``manifest_sha256`` identifies the pairs and their annotations: the same on every machine, whether the
-    images are at hand or not and however the rows are cut into files. ``content_sha256`` also covers image
-    paths and sizes.
-    """
-
-    dataset: str
-    config: str
-    split: str
-    rows: int
-    images: int
-    points: int
-    points_outside: int
-    categories: tuple[str, ...]
-    manifest_sha256: str
-    content_sha256: str
-    shards: tuple[Shard, ...]
-    folder: Path = field(compare=False)
-    format: int = FORMAT
-
-    @property
-    def files(self) -> list[Path]:
-        """The Parquet files, in order."""
-        return [self.folder / shard.file for shard in self.shards]
 
 
 def features_of(config: str, categories: Sequence[str]) -> Features:
@@ -130,68 +91,6 @@ def make_record(folder: Path, dataset: str, config: str, split: str, points_outs
     record = scan(folder, dataset, config, split, points_outside)
     save_record(record, folder / f"{split}.json")
     return record
-
-
-def save_record(record: Record, path: Path) -> None:
-    """Write a record as JSON."""
-    content = asdict(record)
-    del content["folder"]
-    write_json(path, content)
-
-
-def read_record(folder: Path, split: str) -> Record | None:
-    """The record beside a split's shards, or None if there is none of today's format."""
-    path = folder / f"{split}.json"
-    return load_record(path, folder) if path.exists() else None
-
-
-def load_record(path: Path, folder: Path) -> Record | None:
-    """Read a record of the shards in ``folder``; None if it is of another format.
-
-    Raises:
-        InputError: it is damaged, or a shard it names is missing or not of the size written then.
-    """
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        return None
-    try:
-        shards = tuple(Shard(**shard) for shard in content.pop("shards"))
-        content["categories"] = tuple(content["categories"])
-        record = Record(**content, folder=folder, shards=shards)
-        _check_record(record, path)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"is not a record of Parquet shards ({error})", where=path) from error
-    for shard, file in zip(shards, record.files):
-        size = file.stat().st_size if file.exists() else None
-        if size != shard.bytes:
-            state = "is missing" if size is None else f"has {size:,} bytes, {shard.bytes:,} were written"
-            raise InputError(
-                f"{state}; {path.name} names it",
-                where=file,
-                fix="Get the file again, or convert again with force (scbench data convert --force).",
-            )
-    return record
-
-
-def _check_record(record: Record, path: Path) -> None:
-    """A record may come with a stranger's data set: its numbers are numbers, its files lie beside it."""
-    texts = (record.dataset, record.config, record.split, record.manifest_sha256, record.content_sha256)
-    numbers = (record.rows, record.images, record.points, record.points_outside)
-    sizes = [number for shard in record.shards for number in (shard.rows, shard.bytes)]
-    if not all(type(number) is int and 0 <= number < 1 << 63 for number in (*numbers, *sizes)):
-        raise TypeError("a count is not a number")
-    check_names("text", texts, path)
-    check_categories(record.categories, path)
-    for shard in record.shards:
-        if "/" in check_inside(shard.file, path):
-            raise InputError(f"names a shard in another folder, {shard.file[:100]!r}", where=path)
-
-
-def check_categories(names: Sequence[object], where: object) -> None:
-    """Raise InputError unless class names can be printed and are different from one another."""
-    check_names("class", names, where)
-    if not names or len(set(names)) < len(names):
-        raise InputError("has no classes, or one of them twice", where=where)
 
 
 def scan(folder: Path, dataset: str, config: str, split: str, points_outside: int = 0) -> Record:

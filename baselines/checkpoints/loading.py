@@ -9,14 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from baselines import registry
+from baselines.checkpoints.places import weights_file
 from baselines.checkpoints.published import published
 from baselines.matcher import Matcher
-from baselines.saved import CONFIG, WEIGHTS, load_strictly, read_config
+from baselines.saved import CONFIG, load_strictly, read_config
 from sc_imagenet.backbones.weight_files import State, read_state
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, sha256_of
-
-LARGEST = 1 << 14  # of any number that a model is built from: sides of images, channels, layers
 
 
 def load_checkpoint(
@@ -26,8 +25,8 @@ def load_checkpoint(
 
     Args:
         model_name: as in the registry.
-        path: the authors' file; a folder written by ``save_pretrained``; or a ``.safetensors`` file, its
-            ``config.json`` beside it or in the run's folder above it.
+        path: as ``weights_file`` takes it: the authors' file; a folder of ``save_pretrained`` or of a run; OWNER/NAME
+            of the Hub; or a ``.safetensors`` file, its ``config.json`` beside it or in the run's folder above it.
         settings: arguments of the model that hold whatever the checkpoint says, such as those of a training scheme.
 
     Returns:
@@ -37,8 +36,7 @@ def load_checkpoint(
         InputError: missing, truncated or of another model; the message says what does not fit.
     """
     name = registry.card(model_name).name
-    path = Path(path)
-    file = _weights_of(path)
+    file = weights_file(path)
     state = _ours(name, read_state(file))
     arguments = _saved_arguments(name, file)
     complete = True
@@ -51,7 +49,8 @@ def load_checkpoint(
             arguments = theirs.arguments(state)
         except InputError as error:
             raise InputError(str(error), where=path) from error
-    matcher = _built(name, {**arguments, **(settings or {}), "pretrained": not complete}, path)
+    arguments = {**arguments, **(settings or {}), "pretrained": not complete}
+    matcher = registry.create_from_outside(name, arguments, path)
     _load(matcher, name, state, path)
     return matcher.eval(), sha256_of(file)
 
@@ -65,39 +64,9 @@ def load_weights(matcher: Matcher, path: Path | str) -> str:
         InputError: as ``load_checkpoint``.
     """
     name = registry.name_of(matcher)
-    file = _weights_of(Path(path))
+    file = weights_file(path)
     _load(matcher, name, _ours(name, read_state(file)), path)
     return sha256_of(file)
-
-
-def _built(name: str, arguments: Mapping[str, Any], path: Path) -> Matcher:
-    """The model of arguments that a stranger may have written."""
-    try:
-        _check_numbers(arguments)
-        return registry.create(name, **arguments)
-    except InputError:
-        raise
-    except Exception as error:  # a constructor given values of another kind may raise anything at all
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"says how to build a {name} that cannot be built ({reason})", where=path) from error
-
-
-def _check_numbers(value: Any) -> None:
-    """Raise ValueError for a number with which no model could be built in any memory."""
-    if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
-        raise ValueError(f"{value!r:.40} is too large")
-    if isinstance(value, (list, tuple, Mapping)):
-        for inside in value.values() if isinstance(value, Mapping) else value:
-            _check_numbers(inside)
-
-
-def _weights_of(path: Path) -> Path:
-    """The file of weights that ``path`` is or holds."""
-    if not path.is_dir():
-        return path
-    if not (path / WEIGHTS).is_file():
-        raise InputError(f"is a folder without {WEIGHTS}", where=path)
-    return path / WEIGHTS
 
 
 def _saved_arguments(name: str, file: Path) -> dict[str, Any] | None:
@@ -108,13 +77,14 @@ def _saved_arguments(name: str, file: Path) -> dict[str, Any] | None:
     if beside.is_file():
         model, arguments = read_config(beside)
         if model is not None and not _takes(name, model):
-            raise InputError(f"holds weights of {model}, not of {name}", where=file)
+            raise InputError(f"holds weights of {model}, not of {name}", where=file, fix=f"Name the model {model}.")
         return arguments
     if file.parent.name == "checkpoints" and above.is_file():
         run = read_json(above)
         if isinstance(run, dict) and isinstance(run.get("arguments"), dict):
             if not _takes(name, str(run.get("model"))):
-                raise InputError(f"holds weights of {run.get('model')}, not of {name}", where=file)
+                model = run.get("model")
+                raise InputError(f"holds weights of {model}, not of {name}", where=file, fix=f"Name the model {model}.")
             return run["arguments"]
     return None
 

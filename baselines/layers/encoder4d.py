@@ -11,18 +11,15 @@ target's grid first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sc_imagenet.geometry.chunks import at_once
+from baselines.layers.chunked_norm import EPS, NormGradient, cells_of, normalisation
 from sc_imagenet.geometry.pooled_correlation import pooled_correlation
-
-CHUNK = 1 << 21  # values of a volume that are normalised and convolved at once on a processor
-EPS = 1e-5
 
 Strides = tuple[int, int]  # of the target's grid and of the source's
 
@@ -93,9 +90,9 @@ class _FirstConvolution(torch.autograd.Function):
         grids = over_target.shape[1:3], over_source.shape[1:3]
         raw = over_source.new_empty(len(over_source), *grids[0], *grids[1], len(query))
         cells = raw.flatten(3, 4).flatten(1, 2)  # (B, target, source, C)
-        for item, part, chunk in _cells(over_target):
+        for item, part, chunk in cells_of(over_target):
             cells[item, part] = _convolved(chunk, supp, supp_bias, strides[1]).flatten(1, 2)
-        for item, part, chunk in _cells(over_source):
+        for item, part, chunk in cells_of(over_source):
             cells[item, :, part] += _convolved(chunk, query, query_bias, strides[0]).flatten(1, 2).transpose(0, 1)
         return raw
 
@@ -106,12 +103,12 @@ class _FirstConvolution(torch.autograd.Function):
         cells = gradient.flatten(3, 4).flatten(1, 2)
         for_source, for_target = torch.empty_like(over_source), torch.empty_like(over_target)
         for_query, for_supp = Summed(), Summed()
-        for item, part, chunk in _cells(over_target):
+        for item, part, chunk in cells_of(over_target):
             back = cells[item, part].unflatten(1, grids[1])
             rows = for_target[item].flatten(0, 1)
             rows[part], *weights = _convolution_gradient(back, chunk, supp, ctx.strides[1])
             for_supp.add(weights)
-        for item, part, chunk in _cells(over_source):
+        for item, part, chunk in cells_of(over_source):
             back = cells[item, :, part].transpose(0, 1).contiguous().unflatten(1, grids[0])
             rows = for_source[item].flatten(0, 1)
             rows[part], *weights = _convolution_gradient(back, chunk, query, ctx.strides[0])
@@ -138,7 +135,7 @@ class _NormConvolution(torch.autograd.Function):
         halved = [-(-side // 2) for side in raw.shape[3:5]]
         out = raw.new_empty(*raw.shape[:3], *halved, len(query))
         pooled = raw.new_empty(*raw.shape[:3], *halved, raw.shape[-1])
-        for item, part, chunk in _cells(raw):
+        for item, part, chunk in cells_of(raw):
             hidden = norm.rectified(chunk, item)
             out[item].flatten(0, 1)[part] = _convolved(hidden, supp, supp_bias, 2)
             pooled[item].flatten(0, 1)[part] = F.max_pool2d(_first(hidden), 2, ceil_mode=True).movedim(1, -1)
@@ -155,7 +152,7 @@ class _NormConvolution(torch.autograd.Function):
         for_supp = Summed()
         for_pooled = _target_gradient(gradient, pooled, query, (True, False, False))[0]
         back = NormGradient(ctx.norm, raw)
-        for item, part, chunk in _cells(raw):
+        for item, part, chunk in cells_of(raw):
             hidden = ctx.norm.rectified(chunk, item)
             best, where = F.max_pool2d(_first(hidden), 2, ceil_mode=True, return_indices=True)
             pooled[item].flatten(0, 1)[part] = best.movedim(1, -1)
@@ -176,7 +173,7 @@ class _Norm(torch.autograd.Function):
     def forward(ctx: Any, raw: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
         norm = normalisation(raw, weight, bias, groups)
         out = torch.empty_like(raw)
-        for item, part, chunk in _cells(raw):
+        for item, part, chunk in cells_of(raw):
             out[item].flatten(0, 1)[part] = norm.rectified(chunk, item)
         ctx.save_for_backward(raw, weight)
         ctx.norm = norm
@@ -187,78 +184,9 @@ class _Norm(torch.autograd.Function):
         raw, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
         back = NormGradient(ctx.norm, raw)
-        for item, part, chunk in _cells(raw):
+        for item, part, chunk in cells_of(raw):
             back.take(item, part, chunk, ctx.norm.rectified(chunk, item), gradient[item].flatten(0, 1)[part])
         return *back.finish(weight), None
-
-
-class Normalisation(NamedTuple):
-    """Group norm as it is applied: x * scale + offset; all (B, C), statistics repeated for each channel."""
-
-    mean: Tensor
-    deviation: Tensor
-    scale: Tensor
-    offset: Tensor
-    groups: int
-
-    def rectified(self, values: Tensor, item: int) -> Tensor:
-        """ReLU of the normalised values (..., C) of one item of the batch."""
-        return torch.addcmul(self.offset[item], values, self.scale[item]).relu_()
-
-
-def normalisation(raw: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Normalisation:
-    """The group norm of volumes (B, ..., C), statistics summed in double precision over chunks.
-
-    >>> raw = torch.rand(2, 3, 3, 2, 2, 8)
-    >>> norm = normalisation(raw, torch.ones(8), torch.zeros(8), groups=2)
-    >>> wanted = F.group_norm(raw.movedim(-1, 1), 2).movedim(1, -1).relu()
-    >>> bool(torch.allclose(norm.rectified(raw[1], 1), wanted[1], atol=1e-5))
-    True
-    """
-    sums = raw.new_zeros(2, len(raw), raw.shape[-1], dtype=torch.float64)
-    for item, _, chunk in _cells(raw):
-        values = chunk.flatten(0, -2)
-        sums[0, item] += values.sum(0)
-        sums[1, item] += values.square().sum(0)
-    per_group = sums.unflatten(-1, (groups, -1)).sum(-1) / (raw[0].numel() / groups)
-    mean, square = per_group.repeat_interleave(raw.shape[-1] // groups, -1)
-    deviation = (square - mean.square()).clamp(min=0).add(EPS).sqrt()
-    scale = weight / deviation
-    return Normalisation(mean, deviation, scale.to(raw.dtype), (bias - mean * scale).to(raw.dtype), groups)
-
-
-class NormGradient:
-    """The gradient of ReLU and group norm, taken in chunk by chunk; what needs all chunks is added at the end."""
-
-    def __init__(self, norm: Normalisation, raw: Tensor) -> None:
-        self.norm, self.raw = norm, raw
-        self.gradient = torch.empty_like(raw)
-        self.sums = torch.zeros_like(norm.mean)  # of the gradient, and of gradient * value
-        self.products = torch.zeros_like(norm.mean)
-
-    def take(self, item: int, part: slice, chunk: Tensor, hidden: Tensor, for_hidden: Tensor) -> None:
-        """The gradient of a chunk's rectified values."""
-        rows = self.gradient[item].flatten(0, 1)[part]
-        torch.ops.aten.threshold_backward.grad_input(for_hidden, hidden, 0, grad_input=rows)
-        self.sums[item] += rows.flatten(0, -2).sum(0)
-        self.products[item] += (rows * chunk).flatten(0, -2).sum(0)
-
-    def finish(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of the values that were normalised, of the norm's weight and of its bias."""
-        mean, deviation, groups = self.norm.mean, self.norm.deviation, self.norm.groups
-        standardised = (self.products - mean * self.sums) / deviation
-        count, size = self.raw[0].numel() / groups, self.raw.shape[-1] // groups
-
-        def shared(values: Tensor) -> Tensor:
-            return (values * weight).unflatten(-1, (groups, -1)).sum(-1).repeat_interleave(size, -1) / count
-
-        slope = -shared(standardised) / deviation.square()
-        level = -shared(self.sums) / deviation - slope * mean
-        slope, level = slope.to(self.raw.dtype), level.to(self.raw.dtype)
-        for item, part, chunk in _cells(self.raw):
-            rows = self.gradient[item].flatten(0, 1)[part]
-            rows.mul_(self.norm.scale[item]).add_(level[item]).addcmul_(chunk, slope[item])
-        return self.gradient, standardised.sum(0).to(weight.dtype), self.sums.sum(0).to(weight.dtype)
 
 
 class Summed:
@@ -274,16 +202,6 @@ class Summed:
                 total += part
         else:
             self.sums = list(parts)
-
-
-def _cells(volume: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
-    """Item of the batch, some cells of the grid that comes first, and their maps (cells, h, w, C)."""
-    cells = volume.flatten(1, 2)
-    step = max(1, at_once(CHUNK, volume.device) // volume[0, 0, 0].numel())
-    for item in range(len(cells)):
-        for first in range(0, cells.shape[1], step):
-            part = slice(first, first + step)
-            yield item, part, cells[item, part]
 
 
 def _first(maps: Tensor) -> Tensor:

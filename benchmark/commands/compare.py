@@ -49,7 +49,7 @@ def compare(
 
         sheets = []
         for comparison, (one, two) in zip(found, shared):
-            images = PairImages(one.info.dataset, one.info.split, data_root)
+            images = PairImages(one.info.dataset, one.info.split, data_root, one.info.form)
             sheets.append(picture_of_changes(comparison, one, two, images))
         save_picture(contact_sheet(sheets, 1, max(sheet.width for sheet in sheets)), out)
         say(f"wrote {out}")

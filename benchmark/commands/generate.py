@@ -2,41 +2,77 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-SOURCE = typer.Argument(
-    help="A folder of photographs, <folder>/<class>/<image>; an ImageNet folder; or 'toy'.", show_default=False
-)
+from benchmark.grouped_options import grouped
+
+if TYPE_CHECKING:
+    from sc_imagenet.generation.options import GenerationOptions
+
 OUT = typer.Option(..., "--out", help="The data set's folder; what is there goes on where it was left.")
-NETWORK = typer.Option(None, "--network", help="A trained cascade; by default raw features with Hough scores.")
-BACKBONE = typer.Option("tf_efficientnet_lite0", "--backbone", help="Any timm model. [The paper: iBOT's ViT-B/16]")
-PRETRAINED = typer.Option(None, "--weights", help="A file of the backbone's weights.")
-SIZE = typer.Option(320, "--size", min=32, help="Input side in pixels. [The paper: 512]")
-SALIENCY = typer.Option("features", "--saliency", help="features, a folder of masks, or a U2-Net or IS-Net .onnx.")
-COUNTS = typer.Option("masks", "--counts", help="masks, a .csv of path and objects, or a COCO detector's .pth.")
-LOOPS = typer.Option("clique", "--loops", help="clique, or independent: the paper's text, 27 times the matchings.")
-LEAST_SINGLE = typer.Option(0.2, "--least-single", help="Leave out classes with a smaller share of one-object images.")
-SHARE = typer.Option(0.3, "--share", help="Share of a class's images that is kept.")
-PAIRS = typer.Option(7, "--pairs", min=1, help="Pairs of which each kept image is the source.")
-POINTS = typer.Option(32, "--points", min=1, help="Points of each pair.")
-SEED = typer.Option(0, "--seed", min=0, help="Of the groups of images.")
-ENGINE = typer.Option("local", "--engine", help="local: processes; ray: this machine or the cluster of RAY_ADDRESS.")
-WORKERS = typer.Option(1, "--workers", min=1, help="Processes; the data set is the same however many.")
-TRAIN = typer.Option(False, "--train", help="Train a cascade on the photographs first, and label with it.")
-STEPS = typer.Option(None, "--steps", min=1, help="End the training after so many steps.")
-SETTINGS = typer.Option([], "--set", help="KEY=VALUE of TrainingOptions, such as lr=1e-3; repeat for several.")
-READ = typer.Option(
-    "auto",
-    "--features",
-    help="keep: read once into files; compute: from the images at each step; auto: keep up to 50 GB.",
-)
-LOADERS = typer.Option(0, "--loaders", min=0, help="Processes that decode images ahead with --features compute.")
 AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
 generate = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What photographs are read with, for training as for labelling."""
+
+    source: str = typer.Argument(
+        help="A folder of photographs, <folder>/<class>/<image>; an ImageNet folder; or 'toy'.", show_default=False
+    )
+    out: Path = OUT
+    backbone: str = typer.Option("tf_efficientnet_lite0", help="Any timm model. [The paper: iBOT's ViT-B/16]")
+    weights: Path | None = typer.Option(None, help="A file of the backbone's weights.")
+    size: int = typer.Option(320, min=32, help="Input side in pixels. [The paper: 512]")
+    saliency: str = typer.Option("features", help="features, a folder of masks, or a U2-Net or IS-Net .onnx.")
+    seed: int = typer.Option(0, min=0, help="Of the groups of images.")
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How images are scored."""
+
+    network: Path | None = typer.Option(None, help="A trained cascade; by default raw features with Hough scores.")
+    counts: str = typer.Option("masks", help="masks, a .csv of path and objects, or a COCO detector's .pth.")
+    loops: str = typer.Option("clique", help="clique, or independent: the paper's text, 27 times the matchings.")
+    least_single: float = typer.Option(0.2, help="Leave out classes with a smaller share of one-object images.")
+
+
+@dataclass(frozen=True)
+class Selecting:
+    """What is kept."""
+
+    share: float = typer.Option(0.3, help="Share of a class's images that is kept.")
+    pairs: int = typer.Option(7, min=1, help="Pairs of which each kept image is the source.")
+    points: int = typer.Option(32, min=1, help="Points of each pair.")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a cascade is trained."""
+
+    steps: int | None = typer.Option(None, min=1, help="End the training after so many steps.")
+    settings: list[str] = typer.Option(
+        [], "--set", help="KEY=VALUE of TrainingOptions, such as lr=1e-3; repeat for several."
+    )
+    features: str = typer.Option(
+        "auto", help="keep: read once into files; compute: from the images at each step; auto: keep up to 50 GB."
+    )
+    loaders: int = typer.Option(0, min=0, help="Processes that decode images ahead with --features compute.")
+
+
+@dataclass(frozen=True)
+class Working:
+    """Who does the work."""
+
+    engine: str = typer.Option("local", help="local: processes; ray: this machine or the cluster of RAY_ADDRESS.")
+    workers: int = typer.Option(1, min=1, help="Processes; the data set is the same however many.")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -45,73 +81,27 @@ def add_to(app: typer.Typer) -> None:
 
 
 @generate.command("train")
-def train(
-    source: str = SOURCE,
-    out: Path = OUT,
-    backbone: str = BACKBONE,
-    weights: Path | None = PRETRAINED,
-    size: int = SIZE,
-    saliency: str = SALIENCY,
-    steps: int | None = STEPS,
-    settings: list[str] = SETTINGS,
-    features: str = READ,
-    loaders: int = LOADERS,
-    seed: int = SEED,
-) -> None:
+@grouped
+def train(reading: Reading, training: Training) -> None:
     """Train the cascaded network on the photographs, from class names alone; several GPUs with accelerate launch.
 
     [bold]scbench generate train photographs --out my-set --steps 300[/bold]
     """
-    options = _given({**locals(), "network": None})  # before anything is imported: imports are local names too
-    for name in ("steps", "settings", "features", "loaders"):
-        del options[name]
-    from benchmark.generating import train_network
-    from sc_imagenet.generation.options import GenerationOptions
-
-    print(train_network(source, out, GenerationOptions(**options), steps, settings, features, loaders))
+    print(_train(reading, training))
 
 
 @generate.command("label")
-def label(
-    source: str = SOURCE,
-    out: Path = OUT,
-    network: Path | None = NETWORK,
-    backbone: str = BACKBONE,
-    weights: Path | None = PRETRAINED,
-    size: int = SIZE,
-    saliency: str = SALIENCY,
-    counts: str = COUNTS,
-    loops: str = LOOPS,
-    least_single: float = LEAST_SINGLE,
-    seed: int = SEED,
-    engine: str = ENGINE,
-    workers: int = WORKERS,
-) -> None:
+@grouped
+def label(reading: Reading, labelling: Labelling, working: Working) -> None:
     """Score every image by closed loops (section 3.4)."""
-    _run(("label",), source, out, engine, workers, False, **_given(locals()))
+    _make(("label",), reading, working, _options(reading, labelling))
 
 
 @generate.command("select")
-def select(
-    source: str = SOURCE,
-    out: Path = OUT,
-    network: Path | None = NETWORK,
-    backbone: str = BACKBONE,
-    weights: Path | None = PRETRAINED,
-    size: int = SIZE,
-    saliency: str = SALIENCY,
-    counts: str = COUNTS,
-    loops: str = LOOPS,
-    least_single: float = LEAST_SINGLE,
-    share: float = SHARE,
-    pairs: int = PAIRS,
-    points: int = POINTS,
-    seed: int = SEED,
-    engine: str = ENGINE,
-    workers: int = WORKERS,
-) -> None:
+@grouped
+def select(reading: Reading, labelling: Labelling, selecting: Selecting, working: Working) -> None:
     """Choose the best images, pairs and points; labels first what is not labelled."""
-    _run(("label", "select"), source, out, engine, workers, False, **_given(locals()))
+    _make(("label", "select"), reading, working, _options(reading, labelling, selecting))
 
 
 @generate.command("export")
@@ -123,28 +113,14 @@ def export(out: Path = OUT, as_json: bool = AS_JSON) -> None:
 
 
 @generate.command("run")
+@grouped
 def run(
-    source: str = SOURCE,
-    out: Path = OUT,
-    network: Path | None = NETWORK,
-    backbone: str = BACKBONE,
-    weights: Path | None = PRETRAINED,
-    size: int = SIZE,
-    saliency: str = SALIENCY,
-    counts: str = COUNTS,
-    loops: str = LOOPS,
-    least_single: float = LEAST_SINGLE,
-    share: float = SHARE,
-    pairs: int = PAIRS,
-    points: int = POINTS,
-    seed: int = SEED,
-    train: bool = TRAIN,
-    steps: int | None = STEPS,
-    settings: list[str] = SETTINGS,
-    features: str = READ,
-    loaders: int = LOADERS,
-    engine: str = ENGINE,
-    workers: int = WORKERS,
+    reading: Reading,
+    labelling: Labelling,
+    selecting: Selecting,
+    training: Training,
+    working: Working,
+    train: bool = typer.Option(False, "--train", help="Train a cascade on the photographs first, and label with it."),
     as_json: bool = AS_JSON,
 ) -> None:
     """All of it: photographs to a data set that loads and pre-trains; what is done already is not done again.
@@ -153,34 +129,51 @@ def run(
 
     [bold]scbench run cats --pretrain my-set --eval pf-willow[/bold]
     """
-    options = _given(locals())
-    for name in ("train", "steps", "settings", "features", "loaders"):
-        del options[name]
+    from sc_imagenet.errors import InputError
+
+    if train and labelling.network:
+        raise InputError("--train and --network were both given", fix="Label with the one or with the other.")
+    given = {"--steps": training.steps, "--set": training.settings, "--loaders": training.loaders}
+    idle = [name for name, value in given.items() if value and not train]
+    if idle:
+        raise InputError(f"{idle[0]} concerns the training of a cascade, but there is no --train")
     if train:
-        from benchmark.generating import train_network
-        from sc_imagenet.generation.options import GenerationOptions
-
-        trained = train_network(source, out, GenerationOptions(**options), steps, settings, features, loaders)
-        options["network"] = str(trained)
-    _run(("label", "select", "export"), source, out, engine, workers, as_json, **options)
+        labelling = replace(labelling, network=_train(reading, training))
+    _make(("label", "select", "export"), reading, working, _options(reading, labelling, selecting), as_json)
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """The options of the labels among a command's arguments, as ``GenerationOptions`` calls them."""
-    taken = {"source", "out", "engine", "workers", "as_json"}
-    options = {name: value for name, value in values.items() if name not in taken}
-    weights, network = options.pop("weights"), options.pop("network")
-    options["pretrained"] = True if weights is None else str(weights)
-    options["network"] = None if network is None else str(network)
-    return options
-
-
-def _run(
-    stages: tuple[str, ...], source: str, out: Path, engine: str, workers: int, as_json: bool, **options: Any
-) -> None:
-    from benchmark.generating import generate_set, print_generated
+def _options(reading: Reading, *others: Labelling | Selecting) -> GenerationOptions:
     from sc_imagenet.generation.options import GenerationOptions
 
-    generated = generate_set(stages, source, out, GenerationOptions(**options), engine, workers, quiet=as_json)
+    values: dict[str, Any] = {name: value for group in (reading, *others) for name, value in vars(group).items()}
+    weights, network = values.pop("weights"), values.pop("network", None)
+    values["pretrained"] = True if weights is None else str(weights)
+    values["network"] = None if network is None else str(network)
+    del values["source"], values["out"]
+    return GenerationOptions(**values)
+
+
+def _train(reading: Reading, training: Training) -> Path:
+    from benchmark.generating import train_network
+
+    return train_network(
+        reading.source,
+        reading.out,
+        _options(reading),
+        training.steps,
+        training.settings,
+        training.features,
+        training.loaders,
+    )
+
+
+def _make(
+    stages: tuple[str, ...], reading: Reading, working: Working, options: GenerationOptions, as_json: bool = False
+) -> None:
+    from benchmark.generating import generate_set, print_generated
+
+    generated = generate_set(
+        stages, reading.source, reading.out, options, working.engine, working.workers, quiet=as_json
+    )
     if generated:
-        print_generated(out, generated, as_json)
+        print_generated(reading.out, generated, as_json)

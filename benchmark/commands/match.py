@@ -21,7 +21,9 @@ def match(
     grid: int | None = typer.Option(None, min=1, max=40, help="Instead, a grid of N x N points."),
     model: str = typer.Option("nearest", help="A name that 'scbench models' lists."),
     backbone: str | None = typer.Option(None, help="Any timm model in place of the model's own."),
-    checkpoint: Path | None = typer.Option(None, help="Weights, ours or the authors'."),
+    checkpoint: str | None = typer.Option(
+        None, help="Weights, ours or the authors': a file, a folder, a run's folder, or OWNER/NAME of the Hub."
+    ),
     out: Path | None = typer.Option(None, help="The picture to write: .png, .jpg or .webp."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:

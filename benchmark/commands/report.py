@@ -29,7 +29,7 @@ def report(
     from dataclasses import asdict
 
     from benchmark.options import several
-    from benchmark.progress import bars
+    from benchmark.progress import bars, say
     from benchmark.report.build import build_from
     from benchmark.report.terminal import print_report
     from benchmark.report.write import write_report
@@ -46,5 +46,7 @@ def report(
         return
     files = write_report(content, out, [name.lower() for name in several(formats)], data_root)
     print_report(content)
+    if not (content.runs or content.problems or content.generated or content.ablations.measured):
+        say(f"{runs} holds no runs: a run is a folder <runs>/<model>/<id>")
     for file in files:
         print(f"wrote {file}")

@@ -21,10 +21,12 @@ def run(
     ),
     finetune: str | None = typer.Option(None, help="Then train on this: NAME or NAME:SPLIT."),
     evaluate: list[str] = typer.Option(
-        [], "--eval", help="Score on this: NAME or NAME:SPLIT; repeat or separate by commas."
+        [], "--eval", help="Score on this: NAME, NAME:SPLIT or a generated set's folder; repeat or separate by commas."
     ),
     backbone: str | None = typer.Option(None, help="Any timm model in place of the recipe's."),
-    checkpoint: Path | None = typer.Option(None, help="Start from these weights, ours or the authors'."),
+    checkpoint: str | None = typer.Option(
+        None, help="Start from these weights, ours or the authors': a file, a folder, a run's folder, or OWNER/NAME."
+    ),
     preset: str = typer.Option("paper", help="paper, small or tiny."),
     settings: list[str] = typer.Option(
         [], "--set", help="recipe.KEY=VALUE, or pretrain. or finetune. for one stage; repeat or separate by commas."

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
-from benchmark import protocols
 from benchmark.ablation_table import FOLDER as ABLATIONS
 from benchmark.ablation_table import AblationTable, ablation_table
 from benchmark.curves import Curves, run_curves
-from benchmark.pck import Metric
 from benchmark.progress import Update
 from benchmark.report import paper_tables, reproduction
+from benchmark.report.boards import Board, boards_of
 from benchmark.report.generated import GeneratedSet, find_generated
+from benchmark.report.measured import Measured, averaged
 from benchmark.report.paper_tables import Column, PaperTable, Row
 from benchmark.report.sheet import Sheet, sheet_of
-from benchmark.result import Result, data_key
+from benchmark.result import Result
 from benchmark.results import FoundRun, find_runs
-from sc_imagenet.catalog import info
 from sc_imagenet.errors import InputError
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What runs measured for a cell: their mean, and the span of their intervals."""
-
-    value: float
-    low: float | None  # None for one category, which has no interval
-    high: float | None
-    runs: tuple[str, ...]
-    metric: str = ""  # the protocol it was taken under
 
 
 @dataclass(frozen=True)
@@ -80,35 +67,6 @@ class TableView:
     def printed(self) -> int:
         """Cells that the paper has a figure for."""
         return sum(cell.paper is not None for row in self.rows for cell in row.cells)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A run on one data set, under the strict protocol."""
-
-    result: Result
-    scores: tuple[Measured | None, ...]  # by alpha
-    categories: dict[str, float]  # at alpha 0.1
-    curve: tuple[float, ...]  # PCK at each of curves.ALPHAS; () where there is none
-
-
-@dataclass(frozen=True)
-class Board:
-    """All runs evaluated on the same pairs in the same direction, best first."""
-
-    key: str  # data set, with its split unless that is test
-    title: str
-    split: str
-    pairs: int
-    manifest_sha256: str
-    direction: str
-    metrics: tuple[Metric, ...]
-    entries: tuple[Entry, ...]
-
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """Every category that an entry has a value for."""
-        return tuple(sorted({name for entry in self.entries for name in entry.categories}))
 
 
 @dataclass(frozen=True)
@@ -169,7 +127,7 @@ def build(
         sheets.append(sheet_of(run, gaps, found))
     return Report(
         tuple(_table(table, results) for table in paper_tables.tables()),
-        _boards(results, curves),
+        boards_of(found, curves),
         tuple(sheets),
         tuple(result for result in results if not result.data),
         tuple(problems),
@@ -206,48 +164,4 @@ def _measured(results: Sequence[Result], row: Row, column: Column) -> Measured |
             value = result.per_category.get(column.dataset, {}).get(name, {}).get(column.category)
             if value is not None:
                 found.append(Measured(value, None, None, (result.run,), name))
-    if not found:
-        return None
-    return Measured(
-        fmean(one.value for one in found),
-        min((one.low for one in found if one.low is not None), default=None),
-        max((one.high for one in found if one.high is not None), default=None),
-        tuple(one.runs[0] for one in found),
-        found[0].metric,
-    )
-
-
-def _boards(results: Sequence[Result], curves: Mapping[str, Curves]) -> tuple[Board, ...]:
-    """One board for every set of pairs and direction.
-
-    The same split with other pairs (``--limit``) is another board; so are predictions that lie in the other
-    image, under another threshold: nothing is ranked across protocols.
-    """
-    groups: dict[tuple[str, str, int, str, str], list[Result]] = {}
-    for result in results:
-        for part in result.data:
-            same = (part.name, part.split, part.pairs, part.manifest_sha256, result.direction)
-            groups.setdefault(same, []).append(result)
-    boards = []
-    for (name, split, pairs, manifest, direction), members in sorted(groups.items(), key=lambda item: item[0]):
-        data = data_key(name, split)
-        metrics = tuple(protocols.strict(name))
-        entries = [_entry(result, data, metrics, curves[result.run].get(data, {})) for result in members]
-        entries.sort(key=lambda entry: (-_rank(entry), entry.result.run))
-        boards.append(Board(data, info(name).title, split, pairs, manifest, direction, metrics, tuple(entries)))
-    return tuple(boards)
-
-
-def _entry(result: Result, key: str, metrics: Sequence[Metric], curves: Mapping[str, list[float]]) -> Entry:
-    scores = [(str(metric), result.metrics.get(key, {}).get(str(metric))) for metric in metrics]
-    return Entry(
-        result,
-        tuple(Measured(**score, runs=(result.run,), metric=name) if score else None for name, score in scores),
-        result.per_category.get(key, {}).get(str(metrics[1]), {}),
-        tuple(curves.get(metrics[1].protocol, ())),
-    )
-
-
-def _rank(entry: Entry) -> float:
-    middle = entry.scores[1]
-    return middle.value if middle else -1.0
+    return averaged(found)

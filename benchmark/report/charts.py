@@ -8,12 +8,12 @@ from markupsafe import Markup
 
 from benchmark.curves import ALPHAS
 from benchmark.report import text
-from benchmark.report.build import Board, Entry
+from benchmark.report.boards import Board, Setting
 from benchmark.report.sheet import Sheet
 from benchmark.report.svg import Line, chart
 from benchmark.result import Result
 
-COLOURED = 6  # runs of a board told apart by colour and dashes; all others are drawn in grey
+COLOURED = 6  # settings of a board told apart by colour and dashes; all others are drawn in grey
 GREY = "line-grey"
 
 
@@ -22,7 +22,7 @@ class CurveChart:
     """A board's curves with their legend."""
 
     svg: Markup
-    legend: tuple[tuple[str, Entry], ...]  # style and run
+    legend: tuple[tuple[str, Setting], ...]  # style and runs
     grey: int  # further lines
 
 
@@ -32,33 +32,33 @@ def filters(result: Result) -> dict[str, str]:
 
 
 def style_of(place: int) -> str:
-    """The class of a board's run by its place, from 0; the same in its curve and in its bars."""
+    """The class of a board's setting by its place, from 0; the same in its curve and in its bars."""
     return f"line-{place}" if place < COLOURED else GREY
 
 
 def curve_chart(board: Board) -> CurveChart | None:
-    """PCK over alpha, the board's best runs in colour; None without any curve."""
-    styled = [(style_of(number), entry) for number, entry in enumerate(board.entries) if entry.curve]
+    """PCK over alpha, the board's best settings in colour, seeds averaged; None without any curve."""
+    styled = [(style_of(number), setting) for number, setting in enumerate(board.settings) if setting.curve]
     if not styled:
         return None
     lines = [
         Line(
-            f"{entry.result.title}, {text.training(entry.result)}, run {entry.result.run}",
-            list(zip(ALPHAS, entry.curve)),
+            f"{setting.result.title}, {text.training(setting.result)}, {text.which_runs(setting)}",
+            list(zip(ALPHAS, setting.curve)),
             style,
-            filters(entry.result),
+            filters(setting.result),
         )
-        for style, entry in styled
+        for style, setting in styled
     ]
     best = styled[0][1]
     title = (
-        f"PCK over alpha of {len(styled)} runs on {text.board_title(board)}; the best, {best.result.title} "
+        f"PCK over alpha of {len(styled)} settings on {text.board_title(board)}; the best, {best.result.title} "
         f"{text.training(best.result)}, from {best.curve[0]:.1f} at {ALPHAS[0]:g} "
         f"to {best.curve[-1]:.1f} at {ALPHAS[-1]:g}"
     )
     return CurveChart(
         chart(title, lines[::-1], "alpha", "PCK, %", floor=0),
-        tuple((style, entry) for style, entry in styled if style != GREY),
+        tuple((style, setting) for style, setting in styled if style != GREY),
         sum(style == GREY for style, _ in styled),
     )
 

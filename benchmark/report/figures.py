@@ -16,7 +16,8 @@ from benchmark.pck import Metric
 from benchmark.prediction_picture import best_median_worst, picture_of_pair
 from benchmark.predictions import Predictions, read_predictions
 from benchmark.report import text
-from benchmark.report.build import Board, Entry, Report
+from benchmark.report.boards import Board, Entry
+from benchmark.report.build import Report
 from benchmark.result import Result
 from sc_imagenet.errors import InputError
 
@@ -106,7 +107,7 @@ def baseline_of(entries: Sequence[Entry]) -> tuple[Entry, str] | None:
 
 
 def _figure(board: Board, folders: dict[str, Path], root: Path | None, draw: bool) -> Figure | None:
-    name, metric = board.key.partition(":")[0], board.metrics[1]
+    name, metric = board.dataset, board.metrics[1]
     files = {
         entry.result.run: folders[entry.result.run] / "predictions" / f"{name}-{board.split}.parquet"
         for entry in board.entries
@@ -121,7 +122,7 @@ def _figure(board: Board, folders: dict[str, Path], root: Path | None, draw: boo
         shares = comparison.pair_shares(first, metric), comparison.pair_shares(second, metric)
     except InputError:  # damaged since it was scored; the run's own sheet says so
         return None
-    images, note = _images(name, board.split, root) if draw else (None, "left out to keep this file small")
+    images, note = _images(board, root) if draw else (None, "left out to keep this file small")
     shown = []
     for kind, row in best_median_worst(shares[1] - shares[0], first.pair_ids):
         pair_id, pictures = str(first.pair_ids[row]), ("", "")
@@ -136,9 +137,9 @@ def _figure(board: Board, folders: dict[str, Path], root: Path | None, draw: boo
     return Figure(baseline, compared, chosen[1], metric, len(first), tuple(shown), note)
 
 
-def _images(name: str, split: str, root: Path | None) -> tuple[PairImages | None, str]:
+def _images(board: Board, root: Path | None) -> tuple[PairImages | None, str]:
     try:
-        return PairImages(name, split, root), ""
+        return PairImages(board.dataset, board.split, root, board.form), ""
     except InputError as error:
         return None, str(error)
 

@@ -33,7 +33,6 @@ def to_html(report: Report, figures: Sequence[Figure | None] = ()) -> str:
         described=described,
         groups=_groups,
         ablation=ablation_table,
-        title_of=lambda name: info(name).title,
         alphas=ALPHAS,
         bars=charts.COLOURED,
     )

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from benchmark import ablation_table
 from benchmark.report import text
-from benchmark.report.build import Board, Cell, Measured, Report, TableView
+from benchmark.report.boards import Board, Setting
+from benchmark.report.build import Cell, Report, TableView
+from benchmark.report.measured import Measured
 
 
 def to_markdown(report: Report) -> str:
@@ -30,10 +32,12 @@ def to_markdown(report: Report) -> str:
         lines += _grid(["", "count"], made.counts.items())
         if made.errors:
             lines += ["", text.TRUE_ERRORS, "", *_grid(["", "labels"], made.errors.items())]
-    lines += ["", "## All runs"]
+    lines += ["", "## All runs", "", text.SEEDS_GROUPED]
     for board in report.boards:
         lines += ["", f"### {_escape(text.board_title(board))}", "", f"PCK, {text.protocol(board)}.", ""]
-        lines += _board(board)
+        lines += _board(board, board.settings)
+        if board.singles:
+            lines += ["", "Run by run:", "", *_board(board, board.singles)]
         if board.categories:
             lines += ["", f"By category, {board.metrics[1]}:", "", *_categories(board)]
     faulty = [(sheet, problem) for sheet in report.sheets for problem in sheet.problems]
@@ -62,38 +66,38 @@ def _cell(cell: Cell) -> str:
     return f"{printed} / **{cell.measured.value:.1f}**" + (f" ({details})" if details else "")
 
 
-def _board(board: Board) -> list[str]:
+def _board(board: Board, settings: Sequence[Setting]) -> list[str]:
     heads = ["model", "backbone", "training", "recipe"]
     heads += [f"PCK@{metric.alpha:.2f}" for metric in board.metrics]
-    heads += ["direction", "seed", "trained for", "peak memory", "run"]
+    heads += ["direction", "seeds", "trained for", "peak memory", "run"]
     rows = (
         [
-            entry.result.model,
-            entry.result.backbone,
-            text.training(entry.result),
-            text.recipe(entry.result),
-            *(_score(score) for score in entry.scores),
-            text.arrow(entry.result),
-            str(entry.result.seed),
-            text.duration(entry.result.seconds),
-            text.size(entry.result.peak_memory),
-            entry.result.run,
+            setting.result.model,
+            setting.result.backbone,
+            text.training(setting.result),
+            text.recipe(setting.result),
+            *(_score(score) for score in setting.scores),
+            text.arrow(setting.result),
+            text.seeds(setting),
+            text.duration(setting.seconds),
+            text.size(setting.peak_memory),
+            ", ".join(entry.result.run for entry in setting.entries),
         ]
-        for entry in board.entries
+        for setting in settings
     )
     return _grid(heads, rows)
 
 
 def _categories(board: Board) -> list[str]:
     rows = (
-        [name, *(f"{e.categories[name]:.1f}" if name in e.categories else "" for e in board.entries)]
+        [name, *(f"{s.categories[name]:.1f}" if name in s.categories else "" for s in board.settings)]
         for name in board.categories
     )
-    return _grid(["category", *(f"{e.result.model} {e.result.run}" for e in board.entries)], rows)
+    return _grid(["category", *(f"{s.result.model}, {text.which_runs(s)}" for s in board.settings)], rows)
 
 
 def _score(score: Measured | None) -> str:
-    return f"{score.value:.1f} ({text.interval(score)})" if score else ""
+    return f"{score.value:.1f} ({text.spread(score)})" if score else ""
 
 
 def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

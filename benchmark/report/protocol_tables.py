@@ -41,8 +41,8 @@ def protocol_table(result: Result, data: EvaluatedData) -> ProtocolTable:
         if metric.legacy:
             legacy.add(metric.protocol)
     bundles = {
-        "strict": {metric.protocol for metric in protocols.strict(data.name)},
-        "paper": {metric.protocol for metric in protocols.paper(data.name, result.model, result.size)},
+        "strict": {metric.protocol for metric in protocols.strict(data.scored_as)},
+        "paper": {metric.protocol for metric in protocols.paper(data.scored_as, result.model, result.size)},
         "legacy": legacy,
     }
     alphas = tuple(sorted({alpha for scores in found.values() for alpha in scores}))

@@ -8,8 +8,10 @@ from rich.table import Table
 
 from benchmark.ablation_table import print_ablations
 from benchmark.report import text
-from benchmark.report.build import Board, Cell, Measured, Report, TableView
+from benchmark.report.boards import Board
+from benchmark.report.build import Cell, Report, TableView
 from benchmark.report.generated import GeneratedSet
+from benchmark.report.measured import Measured
 from sc_imagenet.catalog import info
 
 _WIDE = 10  # columns: beyond, a cell holds the measured value alone, below the paper's
@@ -80,20 +82,20 @@ def _print_board(console: Console, board: Board) -> None:
     )
     for metric in board.metrics:
         table.add_column(f"PCK@{metric.alpha:.2f}", justify="right")
-    for name in ("direction", "seed", "trained for", "run"):
+    for name in ("direction", "seeds", "trained for", "run"):
         table.add_column(name)
-    for entry in board.entries:
-        result = entry.result
+    for setting in board.settings:
+        result = setting.result
         table.add_row(
             *(escape(t) for t in (result.model, result.backbone, text.training(result), text.recipe(result))),
-            *(_score(score) for score in entry.scores),
+            *(_score(score) for score in setting.scores),
             text.arrow(result),
-            str(result.seed),
-            text.duration(result.seconds),
-            escape(result.run),
+            text.seeds(setting),
+            text.duration(setting.seconds),
+            escape("\n".join(entry.result.run for entry in setting.entries)),
         )
     console.print(table)
 
 
 def _score(score: Measured | None) -> str:
-    return f"{score.value:.1f} [dim]{text.interval(score)}[/]" if score else ""
+    return f"{score.value:.1f} [dim]{text.spread(score)}[/]" if score else ""

@@ -9,7 +9,9 @@ from benchmark.result import Result
 from sc_imagenet.catalog import info
 
 if TYPE_CHECKING:  # the content's own modules use these words too
-    from benchmark.report.build import Board, Cell, Measured, Report, TableView
+    from benchmark.report.boards import Board, Setting
+    from benchmark.report.build import Cell, Report, TableView
+    from benchmark.report.measured import Measured
     from benchmark.report.paper_tables import Column, PaperTable, Row
 
 TRUE_ERRORS = "How far its labels lie from the truth, which the renderer knows and the labelling did not see:"
@@ -17,6 +19,10 @@ HOW_TO_READ = (
     "Measured values come from runs whose recipe, data, backbone and direction are the paper's, under the "
     "protocol its authors used; several seeds are averaged and their intervals joined. All other runs are "
     "below, under the strict protocol. Intervals are 95 %, bootstrapped over pairs."
+)
+SEEDS_GROUPED = (
+    "Runs that differ in their seeds alone are one row: mean \N{PLUS-MINUS SIGN} standard deviation over the n seeds; "
+    "a single run has its 95 % interval over pairs."
 )
 
 
@@ -71,6 +77,11 @@ def interval(measured: Measured) -> str:
     return f"{measured.low:.1f}\N{EN DASH}{measured.high:.1f}"
 
 
+def spread(measured: Measured) -> str:
+    """Of several runs their standard deviation, ``± 0.8``; of one its interval."""
+    return interval(measured) if measured.spread is None else f"\N{PLUS-MINUS SIGN} {measured.spread:.1f}"
+
+
 def difference(cell: Cell) -> str:
     """``+0.4`` or ``-0.4``, with a real minus sign; "" where there is nothing to compare."""
     if cell.difference is None:
@@ -91,6 +102,20 @@ def training(result: Result) -> str:
 def recipe(result: Result) -> str:
     """The preset, and what departs from it."""
     return ", ".join([result.preset, *result.changes])
+
+
+def seeds(setting: Setting) -> str:
+    """``0``, or ``0, 1, 2 (n = 3)``."""
+    listed = ", ".join(map(str, setting.seeds))
+    return listed if len(setting.seeds) == 1 else f"{listed} (n = {len(setting.seeds)})"
+
+
+def which_runs(setting: Setting) -> str:
+    """What tells a setting from others of its model and training: its run, or the best of its runs."""
+    run = setting.result.run
+    if len(setting.seeds) == 1:
+        return f"seed {setting.seeds[0]}, {run}"
+    return f"mean of {len(setting.seeds)} seeds, best {run}"
 
 
 def one_line(result: Result) -> str:

@@ -12,7 +12,7 @@ from sc_imagenet.data_card import data_files, size_category
 from sc_imagenet.files import atomic_path
 from sc_imagenet.generation.options import GenerationOptions
 from sc_imagenet.generation.statistics import Statistics, median
-from sc_imagenet.shards import Record
+from sc_imagenet.record import Record
 
 LISTED = 20  # classes that fall short, by name
 

@@ -24,12 +24,11 @@ from sc_imagenet.generation.pmps import (
     window_cells,
     window_starts,
 )
+from sc_imagenet.generation.read_out import read_out
 from sc_imagenet.geometry.correlation import mutual_nearest_neighbour
-from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
 
 REGIONS_AT_ONCE = 2**11  # windows of a pass where every cell of an image gets one
-REFINED = 1  # cells around the best target cell whose soft-argmax is the match
-SHARPNESS = 0.15  # temperature of that soft-argmax, on scores whose maximum is 1
+SHARPNESS = 0.15  # temperature of the soft-argmax that reads the match
 
 
 class CascadeNetwork(nn.Module):
@@ -168,11 +167,7 @@ class CascadeNetwork(nn.Module):
             source_mask, target_mask: saliency (B, h, w) in [0, 1]; None: all alike.
 
         Returns:
-            target_xy (B, N, 2), cells of the target's grid, 0 being the centre of the first; confidence (B, N) in
-            [0, 1]: how far a row's best score lies above the mean of the row, of that best score.
+            target_xy (B, N, 2), cells of the target's grid; confidence (B, N) in [0, 1]: see ``read_out``.
         """
         ours, theirs = (None if mask is None else mask.flatten(1) for mask in (source_mask, target_mask))
-        scores = self.scores(source, target, ours, theirs)
-        rows = scores / scores.amax(2, keepdim=True).clamp(min=1e-30)
-        places = windowed_soft_argmax(rows.unflatten(2, target.grid), REFINED, SHARPNESS)
-        return places, 1 - rows.mean(2)
+        return read_out(self.scores(source, target, ours, theirs), target.grid, SHARPNESS)

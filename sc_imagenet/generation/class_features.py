@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import atomic_path
 from sc_imagenet.generation.decoding import decode_ahead
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.generation.saliency import Saliency
+from sc_imagenet.generation.tensor_files import kept, mapped
 from sc_imagenet.images import open_image
 
 BATCH = 16  # images a pass; always the same, since sums may depend on it
@@ -65,19 +63,19 @@ def class_features(
     content = [each.sha256 for each in photographs]
     key = key_of(identity, *content)
     path = folder / f"features-{key}.safetensors"
-    state = _open(path)
+    state = mapped(path)
     if state is None:
         tokens, global_tokens = _compute(root, photographs, reader)
-        state = _kept(path, {"tokens": tokens, "global": global_tokens})
+        state = kept(path, {"tokens": tokens, "global": global_tokens})
     features = Features(state["tokens"], state["global"])
     mask_path = folder / f"masks-{key_of([identity, saliency.identity], *content)}.safetensors"
-    masks = _open(mask_path)
+    masks = mapped(mask_path)
     if masks is None:
         parts = []
         for start in range(0, len(photographs), BATCH):
             rows = slice(start, start + BATCH)
             parts.append(saliency.masks(root, photographs[rows], features[rows].to(torch.float32)))
-        masks = _kept(mask_path, {"masks": torch.cat(parts)})
+        masks = kept(mask_path, {"masks": torch.cat(parts)})
     return ClassFeatures(features, masks["masks"])
 
 
@@ -98,25 +96,3 @@ def _pixels(path: Path, photograph: Photograph, reader: FeatureReader) -> Tensor
     pixels = F.pil_to_tensor(F.resize(image, [reader.size, reader.size])).float().div_(255)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (reader.mean, reader.std))
     return (pixels - mean) / std
-
-
-def _open(path: Path) -> dict[str, Tensor] | None:
-    """The tensors of a file, mapped; None where there is no whole one."""
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError):
-        return None  # cut short by something else than us: made again
-
-
-def _kept(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Keep tensors in a file, and give them as a later process finds them: in the same order in memory.
-
-    Sums depend on that order in their last bits; a class labelled after an interruption must get the same labels.
-    """
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary)
-    return _open(path) or tensors

@@ -22,9 +22,10 @@ from sc_imagenet.generation.photographs import Photograph, Scan
 from sc_imagenet.generation.pipeline import read_shard
 from sc_imagenet.generation.statistics import Statistics, draw_statistics, gather
 from sc_imagenet.imagenet import image_name
+from sc_imagenet.record import Record
 from sc_imagenet.schema import UNKNOWN
 from sc_imagenet.set_name import GENERATED
-from sc_imagenet.shards import Record, write_pairs
+from sc_imagenet.shards import write_pairs
 
 HELD_OUT = 20  # every such source image's pairs are the validation split
 

@@ -129,19 +129,23 @@ class Pipeline:
         left = [task for task, key in zip(tasks, keys) if not _made_before(shards[task.category], key)]
         if len(left) < len(tasks):
             self.say(f"{name}: {len(tasks) - len(left):,} of {len(tasks):,} classes were done before")
-        done, failed = len(tasks) - len(left), []
+        done = len(tasks) - len(left)
+        failed: list[tuple[ClassTask, InputError]] = []
         with closing(self.engine.run(function, left)) as results:
             for task, result in results:
                 if isinstance(result, InputError):
-                    failed.append(f"{task}: {result}")
+                    failed.append((task, result))
                 else:
                     with atomic_path(shards[task.category]) as temporary:
                         temporary.write_bytes(result)
                 done += 1
                 self.report(name, done, len(tasks))
         if failed:
+            task, reason = failed[0]
+            if 1 < len(failed) == len(tasks) and len({str(each) for _, each in failed}) == 1:
+                raise reason  # it lies in what was asked for, not in a class
             more = f" (and {len(failed) - 1:,} more classes)" if len(failed) > 1 else ""
-            raise InputError(f"{failed[0]}{more}", fix="The other classes are finished and kept; run again.")
+            raise InputError(f"{task}: {reason}{more}", fix="The other classes are finished and kept; run again.")
         if left:
             self.say(f"{name}: {len(left):,} classes")
         return shards

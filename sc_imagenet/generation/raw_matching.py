@@ -8,13 +8,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from sc_imagenet.generation.features import Features
+from sc_imagenet.generation.read_out import read_out
 from sc_imagenet.geometry.correlation import inner_product, mutual_nearest_neighbour
 from sc_imagenet.geometry.hough import HoughSpace, grid_scores
-from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
 
 HOUGH_LENGTH = 5  # cells; the paper's best (Table 4)
 LEAST_VOTE = 0.2  # of a match between background cells, of that between foreground cells
-SHARPNESS = 0.05  # temperature of the soft-argmax around the best cell, of a volume whose maximum is 1
+SHARPNESS = 0.05  # temperature of the soft-argmax that reads the match
 
 
 class RawMatcher:
@@ -36,8 +36,7 @@ class RawMatcher:
             source_mask, target_mask: saliency (B, h, w) in [0, 1] that votes are weighted by; None: all alike.
 
         Returns:
-            target_xy (B, N, 2), cells of the target's grid, 0 being the centre of the first; confidence (B, N):
-            the share of a row's re-weighted matches, in [0, 1], that its best one has over the mean of the row.
+            target_xy (B, N, 2), cells of the target's grid; confidence (B, N) in [0, 1]: see ``read_out``.
         """
         volume = inner_product(source.tokens, target.tokens).relu_()
         filtered = mutual_nearest_neighbour(volume)
@@ -47,6 +46,4 @@ class RawMatcher:
             votes *= ours[:, :, None] * theirs[:, None]
         scores = grid_scores(votes, HoughSpace(source.grid, target.grid, window=HOUGH_LENGTH))
         scores *= volume
-        best = scores.amax(2, keepdim=True).clamp_(min=1e-30)
-        rows = (scores / best).unflatten(2, target.grid)
-        return windowed_soft_argmax(rows, 1, SHARPNESS), 1 - rows.flatten(2).mean(2)
+        return read_out(scores, target.grid, SHARPNESS)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sc_imagenet.files import atomic_path
-from sc_imagenet.shards import Record, open_parquet, read_batches
+from sc_imagenet.record import Record
+from sc_imagenet.shards import open_parquet, read_batches
 from sc_imagenet.sources.sc_imagenet_release import FOLDERS
 
 GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")

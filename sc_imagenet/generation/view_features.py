@@ -10,19 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from sc_imagenet.files import atomic_path
 from sc_imagenet.generation.decoding import decode_ahead
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.photographs import Photograph, Scan
 from sc_imagenet.generation.saliency import Saliency
+from sc_imagenet.generation.tensor_files import kept, mapped
 from sc_imagenet.generation.training_draws import Requests, StepDraws
 from sc_imagenet.generation.views import VIEWS_VERSION, ViewDataset
 
@@ -113,18 +111,14 @@ class ViewFeatures:
             about = [identity, saliency.identity, count, seed, VIEWS_VERSION]
             key = key_of(about, *(each.sha256 for each in photographs))
             path = folder / f"views-{key}.safetensors"
-            kept = _mapped(path)
-            if kept is None:
+            views = mapped(path)
+            if views is None:
                 data = ViewDataset(
                     [scan.root / each.path for each in photographs], reader.size, reader.mean, reader.std, seed
                 )
-                made = read_views(data, scan.root, photographs, reader, saliency, count)
-                with atomic_path(path) as temporary:
-                    save_file(made, temporary)
-                kept = _mapped(path)
-                assert kept is not None
+                views = kept(path, read_views(data, scan.root, photographs, reader, saliency, count))
             self.classes += [number] * len(photographs)
-            self._place += [(kept, row) for row in range(len(photographs))]
+            self._place += [(views, row) for row in range(len(photographs))]
             report(len(self._place), scan.count)
 
     def steps(self, draws: StepDraws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
@@ -136,8 +130,8 @@ class ViewFeatures:
         """Views by (image, number), float32."""
         rows: dict[str, list[Tensor]] = {}
         for image, number in requests:
-            kept, row = self._place[image]
-            for name, values in kept.items():
+            views, row = self._place[image]
+            for name, values in views.items():
                 rows.setdefault(name, []).append(values[row, number])
         read = {name: torch.stack(values).to(device).float() for name, values in rows.items()}
         # Half precision has rounded the norms.
@@ -175,7 +169,7 @@ def read_views(
             views["placements"].append(placements)
         for name, values in views.items():
             parts[name].append(torch.stack(values, 1))
-    return {name: torch.cat(values).contiguous() for name, values in parts.items()}
+    return {name: torch.cat(values) for name, values in parts.items()}
 
 
 def part_of_masks(masks: Tensor, placements: Tensor) -> Tensor:
@@ -192,13 +186,3 @@ def part_of_masks(masks: Tensor, placements: Tensor) -> Tensor:
     y = (down[None] - placements[:, 3:4]) / placements[:, 1:2]
     where = torch.stack((x[:, None].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)), -1) * 2 - 1
     return F.grid_sample(masks[:, None].float(), where, padding_mode="border", align_corners=False)[:, 0]
-
-
-def _mapped(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError):
-        return None  # cut short by something else than us: made again

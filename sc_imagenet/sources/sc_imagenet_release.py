@@ -63,6 +63,8 @@ class ScImageNet(Source):
         return imagenet.train_folder(os.environ[IMAGENET_ROOT]) if os.environ.get(IMAGENET_ROOT) else None
 
     def entries(self, split: str) -> list[Entry]:
+        if packed := self.shards("pairs", split):
+            return [entry for shard in packed for entry in _entries_of(shard)]
         entries = []
         for pair_id, source, target, wnid in self._lines(split):
             images = (f"{wnid}/{wnid}_{source}.JPEG", f"{wnid}/{wnid}_{target}.JPEG")
@@ -89,3 +91,17 @@ class ScImageNet(Source):
 
     def _annotations(self, split: str) -> Path:
         return self.root / "PairAnnotation" / FOLDERS[split]
+
+
+def _entries_of(shard: Path) -> list[Entry]:
+    """The pairs of a Parquet file; their points stay in it."""
+    from sc_imagenet import shards  # and with it torch, which lists of pairs do without
+
+    parquet = shards.open_parquet(shard)
+    categories = shards.category_names(parquet.schema_arrow, shard)
+    schema = shards.features_of("pairs", categories).arrow_schema
+    return [
+        Entry(row["pair_id"], categories[row["category"]], row["source"]["path"], row["target"]["path"], shard)
+        for table in shards.read_batches(parquet, schema, shard)
+        for row in table.select(["pair_id", "category", "source", "target"]).to_pylist()
+    ]

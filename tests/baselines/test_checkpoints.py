@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import shutil
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from baselines import registry
 from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs
 from baselines.checkpoints import load_checkpoint, load_weights
 from baselines.checkpoints.cats import rename
+from baselines.checkpoints.places import recorded_name, weights_file
 from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import sha256_of
@@ -124,12 +127,54 @@ def test_our_own_formats_load(tmp_path, small):
     (run / "checkpoints").mkdir(parents=True)
     (run / "config.json").write_text(json.dumps({"model": "cats", "arguments": SMALL}))
     save_file(contiguous(small), run / "checkpoints/best.safetensors")
-    for path in (tmp_path / "folder", tmp_path / "folder/model.safetensors", run / "checkpoints/best.safetensors"):
+    for path in (tmp_path / "folder", tmp_path / "folder/model.safetensors", run, run / "checkpoints/best.safetensors"):
         model, digest = load_checkpoint("cats", path)
         assert all(torch.equal(value, small.state_dict()[key]) for key, value in model.state_dict().items())
         assert len(digest) == 64
-    with pytest.raises(InputError, match="holds weights of cats, not of nearest"):
+    with pytest.raises(InputError, match=r"holds weights of cats, not of nearest\. Name the model cats"):
         load_checkpoint("nearest", run / "checkpoints/best.safetensors")
+    with pytest.raises(InputError, match=r"without model\.safetensors. Nor is it a finished run"):
+        load_checkpoint("cats", tmp_path / "runs")
+
+
+def in_the_cache(cache: Path, repo: str, folder: Path) -> Path:
+    """A folder as the Hub's client keeps a repository that it fetched."""
+    home = cache / f"models--{repo.replace('/', '--')}"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs/main").write_text("c0ffee")
+    return shutil.copytree(folder, home / "snapshots/c0ffee")
+
+
+def test_a_repository_is_loaded_by_its_name_and_recorded_by_it(tmp_path, monkeypatch, small):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    small.save_pretrained("folder")
+    place = in_the_cache(tmp_path / "hub", "me/my-cats", Path("folder"))
+    assert weights_file("me/my-cats") == place / "model.safetensors"
+    model, digest = load_checkpoint("cats", "me/my-cats")
+    assert digest == sha256_of("folder/model.safetensors")
+    assert all(torch.equal(value, small.state_dict()[key]) for key, value in model.state_dict().items())
+    assert [recorded_name(name) for name in ("me/my-cats", "folder")] == ["me/my-cats", "folder"]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("me/unheard-of", r"the Hub says no \(HF_HUB_OFFLINE is set\). Unset it. There is no folder of this name here"),
+        ("runs/best.pth", "no such file of weights"),
+        ("none", "no such folder, and no repository OWNER/NAME"),
+        ("a b/c", "is not the name of a repository"),
+    ],
+)
+def test_a_name_that_cannot_be_had_is_one_line(name, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=line) as caught:
+        load_checkpoint("cats", name)
+    assert str(caught.value).startswith(name)
+    assert "\n" not in str(caught.value)
 
 
 def test_weights_without_their_arguments_are_refused(tmp_path, small):

@@ -9,11 +9,14 @@ import datasets
 import pytest
 
 from benchmark.data import Pairs
+from benchmark.pair_images import PairImages
 from benchmark.report.build import build
 from benchmark.results import find_runs
 from benchmark.run_options import Options, changes_of, make_accelerator
 from benchmark.running import Run
+from benchmark.score_table import scored
 from sc_imagenet import load_dataset
+from sc_imagenet.errors import InputError
 from sc_imagenet.shards import write_pairs
 from tests.benchmark.test_report import filled
 from tests.sc_imagenet.made_data import sc_release
@@ -48,6 +51,7 @@ def _paths():
         ("my-set", None, "my-set"),
         ("my-set", "", "my-set"),  # generated before sets kept their names
         ("downloaded-4f2a", "my-set", "my-set"),
+        ("my-set", "../../set", "my-set"),  # a stranger's: no name of a file
         ("sc-imagenet", "", "own sc-imagenet"),
         ("SC-ImageNet", "sc-imagenet", "own sc-imagenet"),
         ("spair-71k", None, "own spair-71k"),
@@ -74,7 +78,7 @@ def test_sc_imagenet_is_known_by_its_classes_and_a_part_of_it_is_told(tmp_path):
 
 
 def test_a_set_s_name_is_itself_where_a_folder_of_that_name_lies(tmp_path, monkeypatch):
-    (tmp_path / "toy").mkdir()
+    generated(tmp_path / "toy")
     monkeypatch.chdir(tmp_path)
     assert Pairs.parse("toy", "test", None).dataset == "toy"
     assert Pairs.parse("./toy", "train", None).is_path
@@ -85,7 +89,7 @@ def test_the_record_of_a_run_and_the_report_tell_the_own_name(tmp_path):
         "cats",
         pretrain=str(generated(tmp_path / "my-set", "my-set")),
         finetune="toy",
-        evaluate=("toy",),
+        evaluate=("toy", str(tmp_path / "my-set")),
         preset="tiny",
         settings={"recipe.batch": "2", "recipe.model.pretrained": "false"},
         limit=4,
@@ -101,3 +105,28 @@ def test_the_record_of_a_run_and_the_report_tell_the_own_name(tmp_path):
     report = build(found)
     assert filled(report) == []
     assert any("pre-trained on my-set" in dict(sheet.facts).get("Training", "") for sheet in report.sheets)
+    # Scored under SC-ImageNet's protocol, and as itself: by its name, with its pictures.
+    (data,) = (data for data in result.data if data.name == "my-set")
+    assert (data.key, data.form, data.pairs) == ("my-set:validation", "sc-imagenet", 2)
+    assert "pck@0.1/bbox/image" in result.metrics["my-set:validation"]
+    file = run.folder.path / "predictions/my-set-validation.parquet"
+    assert scored(file, "strict", (), None, 2).info.scored_as == "sc-imagenet"
+    (board,) = (board for board in report.boards if board.form)
+    assert (board.title, board.dataset, board.key) == ("my-set", "my-set", "my-set:validation")
+    assert all(entry.scores[1] and entry.curve for entry in board.entries)
+    images = PairImages("my-set", "validation", tmp_path / "my-set", "sc-imagenet")
+    assert images.of(next(iter(images.entries)))[0].mode == "RGB"
+    for elsewhere in (None, tmp_path):
+        with pytest.raises(InputError, match="Give its folder as --data-root"):
+            PairImages("my-set", "validation", elsewhere, "sc-imagenet")
+
+
+def test_a_folder_may_be_followed_by_a_split(tmp_path):
+    folder = str(generated(tmp_path / "a:b"))
+    for text, split in ((folder, "validation"), (f"{folder}:train", "train")):
+        pairs = Pairs.parse(text, "test", None)
+        assert (pairs.split, pairs.root, pairs.is_path) == (split, Path(folder), True)
+    with pytest.raises(InputError, match=r"unknown split of .*a:b 'tset'"):
+        Pairs.parse(f"{folder}:tset", "test", None)
+    with pytest.raises(InputError, match=r"a:c: no such folder\. Give one that 'scbench generate' wrote"):
+        Pairs.parse(str(tmp_path / "a:c:train"), "test", None)

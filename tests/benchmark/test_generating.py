@@ -37,3 +37,18 @@ def test_an_unknown_way_to_read_features_is_one_line(photographs, tmp_path):
     code, _, err = finish(scbench("generate", "train", *arguments))
     assert (code, err.count("\n")) == (2, 1), err
     assert "Did you mean 'keep'" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--steps", "3"), "--steps concerns the training of a cascade, but there is no --train"),
+        (("--set", "lr=1"), "--set concerns the training"),
+        (("--train", "--network", "folder"), "--train and --network were both given"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(photographs, tmp_path, options, line):
+    code, _, err = finish(scbench("generate", "run", str(photographs), "--out", str(tmp_path / "set"), *options))
+    assert (code, err.count("\n")) == (2, 1), err
+    assert line in err
+    assert not (tmp_path / "set").exists()

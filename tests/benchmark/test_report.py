@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+import re
 import shutil
+import statistics
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from baselines import registry
+from benchmark.curves import ALPHAS
 from benchmark.pck import Metric
 from benchmark.report.build import build, build_from
 from benchmark.report.html import to_html
@@ -256,6 +259,53 @@ def test_runs_that_predict_the_other_way_are_never_ranked_together(tmp_path):
     assert [(board.direction, [e.result.run for e in board.entries]) for board in boards] == [
         ("backward", ["into-source"]),
         ("forward", ["into-target"]),
+    ]
+
+
+def seeded(runs, seed, configuration, **fields):
+    """A run with the configuration that a real one has beside it."""
+    run = make_run(runs, f"{configuration['model']}-{seed}", data=[("toy", "test", 30)], seed=seed, **fields)
+    (run.folder / "config.json").write_text(json.dumps({**configuration, "seed": seed}))
+    return run
+
+
+def test_runs_that_differ_in_their_seeds_alone_are_one_row(tmp_path):
+    small, large = ({"model": "cats", "precision": precision} for precision in ("no", "bf16"))
+    runs = [seeded(tmp_path, seed, small, noise=noise) for seed, noise in enumerate((9, 10, 12))]
+    runs.append(seeded(tmp_path / "bf16", 3, large, noise=30))
+    runs.append(make_run(tmp_path, "lost", data=[("toy", "test", 30)], seed=4, noise=9))  # no config.json
+    (board,) = build(runs).boards
+    assert sorted(setting.seeds for setting in board.settings) == [(0, 1, 2), (3,), (4,)]
+    (grouped,) = (setting for setting in board.settings if len(setting.seeds) == 3)
+    name = str(board.metrics[1])
+    values = [run.result.metrics["toy"][name]["value"] for run in runs[:3]]
+    assert grouped.scores[1].value == pytest.approx(statistics.mean(values))
+    assert grouped.scores[1].spread == pytest.approx(statistics.stdev(values))
+    cubes = [run.result.per_category["toy"][name]["cube"] for run in runs[:3]]
+    assert grouped.categories["cube"] == pytest.approx(statistics.mean(cubes))
+    at = ALPHAS.index(0.1)
+    curves = [entry.curve[at] for entry in grouped.entries]
+    assert grouped.curve[at] == pytest.approx(statistics.mean(curves))
+    assert grouped.result.run == "cats-0"
+
+
+def test_grouped_runs_say_how_many_and_each_stays_within_reach(tmp_path):
+    runs = [seeded(tmp_path, seed, {"model": "cats"}, noise=noise) for seed, noise in enumerate((9, 10, 12))]
+    runs.append(make_run(tmp_path, "single", data=[("toy", "test", 30)], noise=40))
+    report = build(runs)
+    mean = report.boards[0].settings[0].scores[1]
+    for page in (to_html(report), to_markdown(report)):
+        assert f"\N{PLUS-MINUS SIGN} {mean.spread:.1f}" in page
+        assert "0, 1, 2 (n = 3)" in page
+        assert page.count("n = 3") == 1
+        for run in runs:
+            assert run.result.run in page
+    page = to_html(report)
+    assert "The 4 runs one by one" in page
+    assert re.search(r'data-runs="\d \d \d "[^>]*>3 runs</a>', page)
+    assert "one by one" not in to_html(build(runs[-1:]))
+    assert [line["run"] for line in csv.DictReader(io.StringIO(curves_csv(report)))] == [
+        *("cats-0", "cats-1", "cats-2", "single")
     ]
 
 

@@ -43,7 +43,7 @@ def test_all_protocols_side_by_side_without_torch(run):
     legacy = [line for line in out.splitlines() if "bbox-padded " in line and "256 x 256" in line]
     assert "paper, legacy" in legacy[0]
     assert any("strict" in line and "bbox-kp" in line and "original" in line for line in out.splitlines())
-    assert "strict: it is meant forward, these predictions are backward." in out
+    assert "strict: it is meant forward, these predictions are backward; 'scbench run" in out
     assert "duck(S)" in out
 
 

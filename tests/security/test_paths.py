@@ -14,6 +14,7 @@ from sc_imagenet import shards
 from sc_imagenet.convert import convert
 from sc_imagenet.errors import InputError
 from sc_imagenet.names import check_inside
+from sc_imagenet.record import read_record
 from sc_imagenet.schema import pair_features
 from sc_imagenet.sources import Options, open_source
 from sc_imagenet.verify import verify
@@ -114,7 +115,7 @@ def test_a_record_that_names_shards_elsewhere_is_refused(tmp_path, file):
     }
     (tmp_path / "train.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"outside the data set|in another folder|not text"):
-        shards.read_record(tmp_path, "train")
+        read_record(tmp_path, "train")
 
 
 def test_pictures_of_pairs_open_no_file_outside(tmp_path):

@@ -17,6 +17,7 @@ from benchmark.predictions import METADATA_KEY, PREDICTION_SCHEMA, PREDICTIONS_V
 from benchmark.results import metrics_of
 from sc_imagenet import shards
 from sc_imagenet.builder import _with_absolute_paths
+from sc_imagenet.record import read_record
 from sc_imagenet.schema import pair_features
 from tests.fuzz.mutations import NAMES, json_text, odd_value, spoilt_bytes, spoilt_json
 from tests.fuzz.parser import Parser
@@ -158,7 +159,7 @@ def _shard(content: bytes, folder: Path) -> None:
 def _record(content: bytes, folder: Path) -> None:
     (folder / "train-00000-of-00001.parquet").write_bytes(parquet(pairs_table()))
     (folder / "train.json").write_bytes(content)
-    record = shards.read_record(folder, "train")
+    record = read_record(folder, "train")
     if record is not None:
         assert all(file.parent == folder for file in record.files), "leads out"
         assert record.rows + record.images + record.points >= 0

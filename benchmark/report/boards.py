@@ -1,0 +1,168 @@
+"""Runs side by side: those scored on the same pairs, and those among them that differ in their seeds alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+from benchmark import protocols
+from benchmark.curves import Curves
+from benchmark.pck import Metric
+from benchmark.report.measured import Measured, averaged
+from benchmark.result import Result, data_key
+from benchmark.results import FoundRun
+from sc_imagenet.catalog import info
+from sc_imagenet.errors import InputError
+from sc_imagenet.files import read_json
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run on one data set, under the strict protocol."""
+
+    result: Result
+    setting: str  # the same for runs that differ in their seeds alone
+    scores: tuple[Measured | None, ...]  # by alpha
+    categories: dict[str, float]  # at alpha 0.1
+    curve: tuple[float, ...]  # PCK at each of curves.ALPHAS; () where there is none
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs of a board that differ in their seeds alone: one, or the mean of several."""
+
+    entries: tuple[Entry, ...]  # best first
+
+    @property
+    def result(self) -> Result:
+        """The best run's; what it was trained on, and how, holds for all."""
+        return self.entries[0].result
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """In rising order."""
+        return tuple(sorted(entry.result.seed for entry in self.entries))
+
+    @cached_property
+    def scores(self) -> tuple[Measured | None, ...]:
+        """By alpha; over the runs that have one."""
+        return tuple(averaged([score for score in at if score]) for at in zip(*(e.scores for e in self.entries)))
+
+    @cached_property
+    def categories(self) -> dict[str, float]:
+        """At alpha 0.1."""
+        names = dict.fromkeys(name for entry in self.entries for name in entry.categories)
+        return {name: fmean(e.categories[name] for e in self.entries if name in e.categories) for name in names}
+
+    @cached_property
+    def curve(self) -> tuple[float, ...]:
+        """PCK at each of curves.ALPHAS; () where no run has one."""
+        return tuple(map(fmean, zip(*(entry.curve for entry in self.entries if entry.curve))))
+
+    @property
+    def seconds(self) -> float:
+        """Of training, a run on average."""
+        return fmean(entry.result.seconds for entry in self.entries)
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Bytes of the run that took most."""
+        return max(entry.result.peak_memory or 0 for entry in self.entries) or None
+
+
+@dataclass(frozen=True)
+class Board:
+    """All runs evaluated on the same pairs in the same direction, best first."""
+
+    key: str  # data set, with its split unless that is test
+    dataset: str
+    form: str | None  # the data set of the catalogue that a generated one is like
+    title: str
+    split: str
+    pairs: int
+    manifest_sha256: str
+    direction: str
+    metrics: tuple[Metric, ...]
+    entries: tuple[Entry, ...]
+
+    @cached_property
+    def settings(self) -> tuple[Setting, ...]:
+        """The runs grouped, best mean first."""
+        groups: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            groups.setdefault(entry.setting, []).append(entry)
+        return tuple(sorted((Setting(tuple(group)) for group in groups.values()), key=_rank))
+
+    @property
+    def singles(self) -> tuple[Setting, ...]:
+        """Each run by itself, where any stands in a group; else ()."""
+        return tuple(Setting((entry,)) for entry in self.entries) if len(self.settings) < len(self.entries) else ()
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Every category that an entry has a value for."""
+        return tuple(sorted({name for entry in self.entries for name in entry.categories}))
+
+
+def boards_of(found: Sequence[FoundRun], curves: Mapping[str, Curves]) -> tuple[Board, ...]:
+    """One board for every set of pairs and direction.
+
+    The same split with other pairs (``--limit``) is another board; so are predictions that lie in the other
+    image, under another threshold: nothing is ranked across protocols.
+    """
+    groups: dict[tuple[str, str, int, str, str, str], list[FoundRun]] = {}
+    for run in found:
+        for part in run.result.data:
+            same = (part.name, part.split, part.pairs, part.manifest_sha256, run.result.direction, part.form or "")
+            groups.setdefault(same, []).append(run)
+    settings = {run.result.run: setting_of(run) for run in found}
+    boards = []
+    for (name, split, pairs, manifest, direction, form), members in sorted(groups.items(), key=lambda item: item[0]):
+        data = data_key(name, split)
+        metrics = tuple(protocols.strict(form or name))
+        title = name if form else info(name).title
+        entries = [
+            _entry(run.result, settings[run.result.run], data, metrics, curves[run.result.run].get(data, {}))
+            for run in members
+        ]
+        entries.sort(key=_rank)
+        boards.append(
+            Board(data, name, form or None, title, split, pairs, manifest, direction, metrics, tuple(entries))
+        )
+    return tuple(boards)
+
+
+def setting_of(run: FoundRun) -> str:
+    """The first twelve hexadecimal digits of the SHA-256 of a run's configuration without its seed.
+
+    A run whose ``config.json`` is lost is like no other: its own id.
+    """
+    try:
+        config = read_json(run.folder / "config.json")
+        if not isinstance(config, dict) or config.pop("seed", None) != run.result.seed:
+            return run.result.run
+        return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+    except (InputError, RecursionError):
+        return run.result.run
+
+
+def _entry(
+    result: Result, setting: str, key: str, metrics: Sequence[Metric], curves: Mapping[str, list[float]]
+) -> Entry:
+    scores = [(str(metric), result.metrics.get(key, {}).get(str(metric))) for metric in metrics]
+    return Entry(
+        result,
+        setting,
+        tuple(Measured(**score, runs=(result.run,), metric=name) if score else None for name, score in scores),
+        result.per_category.get(key, {}).get(str(metrics[1]), {}),
+        tuple(curves.get(metrics[1].protocol, ())),
+    )
+
+
+def _rank(of: Entry | Setting) -> tuple[float, str]:
+    middle = of.scores[1]
+    return (-middle.value if middle else 1.0, of.result.run)
