@@ -35,6 +35,7 @@ from sc_imagenet.generation.training_options import TrainingOptions
 from sc_imagenet.generation.view_features import Step, ViewSource
 from sc_imagenet.generation.view_sources import FeatureReading, one_at_a_time, open_views
 from sc_imagenet.locks import held
+from sc_imagenet.resuming import resume_optimiser, resume_weights, resuming, shorten_log, whole_number
 from sc_imagenet.stopping import StopRequest, any_process, stop_request
 
 SAVE_SECONDS = 60.0
@@ -244,24 +245,12 @@ class CascadeTraining:
         path = self.out / "resume.pt"
         log = self.out / "log.jsonl"
         if path.exists():
-            try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-                self.generator.network.load_state_dict(state["network"])
-                self.optimiser.load_state_dict(state["optimiser"])
-                self.step = int(state["step"])
-            except Exception as error:
-                raise InputError("cannot be read", where=path, fix="Remove it to train from the start.") from error
+            with resuming(path) as state:
+                resume_weights(self.generator.network, state["network"])
+                resume_optimiser(self.optimiser, state["optimiser"])
+                self.step = whole_number("step", state["step"], self.steps)
         if self.accelerator.is_main_process and log.exists():
-            lines = [line for line in log.read_text(encoding="utf-8").splitlines() if _step_of(line) <= self.step]
-            with atomic_path(log) as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):  # cut short by an interruption
-        return math.inf
+            shorten_log(log, self.step)
 
 
 def rate_factor(step: int, steps: int, warmup: int) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from safetensors.torch import load_file
 from benchmark.predictions import read_predictions
 from benchmark.running import share_of, trained_on
 from sc_imagenet.files import sha256_of
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 RUN = ["run", "cats", "--preset", "tiny", "--limit", "20", "--max-steps", "4", "--set", "recipe.batch=4"]
@@ -39,13 +39,6 @@ def scbench(*arguments: str, prefix: tuple[str, ...] = ("-m", "benchmark"), **op
         text=True,
         **options,
     )
-
-
-def free_port() -> str:
-    """A port for one launch; old versions of accelerate do not find one by themselves."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return str(listening.getsockname()[1])
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:

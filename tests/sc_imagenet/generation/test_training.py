@@ -35,6 +35,7 @@ from sc_imagenet.generation.training_pairs import PairSampler
 from sc_imagenet.generation.view_features import Views
 from sc_imagenet.generation.view_sources import kept_bytes
 from sc_imagenet.generation.views import View, draw_view
+from tests.ports import free_port
 
 SMALL = {"attention_width": 16, "volume_width": 8, "fold": 2}
 
@@ -244,12 +245,13 @@ def test_two_processes_train_with_finite_losses_and_go_on_where_they_were(photog
     file = tmp_path / "run.py"
     file.write_text(script)
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines"]
-    launch += ["1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--multi_gpu"]
+    launch += ["1", "--mixed_precision", "no", "--dynamo_backend", "no", "--multi_gpu"]
     here = {**os.environ, "PYTHONPATH": str(Path(sc_imagenet.__file__).parents[1])}
     given = json.dumps(options().as_dict())
     for stop_at, code in ((6, 1), (-1, 0)):
         arguments = [str(file), given, str(photographs), str(tmp_path / "out"), str(stop_at)]
-        done = subprocess.run([*launch, *arguments], env=here, capture_output=True, text=True, timeout=200)
+        port = ("--main_process_port", free_port())
+        done = subprocess.run([*launch, *port, *arguments], env=here, capture_output=True, text=True, timeout=200)
         assert done.returncode == code, done.stderr
         assert (tmp_path / "out" / "resume.pt").exists() == (code == 1)
     (line,) = losses_of(tmp_path / "out")
