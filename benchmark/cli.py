@@ -17,9 +17,7 @@ import typer
 
 import benchmark.commands
 from sc_imagenet.errors import InputError
-from sc_imagenet.stopping import terminated, was_terminated
-
-INTERRUPTED, TERMINATED = 130, 143
+from sc_imagenet.stopping import INTERRUPTED, TERMINATED, terminated, was_terminated
 
 app = typer.Typer(
     name="scbench",

@@ -97,8 +97,7 @@ class RunLog:
 
     def __init__(self, path: Path, from_step: int) -> None:
         self.path = path
-        if path.exists():
-            shorten_log(path, from_step)
+        shorten_log(path, from_step)
 
     def write(self, **entry: Any) -> None:
         """Append one line.

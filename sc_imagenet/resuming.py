@@ -105,11 +105,13 @@ def whole_number(name: str, value: Any, most: int) -> int:
 def shorten_log(path: Path, step: int) -> None:
     """Drop the lines of a log, one JSON object each, that were written after ``step``, and what is no such line.
 
+    An empty log is begun where there is none.
+
     Raises:
         InputError: it cannot be read or written.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=path) from error
     with atomic_path(path) as temporary:

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -36,7 +36,7 @@ from sc_imagenet.generation.view_features import Step, ViewSource
 from sc_imagenet.generation.view_sources import FeatureReading, one_at_a_time, open_views
 from sc_imagenet.locks import held
 from sc_imagenet.resuming import resume_optimiser, resume_weights, resuming, shorten_log, whole_number
-from sc_imagenet.stopping import StopRequest, any_process, stop_request
+from sc_imagenet.stopping import Hurried, StopRequest, any_process, stop_request
 
 SAVE_SECONDS = 60.0
 LOG_STEPS = 10
@@ -196,11 +196,29 @@ class CascadeTraining:
         """
         self._resume()
         with stop_request() as stop:
-            self._take_steps(report, stop)
+            try:
+                self._take_steps(report, stop)
+            except Hurried:
+                raise
+            except KeyboardInterrupt:  # only ever between two steps
+                self.save()
+                raise
+
+    def _steps(self, stop: StopRequest) -> Iterator[Step]:
+        """The steps that are left; a signal does not wait for the next one's images."""
+        steps = iter(self.views.steps(self.draws, self.step, self.steps, self.accelerator.device))
+        # Several processes end after the same step, or the others would wait for this one's gradients.
+        alone = self.accelerator.num_processes == 1
+        while True:
+            with stop.at_once() if alone else nullcontext():
+                read = next(steps, None)
+            if read is None:
+                return
+            yield read
 
     def _take_steps(self, report: Report, stop: StopRequest) -> None:
         saved = time.monotonic()
-        for read in self.views.steps(self.draws, self.step, self.steps, self.accelerator.device):
+        for read in self._steps(stop):
             losses = self._take_step(read)
             self.step += 1
             total = sum(losses.values())
@@ -212,7 +230,6 @@ class CascadeTraining:
                     log.write(json.dumps(line) + "\n")
             report("training", self.step, self.steps, f"loss {total:.3f}")
             if any_process(bool(stop), self.accelerator):
-                self.save()
                 raise stop.error()
             if time.monotonic() - saved > SAVE_SECONDS:
                 self.save()

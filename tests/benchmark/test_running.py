@@ -27,13 +27,15 @@ TRAIN = [*RUN, "--finetune", "toy", "--eval", "toy"]
 SAVING = "import benchmark.training as t; t.SAVE_SECONDS = 0; from benchmark.cli import main; main()"
 
 
-def scbench(*arguments: str, prefix: tuple[str, ...] = ("-m", "benchmark"), **options) -> subprocess.Popen:
+def scbench(
+    *arguments: str, prefix: tuple[str, ...] = ("-m", "benchmark"), folder: Path = ROOT, **options
+) -> subprocess.Popen:
     # On a machine without GPUs, accelerate launches several processes with --multi_gpu and this variable.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1"}
     return subprocess.Popen(
         [sys.executable, *prefix, *arguments],
         env=environment,
-        cwd=ROOT,
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -35,6 +35,8 @@ from sc_imagenet.generation.training_pairs import PairSampler
 from sc_imagenet.generation.view_features import Views
 from sc_imagenet.generation.view_sources import kept_bytes
 from sc_imagenet.generation.views import View, draw_view
+from sc_imagenet.stopping import Terminated
+from tests.fuzz.parsers.resuming import DrawnViews, _cascade_training
 from tests.ports import free_port
 
 SMALL = {"attention_width": 16, "volume_width": 8, "fold": 2}
@@ -218,6 +220,25 @@ def test_an_interrupted_training_on_computed_features_goes_on(photographs, tmp_p
     train(given, photographs, tmp_path / "cut", max_steps=6, read="compute")
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_signal_does_not_wait_for_images_and_the_steps_before_are_kept(tmp_path, monkeypatch):
+    training = _cascade_training(tmp_path)
+    steps = DrawnViews.steps
+
+    def hanging(self, draws, start, stop, device):
+        yield from steps(self, draws, start, 3, device)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(20)
+
+    monkeypatch.setattr(DrawnViews, "steps", hanging)
+    begun = time.monotonic()
+    with pytest.raises(Terminated):
+        training.run(lambda what, done, total, note: None)
+    assert time.monotonic() - begun < 10
+    resumed = _cascade_training(tmp_path)
+    resumed._resume()
+    assert resumed.step == 3
 
 
 def test_a_photograph_that_went_away_is_one_line_also_from_a_decoding_process(photographs, tmp_path):
