@@ -30,6 +30,7 @@ from sc_imagenet.image_sizes import image_sizes
 from sc_imagenet.roots import cache_folder
 from sc_imagenet.schema import pair_features
 from sc_imagenet.shards import Record
+from sc_imagenet.slow_files import watched
 from sc_imagenet.sources import Entry, Options, Source, open_source
 from sc_imagenet.sources.source import Size
 from sc_imagenet.workers import in_order, processes_for
@@ -88,10 +89,12 @@ def convert_source(
     if config == "images":
         pairs = convert_source(source, split, "pairs", num_proc, force, progress)
         return _cached(_key(pairs.content_sha256), source.name, config, split, force, _images(source, pairs))
-    reason = source.missing(split)
+    with watched(source.root):
+        reason = source.missing(split)
     if reason is not None:
         raise InputError(f"'{split}' of {info(source.name).title} cannot be read: {reason}", fix=_how(source.name))
-    key = lookup_key(source, split)
+    with watched(source.root):
+        key = lookup_key(source, split)
     return _cached(key, source.name, config, split, force, _pairs(source, split, num_proc, progress))
 
 
