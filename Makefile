@@ -1,5 +1,6 @@
 # make quickstart  train and score a small CATs on the embedded data set, write a report
 # make test        lint, types, doctests and tests
+# make oldest      the tests on the oldest versions that pyproject.toml admits, in .venv-oldest (OLDEST_PYTHON=python3.10)
 # make fuzz        100,000 spoilt inputs into every reader of foreign bytes (a quarter of an hour)
 # make campaigns   kills, signals, disks and a soak: an hour of one core, minutes of many (JOBS=14); needs root for disks
 # make setup       only make .venv and install into it
@@ -10,8 +11,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA := $(wildcard ../shared/data)
 JOBS ?= 2
+OLDEST_PYTHON ?= python3.10
+OLDEST := .venv-oldest
+TESTS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
+	$(if $(DATA),SC_DATA_ROOT=$${SC_DATA_ROOT:-$(abspath $(DATA))})
 
-.PHONY: setup quickstart test fuzz campaigns lint clean
+.PHONY: setup quickstart test oldest fuzz campaigns lint clean
 
 setup: $(STAMP)
 
@@ -29,8 +34,16 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 test: lint
-	$(if $(DATA),SC_DATA_ROOT=$${SC_DATA_ROOT:-$(abspath $(DATA))}) \
-		OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(TESTS) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+oldest: $(OLDEST)/.installed
+	$(TESTS) $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile
+
+$(OLDEST)/.installed: pyproject.toml tests/oldest.txt
+	test -x $(OLDEST)/bin/python || $(OLDEST_PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --disable-pip-version-check --progress-bar on \
+		--constraint tests/oldest.txt -e '.[offline,saliency,dev]'
+	touch $@
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz --inputs 100000 --workers 2 --saved runs/fuzz

@@ -177,7 +177,8 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
                 where=pretrained_model_name_or_path,
                 fix="registry.from_pretrained loads whichever model it is.",
             )
-        taken = inspect.signature(cls).parameters
+        # Not of the class: before Python 3.11 that may be the signature of the mixin's __new__.
+        _, *taken = inspect.signature(cls.__init__).parameters
         built = {**saved, **arguments, **({"pretrained": False} if "pretrained" in taken else {})}
         if unknown := sorted(set(built) - set(taken)):
             raise InputError(f"{cls.__name__} takes no argument {unknown[0]!r}", where=pretrained_model_name_or_path)

@@ -17,9 +17,8 @@ import typer
 
 import benchmark.commands
 from sc_imagenet.errors import InputError
-from sc_imagenet.stopping import terminated, was_terminated
-
-INTERRUPTED, TERMINATED = 130, 143
+from sc_imagenet.slow_files import watch
+from sc_imagenet.stopping import INTERRUPTED, TERMINATED, terminated, was_terminated
 
 app = typer.Typer(
     name="scbench",
@@ -44,6 +43,7 @@ def main() -> None:
     _collect()
     try:
         signal.signal(signal.SIGTERM, terminated)
+        watch()
         code = app(standalone_mode=False)
     except InputError as error:
         _fail(str(error))

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.pairs import collate_pairs
+from sc_imagenet.workers import ended_with_the_reading
 
 Item = Mapping[str, Any]
 
@@ -47,10 +48,11 @@ def load_batches(pairs: Dataset, workers: int, **batching: Any) -> Iterator[dict
     loader = DataLoader(
         Careful(pairs), collate_fn=_collate, num_workers=workers, worker_init_fn=_begin_worker, **batching
     )
-    for batch in loader:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    with ended_with_the_reading():
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from typing import Any
 
 from benchmark.run_config import RunConfig
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import atomic_path, read_json, write_json
+from sc_imagenet.files import read_json, write_json
 from sc_imagenet.locks import held
+from sc_imagenet.resuming import shorten_log
 
 
 @dataclass(frozen=True)
@@ -96,17 +97,7 @@ class RunLog:
 
     def __init__(self, path: Path, from_step: int) -> None:
         self.path = path
-        kept = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    entry = json.loads(line)
-                except ValueError:  # the line that was being written when the process was killed
-                    break
-                if entry["step"] <= from_step:
-                    kept.append(line)
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        shorten_log(path, from_step)
 
     def write(self, **entry: Any) -> None:
         """Append one line.

@@ -24,6 +24,7 @@ from benchmark.sampling import Batches, ProcessBatches
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path, write_json
 from sc_imagenet.pairs import PairDataset
+from sc_imagenet.resuming import resume_optimiser, resume_weights, resuming, whole_number
 from sc_imagenet.stopping import Hurried, StopRequest, any_process, stop_request
 
 SAVE_SECONDS = 60.0
@@ -223,17 +224,25 @@ class Training:
     def _resume(self) -> None:
         if not self.folder.resume.exists():
             return
-        try:
-            state = torch.load(self.folder.resume, map_location="cpu", weights_only=True)
-            self.position = Position(**state["position"])
-            self.matcher.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
+        with resuming(self.folder.resume) as state:
+            self.position = self._position(state["position"])
+            resume_weights(self.matcher, state["model"])
+            resume_optimiser(self.optimiser, state["optimiser"])
             if state["scaler"] and self.accelerator.scaler:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
-        except Exception as error:
-            raise InputError(
-                "cannot be read", where=self.folder.resume, fix="Remove it to train from the start."
-            ) from error
+
+    def _position(self, values: Any) -> Position:
+        """The position that a file holds; see ``resuming``."""
+        position = Position(**values)
+        for name in ("step", "best_step", "validated_step"):
+            whole_number(name, getattr(position, name), self.steps)
+        for name, least, most in (("best_value", -1.0, 100.0), ("seconds", 0.0, math.inf)):
+            value = getattr(position, name)
+            if type(value) not in (int, float) or not least <= value <= most or value == math.inf:
+                raise ValueError(f"its {name} is {value!r:.40}")
+        if (position.best_step or position.validated_step) and not self.folder.best.exists():
+            raise ValueError(f"{self.folder.best.name} beside it is gone")
+        return position
 
     def _finish(self) -> None:
         self._save_weights(self.folder.last)

@@ -28,6 +28,7 @@ from sc_imagenet.record import FORMAT, Record, load_record, read_record, save_re
 from sc_imagenet.roots import cache_folder
 from sc_imagenet.shard_writing import Progress, Writer, image_writer, pair_writer
 from sc_imagenet.shards import make_record, scan
+from sc_imagenet.slow_files import watched
 from sc_imagenet.sources import Options, Source, open_source
 
 logger = logging.getLogger(__name__)
@@ -82,10 +83,12 @@ def convert_source(
     if config == "images":
         pairs = convert_source(source, split, "pairs", num_proc, force, progress)
         return _cached(_key(pairs.content_sha256), source.name, config, split, force, image_writer(source, pairs))
-    reason = source.missing(split)
+    with watched(source.root):
+        reason = source.missing(split)
     if reason is not None:
         raise InputError(f"'{split}' of {info(source.name).title} cannot be read: {reason}", fix=_how(source.name))
-    key = lookup_key(source, split)
+    with watched(source.root):
+        key = lookup_key(source, split)
     return _cached(key, source.name, config, split, force, pair_writer(source, split, num_proc, progress))
 
 

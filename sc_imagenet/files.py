@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sc_imagenet.errors import InputError
+from sc_imagenet.slow_files import watched
 
 PROBE = 64 * 1024  # bytes that a disk with room takes
 
@@ -84,7 +85,9 @@ def read_json(path: Path | str) -> Any:
         InputError: the file is missing, truncated or not JSON.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        with watched(path):
+            content = Path(path).read_bytes()
+        return json.loads(content)
     except FileNotFoundError as error:
         raise InputError("no such file", where=path) from error
     except (ValueError, RecursionError) as error:

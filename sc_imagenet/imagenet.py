@@ -9,6 +9,7 @@ from typing import Any
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path
 from sc_imagenet.roots import cache_folder
+from sc_imagenet.slow_files import watched
 
 WNID = re.compile(r"n\d{8}")
 NAME = re.compile(r"(n\d{8})_(\d+)(?:_n\d{8})?\.(?:JPEG|jpeg|jpg|png)")  # the Hub's copy repeats the wnid
@@ -22,16 +23,17 @@ def train_folder(root: str | Path) -> Path:
         InputError: no such folder, or no class folders in it.
     """
     base = Path(root).expanduser()
-    if not base.is_dir():
-        raise InputError(
-            "no such folder, ImageNet's training images were expected",
-            where=base,
-            fix="Give imagenet_dir (or IMAGENET_ROOT) the folder that holds <wnid>/<name>.JPEG.",
-        )
-    for nesting in NESTINGS:
-        folder = base / nesting
-        if folder.is_dir() and any(WNID.fullmatch(child.name) for child in folder.iterdir()):
-            return folder.resolve()
+    with watched(base):
+        if not base.is_dir():
+            raise InputError(
+                "no such folder, ImageNet's training images were expected",
+                where=base,
+                fix="Give imagenet_dir (or IMAGENET_ROOT) the folder that holds <wnid>/<name>.JPEG.",
+            )
+        for nesting in NESTINGS:
+            folder = base / nesting
+            if folder.is_dir() and any(WNID.fullmatch(child.name) for child in folder.iterdir()):
+                return folder.resolve()
     raise InputError(
         "holds no class folders such as 'n01440764'",
         where=base,

@@ -120,10 +120,11 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: missing, empty, not an image, or of more than ``MAX_PIXELS`` pixels.
     """
-    file = _readable(path)
     try:
-        with _quiet(), Image.open(file, formats=_known_formats()) as image:
+        with watched(path), _quiet(), Image.open(_readable(path), formats=_known_formats()) as image:
             width, height = image.size
+    except InputError:
+        raise
     except Image.UnidentifiedImageError as error:
         raise InputError("is not an image that can be read", where=path) from error
     except Exception as error:  # a decoder given malformed bytes may raise anything at all

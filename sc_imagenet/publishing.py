@@ -23,6 +23,7 @@ from sc_imagenet.data_card import CONFIG, published_card
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.files import atomic_path, read_json, write_json
 from sc_imagenet.imagenet import image_name
+from sc_imagenet.plain_lists import with_plain_lists
 from sc_imagenet.record import Record
 from sc_imagenet.schema import pair_features, without_images
 from sc_imagenet.set_name import GENERATED
@@ -159,7 +160,7 @@ def _write_split(record: Record, out: Path, dataset: str) -> Record:
             refuse_pixels(table, file)
         with atomic_path(out / CONFIG / file.name) as temporary:
             whole = pa.concat_tables(tables).replace_schema_metadata(stored.metadata)
-            pq.write_table(whole, temporary, row_group_size=2_048)
+            pq.write_table(with_plain_lists(whole), temporary, row_group_size=2_048)
     return make_record(out / CONFIG, dataset, CONFIG, record.split, record.points_outside)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sc_imagenet.catalog import info
 from sc_imagenet.errors import InputError
+from sc_imagenet.slow_files import watched
 
 DATA_ROOT = "SC_DATA_ROOT"  # holds one folder per data set, named as the catalogue names it
 IMAGENET_ROOT = "IMAGENET_ROOT"  # holds <wnid>/<name>.JPEG, or ILSVRC's own folders
@@ -40,11 +41,12 @@ def dataset_root(name: str, root: str | Path | None = None) -> Path:
         raise InputError(
             f"the data of {entry.title} is not here: no root was given and {DATA_ROOT} is not set", fix=how
         )
-    if not base.is_dir():
-        raise InputError(f"no such folder, looked for {entry.title}", where=base, fix=how)
-    for folder in (entry.name, *entry.folders):
-        if (base / folder).is_dir():
-            return base / folder
+    with watched(base):
+        if not base.is_dir():
+            raise InputError(f"no such folder, looked for {entry.title}", where=base, fix=how)
+        for folder in (entry.name, *entry.folders):
+            if (base / folder).is_dir():
+                return base / folder
     if given is not None:
         return given
     raise InputError(f"has no folder '{entry.name}'", where=base, fix=how)

@@ -1,12 +1,16 @@
 """Naming the file that a process waits for, where a disk or a network folder does not answer.
 
 Such a wait cannot be broken off from within (the system call does not return), and an answer may still come: so it
-is said, once a file, and waited on.
+is said, once a file, and waited on. Nor does such a wait let a signal be heard: one that has waited for seconds to be
+is obeyed by another thread, which ends the process.
 """
 
 from __future__ import annotations
 
+import math
+import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -14,36 +18,81 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PATIENCE = 30.0  # seconds
+from sc_imagenet.stopping import INTERRUPTED, TERMINATED, was_terminated
+
+PATIENCE = 30.0  # seconds until a file is named
+UNHEARD = 3.0  # seconds that a signal may wait to be heard
+LOOK = 1.0  # seconds between two looks at what is read
 
 _reading: dict[int, tuple[Path, float]] = {}  # by thread: what it reads, and since when
 _watcher = 0  # the process whose watching thread runs: a forked child has none
 
 
-@contextmanager
-def watched(path: Path) -> Iterator[None]:
-    """Within it ``path`` is read; after ``PATIENCE`` seconds standard error names it."""
+def watch() -> None:
+    """Look from now on at what is read, and for signals that nobody hears."""
     global _watcher
     if _watcher != os.getpid():
         _watcher = os.getpid()
         _reading.clear()
-        threading.Thread(target=_watch, name="slow files", daemon=True).start()
+        threading.Thread(target=_look_on, name="slow files", daemon=True).start()
+
+
+@contextmanager
+def watched(path: Path | str) -> Iterator[None]:
+    """Within it ``path`` is read; after ``PATIENCE`` seconds standard error names it."""
+    watch()
     thread = threading.get_ident()
-    _reading[thread] = path, time.monotonic()
+    before = _reading.get(thread)
+    _reading[thread] = Path(path), time.monotonic()
     try:
         yield
     finally:
-        _reading.pop(thread, None)
+        if before is None:
+            _reading.pop(thread, None)
+        else:
+            _reading[thread] = before
 
 
-def _watch() -> None:
+def _look_on() -> None:
     said: set[tuple[Path, float]] = set()
+    asked = math.inf  # since when a signal waits
     while True:
-        time.sleep(PATIENCE / 4)
+        time.sleep(min(LOOK, PATIENCE / 4))
         now = time.monotonic()
         for reading in list(_reading.values()):
             path, since = reading
             if now - since > PATIENCE and reading not in said:
                 said.add(reading)
-                line = f"{path}: no answer for {now - since:.0f} s; is its disk or network folder gone? Still waiting."
-                print(line, file=sys.stderr, flush=True)
+                _say(f"{path}: no answer for {now - since:.0f} s; is its disk or network folder gone? Still waiting.")
+        number = _unheard()
+        asked = min(asked, now) if number else math.inf
+        if number and now - asked > UNHEARD:
+            _end(number)
+
+
+def _end(number: signal.Signals) -> None:
+    """End the process, whose main thread cannot."""
+    if multiprocessing.parent_process() is not None:  # what to say is the main process's
+        os._exit(0)
+    path, _ = min(_reading.values(), key=lambda reading: reading[1], default=("the disk", 0.0))
+    _say(
+        f"ended by {number.name} while {path} gave no answer; what was finished is kept, run the same command to go on"
+    )
+    os._exit(TERMINATED if number == signal.SIGTERM else INTERRUPTED)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _unheard() -> signal.Signals | None:
+    """The signal to end that waits for this process to hear it; only Linux tells."""
+    late = time.monotonic() - UNHEARD
+    if was_terminated() and any(since < late for _, since in list(_reading.values())):  # heard, but not obeyed
+        return signal.SIGTERM
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            waiting = next(int(line.split()[1], 16) for line in file if line.startswith("ShdPnd:"))
+    except (OSError, StopIteration):
+        return None
+    return next((number for number in (signal.SIGTERM, signal.SIGINT) if waiting >> (number - 1) & 1), None)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+INTERRUPTED, TERMINATED = 130, 143  # exit codes
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM: as Ctrl-C, but for the exit code."""
 

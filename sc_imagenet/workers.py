@@ -80,6 +80,18 @@ def process_pool(
         tell.close()
 
 
+@contextmanager
+def ended_with_the_reading() -> Iterator[None]:
+    """Ends the processes that were started within it where it is left before its end; they may hang in a read."""
+    before = set(multiprocessing.active_children())
+    try:
+        yield
+    except (KeyboardInterrupt, GeneratorExit):
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        raise
+
+
 def _begin(told: Connection, initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     # Terminals and schedulers signal a whole group: what Ctrl-C means is the main process's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

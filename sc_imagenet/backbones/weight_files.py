@@ -41,7 +41,7 @@ def read_state(path: Path | str) -> State:
         raise InputError("no such file of weights", where=path)
     if path.stat().st_size == 0:
         raise InputError("is empty", where=path, fix="Download it again.")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else read_plain(path)
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -55,7 +55,7 @@ def read_state(path: Path | str) -> State:
             where=path,
             fix="The file wanted is the one saved with torch.save or safetensors, such as model_best.pth.",
         )
-    odd = [key for key, value in content.items() if not _is_plain(value)]
+    odd = [key for key, value in content.items() if not is_plain(value)]
     if odd:
         raise InputError(
             f"holds no weights that a model here could have: {shortened(odd)}",
@@ -78,7 +78,7 @@ def shortened(names: Iterable[str], most: int = 3) -> str:
     return ", ".join(listed[:most]) + more
 
 
-def _is_plain(value: Tensor) -> bool:
+def is_plain(value: Tensor) -> bool:
     """Whether a tensor is numbers in memory, and not so many that a view which repeats a few must have made them."""
     plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
     return plain and value.numel() * value.element_size() <= LARGEST
@@ -91,7 +91,12 @@ def _read_safetensors(path: Path) -> State:
         raise InputError(f"is not a whole safetensors file ({error})", where=path, fix="Get the file again.") from error
 
 
-def _read_pickle(path: Path) -> Any:
+def read_plain(path: Path) -> Any:
+    """Whatever ``torch.save`` wrote, on the CPU: tensors and plain values.
+
+    Raises:
+        InputError: missing, truncated, packed, or a pickle that holds more (nothing in it is executed).
+    """
     try:
         _refuse_packed(path)
         with _plain_values(), warnings.catch_warnings():

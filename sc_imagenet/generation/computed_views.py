@@ -21,6 +21,7 @@ from sc_imagenet.generation.saliency import Saliency
 from sc_imagenet.generation.training_draws import Draw, Requests, StepDraws
 from sc_imagenet.generation.view_features import Step, Views, part_of_masks
 from sc_imagenet.generation.views import draw_view, view_pixels
+from sc_imagenet.workers import ended_with_the_reading
 
 BATCH = 64  # images a pass
 AHEAD = 4  # steps that each decoding process reads ahead
@@ -60,10 +61,11 @@ class ComputedViews:
             pin_memory=device.type == "cuda",
             **ahead,
         )
-        for step, item in zip(range(start, stop), loader):
-            if isinstance(item, str):
-                raise InputError(item)
-            yield self._step(draws.at(step), item, device)
+        with ended_with_the_reading():
+            for step, item in zip(range(start, stop), loader):
+                if isinstance(item, str):
+                    raise InputError(item)
+                yield self._step(draws.at(step), item, device)
 
     def photograph(self, image: int) -> tuple[Photograph, int]:
         """A photograph by its number, and its number in its class."""

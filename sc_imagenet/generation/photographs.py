@@ -118,7 +118,8 @@ def _class_folders(
     root: Path, only: Collection[str] | None, removed: Mapping[str, str], skipped: list[Skipped]
 ) -> Iterator[str]:
     try:
-        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+        with watched(root):
+            entries = sorted(os.scandir(root), key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(
             f"cannot be listed ({error.strerror})",
@@ -144,7 +145,8 @@ def _class_folders(
 
 def _files(root: Path, name: str, skipped: list[Skipped]) -> list[str]:
     try:
-        entries = sorted(os.scandir(root / name), key=lambda entry: entry.name)
+        with watched(root / name):
+            entries = sorted(os.scandir(root / name), key=lambda entry: entry.name)
     except OSError as error:
         skipped.append(Skipped(name, f"cannot be listed ({error.strerror})"))
         return []
@@ -204,9 +206,9 @@ def _start(root: Path) -> None:
 def _look(path: str) -> Photograph | str:
     place = _root / path
     try:
-        if not place.is_file():
-            return "is not a file"  # a pipe or socket would be waited for forever
         with watched(place):
+            if not place.is_file():
+                return "is not a file"  # a pipe or socket would be waited for forever
             content = place.read_bytes()
         width, height = open_image(content, name="it", most_pixels=MOST_PIXELS).size
         if max(width, height) > MOST_ASPECT * min(width, height):

@@ -20,13 +20,15 @@ from torch import Tensor
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import sha256_of
 from sc_imagenet.generation.features import Features
+from sc_imagenet.generation.onnx_trial import image_input, open_session, try_model
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.images import open_image
 
 FOREGROUND = 0.5  # saliency from which a cell is of the object
 SURE = 0.7  # of the way from background to object, which is given the saliency ``FOREGROUND``
 WALK, STEPS = 0.1, 3  # temperature and steps of the random walk
-U2_NET, IS_NET = 320, 1024  # input sides; a model of any size is given U2-Net's
+IS_NET = 1024  # its input side
+STEEP = 80.0  # logits beyond which a sigmoid is 0 or 1
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -151,22 +153,15 @@ class OnnxSaliency:
             raise InputError(
                 "onnxruntime is needed to read it", where=model, fix="pip install 'sc-imagenet[saliency]'"
             ) from error
+        del onnxruntime
         self.model = model
-        self.identity = f"onnx-2-{sha256_of(model)[:16]}"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # as many processes as cores run beside one another
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            try_model(model)
+            self.identity = f"onnx-2-{sha256_of(model)[:16]}"
+            self._session: Any = open_session(model)
+            self._input, self._size = image_input(self._session)
         except Exception as error:  # whatever onnxruntime raises at a damaged file
-            raise InputError(
-                f"is not an ONNX saliency model ({str(error).splitlines()[0][:120]})", where=model
-            ) from error
-        first, *others = self._session.get_inputs()
-        if others or len(first.shape) != 4 or first.shape[1] != 3:
-            raise InputError(f"does not take images (B, 3, H, W), but {first.name} {first.shape}", where=model)
-        self._input = first.name
-        height, width = (side if isinstance(side, int) else U2_NET for side in first.shape[2:])
-        self._size = (width, height)
+            raise self._refusal("is not an ONNX saliency model", error) from error
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``."""
@@ -178,11 +173,15 @@ class OnnxSaliency:
         Raises:
             InputError: the file is no image, or the model gives no mask.
         """
-        outputs = self._session.run(None, {self._input: onnx_input(open_image(path), self._size)})
+        given = onnx_input(open_image(path), self._size)
         try:
-            return onnx_mask(outputs)
-        except InputError as error:
-            raise InputError(str(error), where=self.model) from error
+            return onnx_mask(self._session.run(None, {self._input: given}))
+        except Exception as error:  # whatever onnxruntime raises where a model cannot be computed
+            raise self._refusal(f"makes no mask of {path}", error) from error
+
+    def _refusal(self, what: str, error: Exception) -> InputError:
+        why = (str(error) or type(error).__name__).splitlines()[0][:200]
+        return InputError(f"{what} ({why})", where=self.model)
 
 
 def onnx_input(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
@@ -209,15 +208,17 @@ def onnx_mask(outputs: Sequence[np.ndarray]) -> np.ndarray:
     [[0.0, 1.0]]
 
     Raises:
-        InputError: no output has one channel.
+        InputError: no output has one channel, or the mask is not finite.
     """
     for output in outputs:
-        if output.ndim == 4 and output.shape[1] == 1:
-            mask = output[0, 0].astype(np.float32)
+        if isinstance(output, np.ndarray) and output.dtype.kind == "f" and output.ndim == 4 and output.shape[1] == 1:
+            mask = output[0, 0].astype(np.float32) if output.size else np.full((1, 1), np.nan, np.float32)
+            if not np.isfinite(mask).all():
+                raise InputError("gives a mask that is empty or not finite")
             if mask.min() < 0 or mask.max() > 1:
-                mask = (1 / (1 + np.exp(-mask))).astype(np.float32)
+                mask = (1 / (1 + np.exp(-mask.clip(-STEEP, STEEP)))).astype(np.float32)
             return (mask - mask.min()) / max(float(np.ptp(mask)), 1e-6)
-    raise InputError(f"gives no mask (B, 1, H, W), but {[tuple(output.shape) for output in outputs]}")
+    raise InputError(f"gives no mask (B, 1, H, W), but {[np.shape(output) for output in outputs]}")
 
 
 def open_saliency(given: str) -> Saliency:

@@ -11,6 +11,7 @@ from pathlib import Path
 from sc_imagenet.errors import InputError
 from sc_imagenet.generation.classes import removed_classes
 from sc_imagenet.generation.photographs import FEWEST_IMAGES, Photograph, Scan, scan
+from sc_imagenet.slow_files import watched
 
 
 def scan_kept(
@@ -66,7 +67,8 @@ class _appending:
         return self._write
 
     def _write(self, photograph: Photograph, root: Path) -> None:
-        state = (root / photograph.path).stat()
+        with watched(root / photograph.path):
+            state = (root / photograph.path).stat()
         line = {**asdict(photograph), "bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
@@ -83,7 +85,8 @@ def _read_seen(path: Path, root: Path) -> dict[str, Photograph]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-            state = (root / row["path"]).stat()
+            with watched(root / row["path"]):
+                state = (root / row["path"]).stat()
             if (state.st_size, state.st_mtime_ns) == (row["bytes"], row["mtime_ns"]):
                 known[row["path"]] = Photograph(**{name: row[name] for name in names})
         except (ValueError, KeyError, TypeError, OSError, RecursionError):

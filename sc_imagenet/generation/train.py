@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -36,7 +36,8 @@ from sc_imagenet.generation.training_options import TrainingOptions
 from sc_imagenet.generation.view_features import Step, ViewSource
 from sc_imagenet.generation.view_sources import FeatureReading, one_at_a_time, open_views
 from sc_imagenet.locks import held
-from sc_imagenet.stopping import StopRequest, any_process, stop_request
+from sc_imagenet.resuming import resume_optimiser, resume_weights, resuming, shorten_log, whole_number
+from sc_imagenet.stopping import Hurried, StopRequest, any_process, stop_request
 
 SAVE_SECONDS = 60.0
 LOG_STEPS = 10
@@ -196,11 +197,29 @@ class CascadeTraining:
         """
         self._resume()
         with stop_request() as stop:
-            self._take_steps(report, stop)
+            try:
+                self._take_steps(report, stop)
+            except Hurried:
+                raise
+            except KeyboardInterrupt:  # only ever between two steps
+                self.save()
+                raise
+
+    def _steps(self, stop: StopRequest) -> Iterator[Step]:
+        """The steps that are left; a signal does not wait for the next one's images."""
+        steps = iter(self.views.steps(self.draws, self.step, self.steps, self.accelerator.device))
+        # Several processes end after the same step, or the others would wait for this one's gradients.
+        alone = self.accelerator.num_processes == 1
+        while True:
+            with stop.at_once() if alone else nullcontext():
+                read = next(steps, None)
+            if read is None:
+                return
+            yield read
 
     def _take_steps(self, report: Report, stop: StopRequest) -> None:
         saved = time.monotonic()
-        for read in self.views.steps(self.draws, self.step, self.steps, self.accelerator.device):
+        for read in self._steps(stop):
             losses = self._take_step(read)
             self.step += 1
             total = sum(losses.values())
@@ -212,7 +231,6 @@ class CascadeTraining:
                     log.write(json.dumps(line) + "\n")
             report("training", self.step, self.steps, f"loss {total:.3f}")
             if any_process(bool(stop), self.accelerator):
-                self.save()
                 raise stop.error()
             if time.monotonic() - saved > SAVE_SECONDS:
                 self.save()
@@ -245,17 +263,12 @@ class CascadeTraining:
         path = self.out / "resume.pt"
         log = self.out / "log.jsonl"
         if path.exists():
-            try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-                self.generator.network.load_state_dict(state["network"])
-                self.optimiser.load_state_dict(state["optimiser"])
-                self.step = int(state["step"])
-            except Exception as error:
-                raise InputError("cannot be read", where=path, fix="Remove it to train from the start.") from error
+            with resuming(path) as state:
+                resume_weights(self.generator.network, state["network"])
+                resume_optimiser(self.optimiser, state["optimiser"])
+                self.step = whole_number("step", state["step"], self.steps)
         if self.accelerator.is_main_process and log.exists():
-            lines = [line for line in log.read_text(encoding="utf-8").splitlines() if _step_of(line) <= self.step]
-            with atomic_path(log) as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            shorten_log(log, self.step)
 
 
 def _trained_parameters(generator: Generator, options: TrainingOptions) -> list[nn.Parameter]:
@@ -265,13 +278,6 @@ def _trained_parameters(generator: Generator, options: TrainingOptions) -> list[
         if options.weight(stage) > 0:
             generator.network.stages[stage].requires_grad_(True)
     return [each for each in generator.network.parameters() if each.requires_grad]
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):  # cut short by an interruption
-        return math.inf
 
 
 def rate_factor(step: int, steps: int, warmup: int) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json
 from sc_imagenet.mat_file import LARGEST, read_matrix
+from sc_imagenet.slow_files import watched
 from sc_imagenet.sources.source import Annotation
 
 GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
@@ -25,12 +26,13 @@ def read_lines(path: Path) -> list[str]:
         InputError: missing, empty or not text.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        with watched(path):
+            text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise InputError("no such file", where=path) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read ({error})", where=path) from error
-    lines = [line for line in lines if line]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise InputError("is empty, one pair a line was expected", where=path, fix="Get the file again.")
     return lines
@@ -82,7 +84,7 @@ def read_mat(path: Path, key: str) -> np.ndarray:
         InputError: missing, truncated, or no such key.
     """
     try:
-        with open(path, "rb") as file:
+        with watched(path), open(path, "rb") as file:
             matrix = read_matrix(file.read(LARGEST + 1), key)
     except FileNotFoundError as error:
         raise InputError("no such file", where=path) from error

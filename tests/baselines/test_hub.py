@@ -145,6 +145,8 @@ def test_without_the_hub_the_reason_is_one_line(tmp_path, monkeypatch):
             ask()
         assert "\n" not in str(raised.value)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    # The client made offline is kept; the function that drops it was renamed in version 1.
+    (getattr(huggingface_hub.utils, "reset_sessions", None) or huggingface_hub.close_session)()
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_TOKEN", "none")
     with pytest.raises(InputError, match=r"me/mine: the Hub says no \(.*\)\. Is the network there.*Nothing was lost"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from safetensors.torch import load_file
 from benchmark.predictions import read_predictions
 from benchmark.running import share_of, trained_on
 from sc_imagenet.files import sha256_of
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 RUN = ["run", "cats", "--preset", "tiny", "--limit", "20", "--max-steps", "4", "--set", "recipe.batch=4"]
@@ -27,25 +27,20 @@ TRAIN = [*RUN, "--finetune", "toy", "--eval", "toy"]
 SAVING = "import benchmark.training as t; t.SAVE_SECONDS = 0; from benchmark.cli import main; main()"
 
 
-def scbench(*arguments: str, prefix: tuple[str, ...] = ("-m", "benchmark"), **options) -> subprocess.Popen:
+def scbench(
+    *arguments: str, prefix: tuple[str, ...] = ("-m", "benchmark"), folder: Path = ROOT, **options
+) -> subprocess.Popen:
     # On a machine without GPUs, accelerate launches several processes with --multi_gpu and this variable.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1"}
     return subprocess.Popen(
         [sys.executable, *prefix, *arguments],
         env=environment,
-        cwd=ROOT,
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         **options,
     )
-
-
-def free_port() -> str:
-    """A port for one launch; old versions of accelerate do not find one by themselves."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return str(listening.getsockname()[1])
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:

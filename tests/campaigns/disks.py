@@ -1,4 +1,4 @@
-"""Puts commands on disks that are full, read-only or taken away, and under clocks that jump; then lifts the trouble.
+"""Puts commands on disks that are full, read-only, taken away or hang, and under clocks that jump; then lifts that.
 
     python -m tests.campaigns.disks
     python -m tests.campaigns.disks run --cases full clock
@@ -18,16 +18,22 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sc_imagenet.roots import CACHE
+from tests.campaigns.dead_mount import dead_mount
 from tests.campaigns.subjects import Subject, draw_photographs, generate_subject, run_subject
 
 FULL = (0.001, 0.3, 0.6, 0.85)  # sizes of full disks, of what the untroubled command leaves at its widest
 JUMPING = "import time\n_now = time.time\ntime.time = lambda: _now() - 3e8 - 60 * (time.monotonic() % 50)\n"
+PATIENCE = 120.0  # seconds until a command must have said that its images hang
+STOP_SECONDS = 10.0  # within which SIGTERM must be obeyed
+IMPATIENT = "import sc_imagenet.slow_files\nsc_imagenet.slow_files.PATIENCE = 1.0\n"
 # Root may write everywhere; without these capabilities it may do what files' modes say.
 AS_ANYBODY = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 
@@ -141,11 +147,37 @@ def clock_that_jumps_back(trouble: Trouble) -> None:
     trouble.wrong += [f"done again: {path}" for path, time in weights.items() if path.stat().st_mtime_ns != time]
 
 
+def folder_that_hangs(trouble: Trouble) -> None:
+    """The images' folder stops answering; the command says so, and is then asked to end."""
+    process = trouble.subject.start(trouble.folder, before=IMPATIENT)
+    trouble.wait_for(process, trouble.subject.phases[1])
+    assert process.stderr is not None
+    with dead_mount(trouble.subject.reads):
+        said = [b""]
+        late = threading.Timer(PATIENCE, os.killpg, (process.pid, signal.SIGKILL))
+        late.start()
+        while b": no answer for " not in said[-1] and (line := process.stderr.readline()):
+            said.append(line)
+        late.cancel()
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            said.append(process.communicate(timeout=STOP_SECONDS)[1])
+        except subprocess.TimeoutExpired:
+            trouble.wrong.append(f"not ended {STOP_SECONDS:.0f} s after SIGTERM")
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    words = b"".join(said).decode(errors="replace")
+    if process.returncode != 143 or ": no answer for " not in words or "Traceback" in words:
+        trouble.wrong.append(f"exit code {process.returncode}: {words[-2000:]}")
+    trouble.goes_on()
+
+
 CASES: dict[str, Callable[[Trouble], None]] = {
     **{f"full at {share:.0%}": full_disk(share) for share in FULL},
     "read-only": read_only_disk,
     "permission lost": lost_permission,
     "clock": clock_that_jumps_back,
+    "hanging": folder_that_hangs,
 }
 
 
@@ -186,6 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("mounting needs root")
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
+        os.environ[CACHE] = str(base / "cache")  # whose images will hang
         subjects = []
         if given.subject in ("run", "both"):
             subjects.append(run_subject())

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from sc_imagenet.roots import cache_folder
 from sc_imagenet.toy import render_object
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,7 @@ class Subject:
     commands  words of ``scbench``; "{workers}" stands for a number
     compared  patterns below the folder: files that interruptions must not change
     phases    in their order
+    reads     the folder of its images
     look      which one a folder is in, and which of its commands runs
     """
 
@@ -60,6 +62,7 @@ class Subject:
     commands: tuple[tuple[str, ...], ...]
     compared: tuple[str, ...]
     phases: tuple[str, ...]
+    reads: Path
     look: Callable[[Path, int], str]
 
     def phase(self, folder: Path) -> str:
@@ -123,9 +126,8 @@ def run_subject() -> Subject:
     report = ("report", "--runs", "runs", "--out", "report")
     files = ("checkpoints/*.safetensors", "predictions/*.parquet", "config.json", "result.json")
     phases = ("start", "training", "validation", "evaluation", "scoring", "report")
-    return Subject(
-        "run", (run, report), (*(f"runs/cats/*/{name}" for name in files), "report/tables.csv"), phases, _phase_of_run
-    )
+    compared = (*(f"runs/cats/*/{name}" for name in files), "report/tables.csv")
+    return Subject("run", (run, report), compared, phases, cache_folder() / "toy", _phase_of_run)
 
 
 def _phase_of_run(folder: Path, command: int) -> str:
@@ -160,7 +162,8 @@ def generate_subject(photographs: Path, train: bool = True, engine: str = "local
     words = ("generate", "run", str(photographs), "--out", "made", *options.split())
     phases = ("start", "features", "train", "scan", "label", "select", "export")
     files = ("pairs/*", "work/*/*.parquet", "work/network/model/*", "generation.json", "README.md", "skipped.jsonl")
-    return Subject("generate", (words,), tuple(f"made/{name}" for name in files), phases, _phase_of_generate)
+    compared = tuple(f"made/{name}" for name in files)
+    return Subject("generate", (words,), compared, phases, photographs, _phase_of_generate)
 
 
 def _phase_of_generate(folder: Path, _: int) -> str:

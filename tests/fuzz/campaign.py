@@ -99,7 +99,8 @@ def _one_process(tally: Tally, parser: Parser, first: int, count: int, seconds: 
     """Run inputs from ``first`` on until all are done or the process breaks; the next number."""
     room = parser.seeds.__module__.rpartition(".")[2]  # the others' libraries stay out of its memory
     words = [sys.executable, "-m", "tests.fuzz.campaign", room, parser.name, str(first), str(count), str(seconds)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    places = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places, "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True

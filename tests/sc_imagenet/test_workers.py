@@ -16,7 +16,8 @@ from sc_imagenet.workers import in_order
 
 ROOT = Path(__file__).parents[2]
 MAIN = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 from sc_imagenet.workers import in_order
 from tests.sc_imagenet.test_workers import note_and_sleep, begin
 

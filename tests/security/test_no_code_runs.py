@@ -16,6 +16,7 @@ import torch
 from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.errors import InputError
 from sc_imagenet.images import open_image
+from sc_imagenet.resuming import resuming
 from sc_imagenet.sources.tables import read_mat
 
 ROOT = Path(__file__).parents[2]
@@ -98,8 +99,8 @@ def test_postscript_is_not_handed_to_another_program(tmp_path):
 def test_a_state_to_resume_from_runs_nothing(tmp_path):
     marker, path = tmp_path / "executed", tmp_path / "resume.pt"
     torch.save({"model": Marking(marker), "position": {}}, path)
-    with pytest.raises(pickle.UnpicklingError):
-        torch.load(path, weights_only=True)
+    with pytest.raises(InputError, match="nothing in it was executed"), resuming(path):
+        pass
     assert not marker.exists()
 
 
@@ -118,7 +119,7 @@ def test_no_reader_that_could_run_code_is_called_in_the_packages():
         for call in re.findall(r"torch\.load\([^)]*\)", text):
             assert "weights_only=True" in call, f"{path.relative_to(ROOT)}: {call}"
             seen += 1
-    assert seen >= 3
+    assert seen >= 1
 
 
 def test_a_zip_is_unpacked_and_not_imported(tmp_path):

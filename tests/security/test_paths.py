@@ -14,6 +14,7 @@ from sc_imagenet import shards
 from sc_imagenet.convert import convert
 from sc_imagenet.errors import InputError
 from sc_imagenet.names import check_inside
+from sc_imagenet.plain_lists import with_plain_lists
 from sc_imagenet.record import read_record
 from sc_imagenet.schema import pair_features
 from sc_imagenet.sources import Options, open_source
@@ -93,10 +94,11 @@ def test_shards_that_name_files_outside_are_refused(tmp_path, name, with_record)
     folder.mkdir()
     schema = pair_features(("cat",)).arrow_schema
     file = folder / "train-00000-of-00001.parquet"
-    pq.write_table(pa.Table.from_pylist([PAIR], schema=schema), file)
+    pq.write_table(with_plain_lists(pa.Table.from_pylist([PAIR], schema=schema)), file)
     shards.make_record(folder, "sc-imagenet", "pairs", "train")
     size = file.stat().st_size
-    pq.write_table(pa.Table.from_pylist([{**PAIR, "source": {"path": name, "bytes": None}}], schema=schema), file)
+    outside = {**PAIR, "source": {"path": name, "bytes": None}}
+    pq.write_table(with_plain_lists(pa.Table.from_pylist([outside], schema=schema)), file)
     record = json.loads((folder / "train.json").read_text().replace(str(size), str(file.stat().st_size)))
     record["shards"][0]["bytes"] = file.stat().st_size
     (folder / "train.json").write_text(json.dumps(record))

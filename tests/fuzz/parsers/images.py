@@ -81,11 +81,13 @@ def _spoilt_png(rng: Random, seeds: Sequence[bytes]) -> bytes:
     return content[:8] + b"".join(packed)
 
 
+Image.init()
 PARSERS = [
     Parser("image-png", lambda: _seeds("PNG"), _image, _spoilt_png, 5),
     Parser("image-jpeg", lambda: _seeds("JPEG"), _image, share=4),
     *(
         Parser(f"image-{kind.lower()}", lambda kind=kind: _seeds(kind), _image, share=1.5)  # type: ignore[misc]
         for kind in ("WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+        if kind in Image.SAVE  # AVIF came with Pillow 11.3
     ),
 ]

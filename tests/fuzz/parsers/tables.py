@@ -17,6 +17,7 @@ from benchmark.predictions import METADATA_KEY, PREDICTION_SCHEMA, PREDICTIONS_V
 from benchmark.results import metrics_of
 from sc_imagenet import shards
 from sc_imagenet.builder import _with_absolute_paths
+from sc_imagenet.plain_lists import with_plain_lists
 from sc_imagenet.record import read_record
 from sc_imagenet.schema import pair_features
 from tests.fuzz.mutations import NAMES, json_text, odd_value, spoilt_bytes, spoilt_json
@@ -71,13 +72,14 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
 def pairs_table(*changes: dict[str, Any]) -> pa.Table:
     """Two pairs, or as many as there are changes."""
     rows = [{**PAIR, "pair_id": f"{n}-a-b:cat", **change} for n, change in enumerate(changes or ({}, {}))]
-    return pa.Table.from_pylist(rows, schema=pair_features(CATEGORIES).arrow_schema)
+    return with_plain_lists(pa.Table.from_pylist(rows, schema=pair_features(CATEGORIES).arrow_schema))
 
 
 def predictions_table(info: str | bytes, *changes: dict[str, Any]) -> pa.Table:
     """Two stored predictions, or as many as there are changes, under the metadata given."""
     rows = [{**PREDICTION, "pair_id": str(number), **change} for number, change in enumerate(changes or ({}, {}))]
-    return pa.Table.from_pylist(rows, schema=PREDICTION_SCHEMA).replace_schema_metadata({METADATA_KEY: info})
+    table = with_plain_lists(pa.Table.from_pylist(rows, schema=PREDICTION_SCHEMA))
+    return table.replace_schema_metadata({METADATA_KEY: info})
 
 
 def _spoilt_table(rng: Random, seeds: Sequence[bytes]) -> bytes:

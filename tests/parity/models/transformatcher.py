@@ -28,8 +28,10 @@ TOLERANCES = {
     "sharp_prd_train_norm": Tolerance(1e-3, "no"),
     "loss": Tolerance(1e-5, "each"),
     "grad_norms": Tolerance(1e-3, "each"),
-    # 1e-13 to 1e-10, eleven orders below the other gradients: what rounding leaves of sums that cancel
-    "grad_norms/scores": Tolerance(0.15, "each"),
+    # 2e-13 to 2e-10, eleven orders below the other gradients: what is left of sums that cancel, whose rounding is as
+    # large for the small ones. Where float64 gives 0.98e-12 the reference has 1.17e-12, torch 2.14 1.09e-12 and torch
+    # 2.6 0.61e-12; none is further from float64 than 0.04 of the largest.
+    "grad_norms/scores": Tolerance(0.03, "to the largest"),
     "rotary_freqs": Tolerance(0.0, "no"),
     "rotary_cos": Tolerance(1e-6, "no"),
     "rotary_sin": Tolerance(1e-6, "no"),

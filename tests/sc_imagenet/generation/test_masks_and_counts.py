@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from sc_imagenet.errors import InputError
+from sc_imagenet.generation import onnx_trial
 from sc_imagenet.generation.counting import MaskCounter, count_objects, count_regions, open_counter
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.photographs import Photograph
@@ -83,6 +84,34 @@ def test_what_is_no_onnx_model_is_one_clear_error(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
     with pytest.raises(InputError, match=r"broken\.onnx: (is not an ONNX saliency model|onnxruntime is needed)"):
         open_saliency(str(tmp_path / "broken.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", r"ends the process of onnxruntime \(SIGSEGV\)"),
+        ("time.sleep(60)", "has not made a mask after 1 s"),
+        ("print(json.dumps('not one'))", "not one"),
+    ],
+)
+def test_what_a_model_does_to_its_process_is_told(tmp_path, monkeypatch, does, said):
+    monkeypatch.setattr(onnx_trial, "START", f"import json, os, signal, time; {does}")
+    monkeypatch.setattr(onnx_trial, "SECONDS", 1.0)
+    (tmp_path / "a.onnx").write_bytes(b"model")
+    with pytest.raises(onnx_trial.Refused, match=said):
+        onnx_trial.try_model(tmp_path / "a.onnx")
+
+
+def test_a_model_whose_weights_lie_in_other_files_is_refused(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(b"\x0a\x08location\x12\x0b/etc/passwd")
+    with pytest.raises(onnx_trial.Refused, match="names other files"):
+        onnx_trial.try_model(tmp_path / "a.onnx")
+
+
+def test_a_mask_that_is_empty_or_not_finite_is_refused():
+    for mask in (np.full((1, 1, 2, 2), np.nan), np.zeros((1, 1, 0, 4), np.float32)):
+        with pytest.raises(InputError, match="empty or not finite"):
+            onnx_mask([mask])
 
 
 @pytest.mark.parametrize(("second", "expected"), [(4, 2), (1, 1)])

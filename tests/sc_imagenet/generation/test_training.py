@@ -36,6 +36,9 @@ from sc_imagenet.generation.training_pairs import PairSampler
 from sc_imagenet.generation.view_features import Views
 from sc_imagenet.generation.view_sources import kept_bytes
 from sc_imagenet.generation.views import View, draw_view
+from sc_imagenet.stopping import Terminated
+from tests.fuzz.parsers.resuming import DrawnViews, _cascade_training
+from tests.ports import free_port
 
 SMALL = {"attention_width": 16, "volume_width": 8, "fold": 2}
 
@@ -250,6 +253,25 @@ def test_an_interrupted_training_on_computed_features_goes_on(photographs, tmp_p
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_signal_does_not_wait_for_images_and_the_steps_before_are_kept(tmp_path, monkeypatch):
+    training = _cascade_training(tmp_path)
+    steps = DrawnViews.steps
+
+    def hanging(self, draws, start, stop, device):
+        yield from steps(self, draws, start, 3, device)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(20)
+
+    monkeypatch.setattr(DrawnViews, "steps", hanging)
+    begun = time.monotonic()
+    with pytest.raises(Terminated):
+        training.run(lambda what, done, total, note: None)
+    assert time.monotonic() - begun < 10
+    resumed = _cascade_training(tmp_path)
+    resumed._resume()
+    assert resumed.step == 3
+
+
 def test_a_photograph_that_went_away_is_one_line_also_from_a_decoding_process(photographs, tmp_path):
     root = tmp_path / "photographs"
     shutil.copytree(photographs, root)
@@ -275,12 +297,13 @@ def test_two_processes_train_with_finite_losses_and_go_on_where_they_were(photog
     file = tmp_path / "run.py"
     file.write_text(script)
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines"]
-    launch += ["1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--multi_gpu"]
+    launch += ["1", "--mixed_precision", "no", "--dynamo_backend", "no", "--multi_gpu"]
     here = {**os.environ, "PYTHONPATH": str(Path(sc_imagenet.__file__).parents[1])}
     given = json.dumps(options().as_dict())
     for stop_at, code in ((6, 1), (-1, 0)):
         arguments = [str(file), given, str(photographs), str(tmp_path / "out"), str(stop_at)]
-        done = subprocess.run([*launch, *arguments], env=here, capture_output=True, text=True, timeout=200)
+        port = ("--main_process_port", free_port())
+        done = subprocess.run([*launch, *port, *arguments], env=here, capture_output=True, text=True, timeout=200)
         assert done.returncode == code, done.stderr
         assert (tmp_path / "out" / "resume.pt").exists() == (code == 1)
     (line,) = losses_of(tmp_path / "out")

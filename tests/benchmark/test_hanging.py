@@ -1,0 +1,74 @@
+"""A file that does not answer is named, and waited for; the process that waits still obeys SIGTERM."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.benchmark.test_running import finish, scbench
+from tests.sc_imagenet.made_data import image, spair
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="file leases are Linux's")
+
+IMPATIENT = "import sc_imagenet.slow_files as s; s.PATIENCE = 0.5; from benchmark.cli import main; main()"
+TRAIN = "run cats --preset tiny --set recipe.batch=2 --finetune spair-71k --data-root data --runs runs --max-steps 2"
+GENERATE = "generate run photographs --out made --size 96 --least-single 0"
+CASES = {
+    "training": TRAIN,
+    "training with workers": f"{TRAIN} --workers 2",
+    "generating": GENERATE,
+}
+
+
+@contextmanager
+def hanging(path: Path) -> Iterator[None]:
+    """A lease on a file makes the kernel hold up whoever opens it, as a network folder that is gone does."""
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # sent to the holder when somebody opens the file
+    handle = os.open(path, os.O_RDWR)
+    try:
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        yield
+    finally:
+        os.close(handle)
+        signal.signal(signal.SIGIO, before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Pairs that were converted before, and photographs."""
+    root = tmp_path_factory.mktemp("hanging")
+    spair(root / "data")
+    for name in ("cup", "teapot"):
+        for number in range(10):
+            image(root / "photographs" / name / f"{number}.png", (60 + number, 50))
+    code, _, err = finish(scbench(*["data", "convert", "spair-71k", "--data-root", "data"], folder=root))
+    assert code == 0, err
+    return root
+
+
+@pytest.mark.parametrize("words", CASES.values(), ids=CASES)
+def test_a_hanging_file_is_named_and_sigterm_obeyed(folder, words):
+    file = next((folder / ("photographs/cup" if "generate" in words else "data")).rglob("*.[jp][pn]g"))
+    with hanging(file):
+        process = scbench(*words.split(), prefix=("-c", IMPATIENT), folder=folder)
+        assert process.stderr is not None
+        lines: list[str] = []
+        while "no answer" not in (lines or [""])[-1] and (line := process.stderr.readline()):
+            lines.append(line)
+        assert f"{file.relative_to(folder)}: no answer for " in lines[-1].replace(f"{folder}/", ""), lines
+        asked = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        code, _, err = finish(process)
+        assert time.monotonic() - asked < 10
+    assert code == 143, err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("ended by SIGTERM; what was finished is kept")
+    assert not list(folder.rglob("*.tmp"))
