@@ -123,5 +123,10 @@ class Pairs:
         return rows
 
 
+def is_generated(text: str) -> bool:
+    """Whether a person named a generated set: FOLDER, or FOLDER:SPLIT."""
+    return _is_folder(text) or _is_folder(text.rpartition(":")[0])
+
+
 def _is_folder(text: str) -> bool:
-    return Path(text).is_dir() and text.lower().replace("_", "-") not in CATALOG
+    return text != "" and Path(text).is_dir() and text.lower().replace("_", "-") not in CATALOG

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import datasets
 from PIL import Image
 
+from benchmark.data import Pairs, is_generated
 from benchmark.data_splits import readable_splits
-from benchmark.progress import library_bars
-from sc_imagenet import load_dataset
 from sc_imagenet.catalog import info
 from sc_imagenet.drawing import contact_sheet, draw_pair
 from sc_imagenet.errors import InputError, unknown_name
@@ -22,34 +22,41 @@ ONE_COLUMN = 3  # so many pairs still go below each other
 def picture_of_pairs(
     name: str, pairs: int, seed: int = 0, category: str | None = None, root: str | None = None
 ) -> tuple[Image.Image, int]:
-    """Draw ``pairs`` pairs, drawn by ``seed``, of ``NAME`` or ``NAME:SPLIT``; also how many there were.
+    """Draw ``pairs`` pairs, drawn by ``seed``, of a data set, a split or a generated set; also how many there were.
 
     Raises:
         InputError: unknown name, split or class, the data are not here, or an image cannot be read.
     """
-    name, splits = readable_splits(name, root)
-    with library_bars():
-        rows = load_dataset(name, split=splits[0], root=root)
+    shown = _split_to_show(name, root)
+    rows = shown.open()
     names = rows.features["category"].names
     chosen = list(range(len(rows)))
     if category is not None:
         if category not in names:
-            raise unknown_name(f"class of {name}", category, names)
+            raise unknown_name(f"class of {shown.name}", category, names)
         wanted = names.index(category)
         chosen = [index for index, label in enumerate(rows["category"]) if label == wanted]
         if not chosen:
-            raise InputError(f"no pair of class {category!r} is in {name}:{splits[0]} here")
+            raise InputError(f"no pair of class {category!r} is in {shown.name}:{shown.split} here")
     picked = sorted(random.Random(seed).sample(chosen, min(pairs, len(chosen))))
     for side in ("source", "target"):
         rows = rows.cast_column(side, datasets.Image(decode=False))
+    title = info(shown.dataset).title if shown.form is None else shown.name
     drawn = []
     for row in (rows[index] for index in picked):
         source, target = (_opened(row[side], row["pair_id"]) for side in ("source", "target"))
         mirrored = ", mirrored before use" if row["mirrored"] else ""
-        title = f"{info(name).title} {splits[0]}, {names[row['category']]}{mirrored}: {row['pair_id']}"
-        drawn.append(draw_pair(source, target, row["source_points"], row["target_points"], title=title))
+        line = f"{title} {shown.split}, {names[row['category']]}{mirrored}: {row['pair_id']}"
+        drawn.append(draw_pair(source, target, row["source_points"], row["target_points"], title=line))
     columns = 1 if len(drawn) <= ONE_COLUMN else 2
     return contact_sheet(drawn, columns, COLUMN * columns), len(drawn)
+
+
+def _split_to_show(name: str, root: str | None) -> Pairs:
+    if is_generated(name):
+        return Pairs.parse(name, "train", None)
+    name, splits = readable_splits(name, root)
+    return Pairs.parse(name, splits[0], Path(root) if root else None)
 
 
 def _opened(stored: dict, pair_id: str) -> Image.Image:

@@ -127,7 +127,7 @@ def verify(
 
 @data.command("show")
 def show(
-    name: str = NAME_SPLIT,
+    name: str = typer.Argument(help="A data set, NAME:SPLIT, or a generated set's folder.", show_default=False),
     pairs: int = typer.Option(4, "--pairs", min=1, max=200, help="How many pairs."),
     seed: int = typer.Option(0, "--seed", help="Which pairs are drawn."),
     category: str | None = typer.Option(None, "--category", help="Only pairs of this class."),

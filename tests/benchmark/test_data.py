@@ -9,6 +9,7 @@ import datasets
 import pytest
 
 from benchmark.data import Pairs
+from benchmark.data_picture import picture_of_pairs
 from benchmark.pair_images import PairImages
 from benchmark.report.build import build
 from benchmark.results import find_runs
@@ -61,6 +62,18 @@ def test_a_generated_set_keeps_its_own_name(tmp_path, folder, made_as, name):
     pairs = Pairs.parse(str(generated(tmp_path / folder, made_as)), "train", None)
     assert (pairs.name, pairs.shortfall) == (name, None)
     assert pairs.validation.name == name
+
+
+def test_pairs_of_a_generated_set_are_drawn(tmp_path):
+    folder = generated(tmp_path / "my-set", "animals")
+    for name, there in ((str(folder), 6), (f"{folder}:validation", 2)):
+        picture, drawn = picture_of_pairs(name, 9)
+        assert drawn == there
+        assert picture.height > 200
+    with pytest.raises(InputError, match="unknown class of animals 'bird'"):
+        picture_of_pairs(str(folder), 1, category="bird")
+    with pytest.raises(InputError, match="holds no data set with pairs of 'train'"):
+        picture_of_pairs(str(tmp_path), 1)
 
 
 def test_a_generated_set_under_the_data_root_is_not_sc_imagenet(tmp_path):
