@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from benchmark.curves import ALPHAS
-from benchmark.report import text
+from benchmark.report import run_text, text
 from benchmark.report.boards import Board, Setting
 from benchmark.report.sheet import Sheet
 from benchmark.report.svg import Line, chart
@@ -43,7 +43,7 @@ def curve_chart(board: Board) -> CurveChart | None:
         return None
     lines = [
         Line(
-            f"{setting.result.title}, {text.training(setting.result)}, {text.which_runs(setting)}",
+            f"{setting.result.title}, {run_text.training(setting.result)}, {text.which_runs(setting)}",
             list(zip(ALPHAS, setting.curve)),
             style,
             filters(setting.result),
@@ -53,7 +53,7 @@ def curve_chart(board: Board) -> CurveChart | None:
     best = styled[0][1]
     title = (
         f"PCK over alpha of {len(styled)} settings on {text.board_title(board)}; the best, {best.result.title} "
-        f"{text.training(best.result)}, from {best.curve[0]:.1f} at {ALPHAS[0]:g} "
+        f"{run_text.training(best.result)}, from {best.curve[0]:.1f} at {ALPHAS[0]:g} "
         f"to {best.curve[-1]:.1f} at {ALPHAS[-1]:g}"
     )
     return CurveChart(

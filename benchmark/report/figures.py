@@ -15,7 +15,7 @@ from benchmark.pair_images import PairImages
 from benchmark.pck import Metric
 from benchmark.prediction_picture import best_median_worst, picture_of_pair
 from benchmark.predictions import Predictions, read_predictions
-from benchmark.report import text
+from benchmark.report import run_text
 from benchmark.report.boards import Board, Entry
 from benchmark.report.build import Report
 from benchmark.result import Result
@@ -155,4 +155,4 @@ def _drawn(predictions: Predictions, pair_id: str, metric: Metric, images: tuple
 def described(figure: Figure, shown: Shown, second: bool) -> str:
     """A picture in words, for those who do not see it."""
     run, share = (figure.compared, shown.compared) if second else (figure.baseline, shown.baseline)
-    return f"{shown.category}: {text.arrow(run)} by {run.title}, {share:.0f} % of the points right"
+    return f"{shown.category}: {run_text.arrow(run)} by {run.title}, {share:.0f} % of the points right"

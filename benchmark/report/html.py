@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from benchmark import ablation_table
 from benchmark.curves import ALPHAS
-from benchmark.report import charts, text
+from benchmark.report import charts, run_text, text
 from benchmark.report.build import Report, TableView
 from benchmark.report.figures import Figure, described
 from sc_imagenet.catalog import info
@@ -29,6 +29,7 @@ def to_html(report: Report, figures: Sequence[Figure | None] = ()) -> str:
         style=Markup(_file("style.css")),
         script=Markup(_file("script.js")),
         text=text,
+        run_text=run_text,
         charts=charts,
         described=described,
         groups=_groups,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from benchmark import ablation_table
-from benchmark.report import text
+from benchmark.report import run_text, text
 from benchmark.report.boards import Board, Setting
 from benchmark.report.build import Cell, Report, TableView
 from benchmark.report.measured import Measured
@@ -44,7 +44,7 @@ def to_markdown(report: Report) -> str:
     if faulty:
         lines += ["", "### Incomplete", "", *(f"- {_escape(f'{s.result.run}: {problem}')}" for s, problem in faulty)]
     if report.unscored:
-        lines += ["", "### Not evaluated", "", *(f"- {_escape(text.one_line(r))}" for r in report.unscored)]
+        lines += ["", "### Not evaluated", "", *(f"- {_escape(run_text.one_line(r))}" for r in report.unscored)]
     lines += ["", "## Notes", "", *(f"- {note}" for note in report.notes)]
     if report.problems:
         lines += ["", "## Left out", "", *(f"- {_escape(problem)}" for problem in report.problems)]
@@ -74,13 +74,13 @@ def _board(board: Board, settings: Sequence[Setting]) -> list[str]:
         [
             setting.result.model,
             setting.result.backbone,
-            text.training(setting.result),
-            text.recipe(setting.result),
+            run_text.training(setting.result),
+            run_text.recipe(setting.result),
             *(_score(score) for score in setting.scores),
-            text.arrow(setting.result),
+            run_text.arrow(setting.result),
             text.seeds(setting),
-            text.duration(setting.seconds),
-            text.size(setting.peak_memory),
+            run_text.duration(setting.seconds),
+            run_text.size(setting.peak_memory),
             ", ".join(entry.result.run for entry in setting.entries),
         ]
         for setting in settings

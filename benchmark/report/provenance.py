@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark.report import text
+from benchmark.report import run_text
 from benchmark.result import Result
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json
@@ -47,19 +47,19 @@ def facts(result: Result, folder: Path) -> tuple[str, Facts]:
         ("Folder", str(folder)),
         ("Model", f"{result.title} ({result.model}), supervision {result.supervision}"),
         ("Backbone", result.backbone),
-        ("Training", text.training(result)),
-        ("Recipe", text.recipe(result)),
+        ("Training", run_text.training(result)),
+        ("Recipe", run_text.recipe(result)),
         (
             "Recipe in full",
             ", ".join(f"{key} {json.dumps(value)}" for key, value in sorted(result.recipe.items()) if value != {}),
         ),
         ("Seed", str(result.seed)),
-        ("Direction", text.arrow(result)),
+        ("Direction", run_text.arrow(result)),
         *((f"Trained on {_split(stage)}", f"manifest {stage.get('manifest_sha256')}") for stage in _stages(config)),
         *((f"Scored on {d.key}", f"{d.pairs:,} pairs, manifest {d.manifest_sha256}") for d in result.data),
         ("Weights", f"sha256 {result.weights_sha256}" if result.weights_sha256 else ""),
-        ("Trained for", text.duration(result.seconds) if result.seconds else ""),
-        ("Peak memory", text.size(result.peak_memory)),
+        ("Trained for", run_text.duration(result.seconds) if result.seconds else ""),
+        ("Peak memory", run_text.size(result.peak_memory)),
         ("Device", _line(environment, "device", "threads", "processes")),
         ("System", _line(environment, "platform", "python")),
         ("Code", str(environment.get("git") or "")),

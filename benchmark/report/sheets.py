@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 
 from benchmark.curves import ALPHAS
-from benchmark.report import text
+from benchmark.report import run_text
 from benchmark.report.build import Report
 
 
@@ -59,7 +59,7 @@ def runs_csv(report: Report) -> str:
             result.direction,
             result.seconds,
             result.peak_memory,
-            text.training(result),
+            run_text.training(result),
             data,
             metric,
             score["value"],

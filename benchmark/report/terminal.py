@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmark.ablation_table import print_ablations
-from benchmark.report import text
+from benchmark.report import run_text, text
 from benchmark.report.boards import Board
 from benchmark.report.build import Cell, Report, TableView
 from benchmark.report.generated import GeneratedSet
@@ -32,7 +32,7 @@ def print_report(report: Report) -> None:
     for board in report.boards:
         _print_board(console, board)
     for result in report.unscored:
-        console.print(f"not evaluated: {escape(text.one_line(result))}")
+        console.print(f"not evaluated: {escape(run_text.one_line(result))}")
     console.print(f"\n{text.summary(report)}")
     for sheet in report.sheets:
         for problem in sheet.problems:
@@ -87,11 +87,11 @@ def _print_board(console: Console, board: Board) -> None:
     for setting in board.settings:
         result = setting.result
         table.add_row(
-            *(escape(t) for t in (result.model, result.backbone, text.training(result), text.recipe(result))),
+            *(escape(t) for t in (result.model, result.backbone, run_text.training(result), run_text.recipe(result))),
             *(_score(score) for score in setting.scores),
-            text.arrow(result),
+            run_text.arrow(result),
             text.seeds(setting),
-            text.duration(setting.seconds),
+            run_text.duration(setting.seconds),
             escape("\n".join(entry.result.run for entry in setting.entries)),
         )
     console.print(table)

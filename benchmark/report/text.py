@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from benchmark.ablation_table import LEGEND, AblationTable
-from benchmark.result import Result
+from benchmark.report.boards import Board, Setting
+from benchmark.report.build import Cell, Report, TableView
+from benchmark.report.measured import Measured
+from benchmark.report.paper_tables import Column, PaperTable, Row
 from sc_imagenet.catalog import info
-
-if TYPE_CHECKING:  # the content's own modules use these words too
-    from benchmark.report.boards import Board, Setting
-    from benchmark.report.build import Cell, Report, TableView
-    from benchmark.report.measured import Measured
-    from benchmark.report.paper_tables import Column, PaperTable, Row
 
 TRUE_ERRORS = "How far its labels lie from the truth, which the renderer knows and the labelling did not see:"
 HOW_TO_READ = (
@@ -89,21 +84,6 @@ def difference(cell: Cell) -> str:
     return f"{cell.difference:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
-def training(result: Result) -> str:
-    """What a run was trained on, in order."""
-    steps = [f"pre-trained on {result.pretrain}"] if result.pretrain else []
-    if result.checkpoint:
-        steps.append(f"weights {result.checkpoint}")
-    if result.finetune:
-        steps.append(f"{'fine-tuned' if steps else 'trained'} on {result.finetune}")
-    return ", ".join(steps) or "untrained"
-
-
-def recipe(result: Result) -> str:
-    """The preset, and what departs from it."""
-    return ", ".join([result.preset, *result.changes])
-
-
 def seeds(setting: Setting) -> str:
     """``0``, or ``0, 1, 2 (n = 3)``."""
     listed = ", ".join(map(str, setting.seeds))
@@ -116,44 +96,6 @@ def which_runs(setting: Setting) -> str:
     if len(setting.seeds) == 1:
         return f"seed {setting.seeds[0]}, {run}"
     return f"mean of {len(setting.seeds)} seeds, best {run}"
-
-
-def one_line(result: Result) -> str:
-    """A run without its scores."""
-    return f"{result.model}, {training(result)}, recipe {recipe(result)}, seed {result.seed}, run {result.run}"
-
-
-def arrow(result: Result) -> str:
-    """The direction of the predictions."""
-    source, target = ("source", "target") if result.direction == "forward" else ("target", "source")
-    return f"{source} \N{RIGHTWARDS ARROW} {target}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the two largest units, a dash for none.
-
-    >>> duration(0), duration(42), duration(3725), duration(200_000)
-    ('-', '42 s', '1 h 2 min', '55 h 33 min')
-    """
-    if not seconds:
-        return "-"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def size(number: int | None) -> str:
-    """Bytes as MB or GB, "" for none.
-
-    >>> size(731_000_000), size(11_500_000_000), size(None)
-    ('731 MB', '11.5 GB', '')
-    """
-    if not number:
-        return ""
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
 def board_title(board: Board) -> str:
