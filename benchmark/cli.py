@@ -6,6 +6,7 @@ everything kept.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import pkgutil
@@ -41,6 +42,7 @@ def main() -> None:
     # Threads that wait by spinning make everything ten times slower where cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _collect()
+    atexit.register(_hear_no_more)
     try:
         signal.signal(signal.SIGTERM, terminated)
         watch()
@@ -65,6 +67,12 @@ def main() -> None:
         print(f"{what}; what was finished is kept, run the same command to go on", file=sys.stderr)
         code = TERMINATED if was_terminated() else INTERRUPTED
     sys.exit(code)
+
+
+def _hear_no_more() -> None:
+    """All is done and said: a signal that comes while Python takes itself down must not change the exit code."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _fail(line: str) -> NoReturn:

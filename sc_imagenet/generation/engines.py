@@ -83,7 +83,7 @@ def worker_context() -> multiprocessing.context.BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sc_imagenet.generation.labelling"])
+    context.set_forkserver_preload(["sc_imagenet.late_starts", "sc_imagenet.generation.labelling"])
     return context
 
 

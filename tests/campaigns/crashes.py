@@ -132,6 +132,8 @@ class Campaign:
         sent = time.monotonic()
         (os.kill if alone else os.killpg)(process.pid, self.number)
         _, errors = process.communicate()
+        if process.returncode == 0:  # it was ending anyway
+            return False
         with self._lock:
             self.outcome.phases[self.subject.phase(folder)] += 1
         if self.number != signal.SIGKILL and begun:  # before, no handler is there yet
@@ -142,8 +144,6 @@ class Campaign:
         return True
 
     def _check_stop(self, code: int, errors: str, seconds: float, name: str) -> None:
-        if code == 0:  # it was ending anyway
-            return
         self.outcome.slowest_stop = max(self.outcome.slowest_stop, round(seconds, 2))
         said = errors.strip().splitlines()[-1:] or [""]
         if code != CODES[self.number] or seconds > STOP_SECONDS or "to go on" not in said[0] or "Traceback" in errors:
@@ -197,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--photographs", type=Path, help="folder of classes, for generate; else some are drawn")
     given = parser.parse_args(arguments)
     started = time.monotonic()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background shells let commands ignore it
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         subjects = []
