@@ -145,10 +145,9 @@ def in_the_cache(cache: Path, repo: str, folder: Path) -> Path:
     return shutil.copytree(folder, home / "snapshots/c0ffee")
 
 
-def test_a_repository_is_loaded_by_its_name_and_recorded_by_it(tmp_path, monkeypatch, small):
+def test_a_repository_is_loaded_by_its_name_and_recorded_by_it(tmp_path, monkeypatch, hub_offline, small):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     small.save_pretrained("folder")
     place = in_the_cache(tmp_path / "hub", "me/my-cats", Path("folder"))
     assert weights_file("me/my-cats") == place / "model.safetensors"
@@ -167,10 +166,9 @@ def test_a_repository_is_loaded_by_its_name_and_recorded_by_it(tmp_path, monkeyp
         ("a b/c", "is not the name of a repository"),
     ],
 )
-def test_a_name_that_cannot_be_had_is_one_line(name, line, tmp_path, monkeypatch):
+def test_a_name_that_cannot_be_had_is_one_line(name, line, tmp_path, monkeypatch, hub_offline):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=line) as caught:
         load_checkpoint("cats", name)
     assert str(caught.value).startswith(name)

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import datasets
-import huggingface_hub
 import pytest
 from huggingface_hub import DatasetCard
 from huggingface_hub.errors import OfflineModeIsEnabled
@@ -133,8 +132,7 @@ def push(rows, **options):
     rows.push_to_hub("me/x", **options)
 
 
-def test_datasets_own_push_is_refused_imagenet_s_pixels(tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+def test_datasets_own_push_is_refused_imagenet_s_pixels(tmp_path, hub_offline):
     ours = {"name": "sc_imagenet", "root": sc_release(tmp_path / "sc-imagenet", images=True)}
     for rows in (
         load_dataset(**ours),
