@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.ablation_cases import CASES, NEAREST, Case, case_called
+from benchmark.data import Pairs
 from benchmark.progress import bars, say
 from benchmark.run_options import Options, make_accelerator
 from sc_imagenet.errors import InputError, unknown_name
@@ -75,13 +76,18 @@ def run_ablations(setting: Setting, seeds: Sequence[int], only: Sequence[str] = 
         only: names of cases; none: all.
 
     Raises:
-        InputError: no case is called so, ``out`` holds ablations of another setting, or a case failed; the others
-            are finished and kept.
+        InputError: no case is called so, photographs or data are not here, ``out`` holds ablations of another
+            setting, or a case failed; the others are finished and kept.
     """
     names = [case.name for case in CASES]
     for name in only:
         if name not in names:
             raise unknown_name("case", name, names)
+    if not setting.photographs.is_dir():
+        raise InputError(
+            "no such folder of photographs", where=setting.photographs, fix="Give <folder>/<class>/<image>."
+        )
+    Pairs.parse(setting.evaluate, "test", setting.data_root).record()  # what is not here is said before any training
     _claim(setting)
     tasks = _tasks(setting, [case for case in CASES if not only or case.name in only], seeds)
     say(f"{sum(len(task.cases) for task in tasks)} cases to measure, {len(tasks)} trainings")

@@ -149,3 +149,9 @@ def test_mistakes_are_one_line(photographs, tmp_path):
         assert "neither a number of seeds nor a list" in done.stderr
     with pytest.raises(InputError, match="Did you mean 'full'"):
         run_ablations(Setting(photographs, tmp_path, OPTIONS), (0,), ("ful",))
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="no such folder of photographs"):
+        run_ablations(Setting(tmp_path / "none", out, OPTIONS, evaluate="toy"), (0,))
+    with pytest.raises(InputError, match="'test' of PF-WILLOW cannot be read"):
+        run_ablations(Setting(photographs, out, OPTIONS, data_root=tmp_path), (0,))
+    assert not out.exists()
