@@ -18,7 +18,7 @@ from sc_imagenet.geometry.hough import (
 )
 from sc_imagenet.geometry.volumes import resize_target
 from tests.parity.filling import fill
-from tests.parity.references import Arrays, Comparison, Tolerance, beside, on_two_threads
+from tests.parity.references import Arrays, Comparison, Tolerance, beside
 
 LAYERS = {"hpf_rhm_spair": SPAIR_LAYERS["resnet101"], "hpf_rhm_pfpascal": PF_PASCAL_LAYERS["resnet101"]}
 FILES = tuple(LAYERS)
@@ -113,8 +113,7 @@ def small_grid(name: str, side: int, reference: Arrays) -> dict[str, Tensor]:
 
 def compare(name: str, reference: Arrays) -> list[Comparison]:
     """Every array of the reference beside ours; an array that we do not have deviates infinitely."""
-    with on_two_threads():
-        ours = our_arrays(name, reference)
+    ours = our_arrays(name, reference)
     wanted = {key: array for key, array in reference.items() if key not in INPUTS}
     wanted |= {f"{grid}_conf/boxes": wanted[f"{grid}_conf"] for grid in ("g8", "g16")}
     return beside(ours, wanted, {key: TOLERANCES.get(key, OTHERWISE) for key in wanted}, thin)
