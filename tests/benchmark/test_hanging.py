@@ -56,6 +56,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("words", CASES.values(), ids=CASES)
 def test_a_hanging_file_is_named_and_sigterm_obeyed(folder, words):
+    let_go = int(Path("/proc/sys/fs/lease-break-time").read_text())  # seconds after which the kernel opens the file
     file = next((folder / ("photographs/cup" if "generate" in words else "data")).rglob("*.[jp][pn]g"))
     with hanging(file):
         process = scbench(*words.split(), prefix=("-c", IMPATIENT), folder=folder)
@@ -67,7 +68,7 @@ def test_a_hanging_file_is_named_and_sigterm_obeyed(folder, words):
         asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
         code, _, err = finish(process)
-        assert time.monotonic() - asked < 10
+        assert time.monotonic() - asked < let_go
     assert code == 143, err
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("ended by SIGTERM; what was finished is kept")

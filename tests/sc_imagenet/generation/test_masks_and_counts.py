@@ -14,6 +14,7 @@ from sc_imagenet.generation.counting import MaskCounter, count_objects, count_re
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.generation.saliency import FOREGROUND, feature_masks, onnx_input, onnx_mask, open_saliency
+from tests import PATIENCE
 
 ROWS = [Photograph(f"cat/{name}.jpg", "cat", "0", 64, 48) for name in ("a", "b")]
 FEATURES = Features(torch.zeros(2, 4, 6, 6), torch.zeros(2, 4))
@@ -87,16 +88,16 @@ def test_what_is_no_onnx_model_is_one_clear_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("does", "said"),
+    ("does", "seconds", "said"),
     [
-        ("os.kill(os.getpid(), signal.SIGSEGV)", r"ends the process of onnxruntime \(SIGSEGV\)"),
-        ("time.sleep(60)", "has not made a mask after 1 s"),
-        ("print(json.dumps('not one'))", "not one"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", PATIENCE, r"ends the process of onnxruntime \(SIGSEGV\)"),
+        (f"time.sleep({PATIENCE})", 1, "has not made a mask after 1 s"),
+        ("print(json.dumps('not one'))", PATIENCE, "not one"),
     ],
 )
-def test_what_a_model_does_to_its_process_is_told(tmp_path, monkeypatch, does, said):
+def test_what_a_model_does_to_its_process_is_told(tmp_path, monkeypatch, does, seconds, said):
     monkeypatch.setattr(onnx_trial, "START", f"import json, os, signal, time; {does}")
-    monkeypatch.setattr(onnx_trial, "SECONDS", 1.0)
+    monkeypatch.setattr(onnx_trial, "SECONDS", float(seconds))
     (tmp_path / "a.onnx").write_bytes(b"model")
     with pytest.raises(onnx_trial.Refused, match=said):
         onnx_trial.try_model(tmp_path / "a.onnx")
