@@ -18,6 +18,7 @@ HERE = Path(__file__).parent / "references"
 ROOT = "SC_PARITY_ROOT"
 SMALLEST = 1e-12  # divides where a reference, or what is allowed, is zero
 SHARE = 0.25  # of the norm of all roundings that may be left of them together
+MOST = 100  # limits that float32 may lie from float64; further away, ours is not merely rounded
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -38,7 +39,8 @@ class Tolerance:
         """Ours beside the reference; infinitely far if the shapes differ.
 
         ``rounding`` is how far, in the units of the array, the reference may be for its float32 alone: it is
-        allowed on top of the limit. What is told is the element nearest to what is allowed, or beyond.
+        allowed on top of the limit, unless it is beyond all measure itself. What is told is the element nearest to
+        what is allowed, or beyond.
         """
         ours, reference = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
         if ours.shape != reference.shape or not np.isfinite(ours).all():
@@ -46,6 +48,8 @@ class Tolerance:
         if not reference.size:
             return Comparison(array, 0.0, self.limit, self)
         difference, rounding = np.abs(ours - reference), np.broadcast_to(rounding, ours.shape)
+        if (lost := self._share(rounding, reference)) > MOST * self.limit:
+            return Comparison(array, lost, MOST * self.limit, self)
         scale: ArrayLike = 1.0
         if self.relative == "each":
             scale = np.maximum(np.abs(reference), SMALLEST)
@@ -57,6 +61,11 @@ class Tolerance:
         deviation, allowed = (np.ravel(found) for found in (difference / scale, self.limit + rounding / scale))
         worst = (deviation / np.maximum(allowed, SMALLEST)).argmax()
         return Comparison(array, float(deviation[worst]), float(allowed[worst]), self)
+
+    def _share(self, rounding: np.ndarray, reference: np.ndarray) -> float:
+        if self.relative == "no":
+            return float(rounding.max())
+        return float(np.linalg.norm(rounding) / (np.linalg.norm(reference) or 1.0))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 EPSILON = float(np.finfo(np.float32).eps)
+TIE = 1e-5  # two matches whose scores are this near each other are equally good
 
 Step = Callable[[torch.dtype], tuple[nn.Module, Mapping[str, Tensor]]]
 
@@ -81,3 +82,14 @@ def _taken(step: Step, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str,
 def in_precision(batch: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """A batch with its floating tensors in ``dtype``."""
     return {key: value.to(dtype) if value.is_floating_point() else value for key, value in batch.items()}
+
+
+def best_or_tied(scores: Tensor, best: Tensor, theirs: Tensor) -> Tensor:
+    """The best places (N,) of scores (N, M), or theirs where a score is as good: rounding decides between such.
+
+    >>> scores = torch.tensor([[1.0, 1.000001, 0.0], [1.0, 2.0, 0.0]])
+    >>> best_or_tied(scores, scores.argmax(1), torch.tensor([0, 0])).tolist()
+    [0, 1]
+    """
+    rows = torch.arange(len(scores))
+    return torch.where(scores[rows, theirs] >= (1 - TIE) * scores[rows, best], theirs, best)

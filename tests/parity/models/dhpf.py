@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from baselines.checkpoints.dhpf import rename
-from baselines.dhpf import DHPF, gumbel
+from baselines.dhpf import DHPF, SMALLEST, gumbel
 from baselines.dhpf_weak import WeakDHPF
 from sc_imagenet.geometry.hough import (
     bin_side_of,
@@ -22,7 +22,7 @@ from sc_imagenet.geometry.hough import (
 from sc_imagenet.geometry.receptive_boxes import cell_corners, nearest_cell
 from tests.parity.filling import published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
-from tests.parity.rounding import Measured, Steps, in_precision
+from tests.parity.rounding import Measured, Steps, best_or_tied, in_precision
 
 FILES = ("dhpf_resnet101",)
 MODES = ("strong_eval", "weak_eval", "strong_train", "weak_train")
@@ -32,7 +32,6 @@ INPUTS = (
 )
 FRAME = (240, 240)
 THRESHOLDS = (240, 150)  # sides that the two pairs' PCK is measured against
-TIE = 1e-5  # two matches of a row whose confidences are this near each other are equally good
 TRACKED = "reductions.10.1"
 
 TOLERANCES = {
@@ -139,18 +138,19 @@ def one_pair(reference: Arrays) -> dict[str, Tensor]:
     cells = torch.arange(3600)
     hough = differences_at(output.hough, cells, (60, 60), (60, 60))[0]
     confidence = output.appearance[0] * hough
-    theirs = torch.from_numpy(reference["b1_corr_argmax"].astype(np.int64))
-    tied = confidence[cells, theirs] > (1 - TIE) * confidence.amax(1)
+    plain, filtered = (torch.from_numpy(reference[f"b1_{name}_argmax"].astype(np.int64)) for name in ("corr", "mm"))
+    highest = model.best_of_targets(output)[0]
+    mutual = confidence**3 / (confidence.amax(1, keepdim=True) * highest).clamp(min=SMALLEST)
     points = torch.from_numpy(reference["src_kps"].T.copy())[None, : int(reference["n_pts"])]
     return {
         "b1_layer_sel": output.gates,
         "b1_app": output.appearance[:, ::37, ::41],
         "b1_geo": hough[::37, ::41],
         "b1_corr": confidence[None, ::37, ::41],
-        "b1_corr_argmax": torch.where(tied, theirs, confidence.argmax(1)),
+        "b1_corr_argmax": best_or_tied(confidence, confidence.argmax(1), plain),
         "b1_corr_rowmax": confidence.amax(1),
         "b1_sums": torch.stack([array.double().sum() for array in (output.appearance, hough, confidence)]),
-        "b1_mm_argmax": model.best_matches(output, 0, cells, model.best_of_targets(output)[0]),
+        "b1_mm_argmax": best_or_tied(mutual, model.best_matches(output, 0, cells, highest), filtered),
         "b1_prd_kps": model.transfer(output, points)[0].T,
     }
 
