@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from multiprocessing import get_context
 
 import pytest
 
+from benchmark.predictions import read_predictions
 from sc_imagenet.allocator import OWN_TUNABLES, OWN_VARIABLES
 from sc_imagenet.workers import process_pool
-from tests.sc_imagenet.cleared_pages import ALL, COUNT, FEW, cleared_pages, cleared_pages_of, with_glibc
+from tests.sc_imagenet.cleared_pages import ALL, COUNT, FEW, ROOT, cleared_pages, cleared_pages_of, with_glibc
 
 COMMAND = f"""
 import sys
@@ -51,3 +55,15 @@ def test_what_the_user_sets_of_other_things_does_not_matter():
 def test_a_worker_keeps_freed_memory_though_it_is_no_fork_of_a_command():
     with process_pool(1, get_context("spawn")) as pool:
         assert pool.submit(cleared_pages).result() < FEW
+
+
+def test_predictions_are_the_same_bits_whoever_sets_the_allocator(tmp_path):
+    found = []
+    for name, variables in (("kept", {}), ("given-back", {"MALLOC_MMAP_THRESHOLD_": "131072"})):
+        command = [sys.executable, "-m", "benchmark", "run", "nearest", "--preset", "tiny", "--eval", "toy"]
+        command += ["--limit", "8", "--runs", str(tmp_path / name)]
+        subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, check=True)
+        found.append(read_predictions(next((tmp_path / name).glob("*/*/predictions/*.parquet"))))
+    kept, given_back = found
+    assert kept.predicted.tobytes() == given_back.predicted.tobytes()
+    assert len(kept) == 8
