@@ -82,6 +82,7 @@ class DHPF(Matcher):
     """
 
     direction = "forward"
+    training_arguments = ("rate", "threshold")
     backbone: Backbone
 
     def __init__(

@@ -58,7 +58,7 @@ class SCorrSAN(Matcher):
         context: each cell is compared with this many on each of four lines through it (odd; section 3.1).
         width: channels that features and similarities are mixed to.
         networks: 1, or 2 to train with a partner.
-        pseudo_start: the epoch from which two networks learn from each other.
+        pseudo_start: the epoch from which two networks learn from each other, counted from 0 in every training.
         pretrained: the backbones' weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
 
     Raises:
@@ -66,6 +66,7 @@ class SCorrSAN(Matcher):
     """
 
     direction = "backward"
+    training_arguments = ("pseudo_start",)
     backbone: nn.ModuleList
     coarse: int  # cells along each side of the features
     fine: int  # and of the flow

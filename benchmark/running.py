@@ -10,6 +10,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
@@ -34,7 +35,7 @@ from benchmark.run_folder import RunFolder
 from benchmark.run_options import Options, changes_of, make_accelerator
 from benchmark.score_table import print_tables, scored
 from benchmark.training import Training
-from benchmark.validation import Validation
+from benchmark.validation import Validation, selection_metric
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, sha256_of, write_json
 from sc_imagenet.loading import manifest_sha256
@@ -67,20 +68,22 @@ class Run:
             if stage not in names and any(key.startswith(f"{stage}.") for key in options.settings):
                 raise InputError(f"a setting concerns {stage}, but there is no --{stage}")
         recipes = [override(recipe, options.settings, stage) for recipe, stage in zip_longest(built, names)]
+        training = [registry.training_arguments(name, recipe.model) for recipe in recipes]
         # One model runs through all stages: the last stage's, which is the one that is scored.
-        arguments = dict(recipes[len(self.trained_on) - 1].model if self.trained_on else recipes[0].model)
+        last = recipes[len(self.trained_on) - 1].model if self.trained_on else recipes[0].model
+        arguments = {key: value for key, value in last.items() if key not in training[0]}
         if self.checkpoint:  # it says how the model is built; the recipe says how it is trained
             theirs = published(name)
-            arguments = {key: arguments[key] for key in (theirs.scheme if theirs else ()) if key in arguments}
+            arguments = {key: arguments[key] for key in (theirs.settings if theirs else ()) if key in arguments}
         stages = tuple(
             Stage(
                 pairs.name,
                 pairs.split,
                 pairs.validation.split if pairs.validation else None,
                 manifest_sha256(pairs.dataset, pairs.split, root=pairs.root),
-                replace(recipe, model={}),
+                replace(recipe, model=of_stage),
             )
-            for pairs, recipe in zip(self.trained_on, recipes)
+            for pairs, recipe, of_stage in zip(self.trained_on, recipes, training)
         )
         return RunConfig(
             model=name,
@@ -160,7 +163,12 @@ class Run:
             seed=config.seed,
         )
         validation = data.validation and Validation(
-            matcher, self._open(data.validation), data.dataset, self.accelerator, self.options.workers
+            matcher,
+            self._open(data.validation),
+            selection_metric(stage.recipe, data.dataset, config.model, matcher.size),
+            data.dataset,
+            self.accelerator,
+            self.options.workers,
         )
         training = Training(
             matcher,
@@ -178,6 +186,10 @@ class Run:
             f"{folder.path}: training {config.model} on {stage.dataset}:{stage.split} "
             f"({len(rows)} pairs, {training.steps} steps){resumed}"
         )
+        if cut := points_left_out(rows, stage.recipe.points):
+            self._say(cut)
+        if validation:
+            self._say(f"the best weights are those of the highest {validation.metric} on {data.validation}")
         if self.options.tracker:
             about = {"run": config.id, "model": config.model, "data": str(data), "seed": config.seed}
             self.accelerator.init_trackers("sc-imagenet", {**about, "lr": stage.recipe.lr, "batch": stage.recipe.batch})
@@ -256,6 +268,20 @@ def share_of(rows: datasets.Dataset, share: float, seed: int) -> datasets.Datase
         return rows
     drawn = np.random.default_rng(seed).permutation(len(rows))
     return rows.select(np.sort(drawn[: max(1, round(share * len(rows)))]))
+
+
+def points_left_out(rows: datasets.Dataset, most: int) -> str | None:
+    """A line that says how many points a training on at most ``most`` a pair leaves out; None if it takes all."""
+    table = rows.select_columns("source_points").with_format("arrow")
+    counts = [pc.list_value_length(part["source_points"]).to_numpy() for part in table.iter(10_000)]
+    count = np.concatenate([np.zeros(0, np.int64), *counts])
+    over = count[count > most] - most
+    if not len(over):
+        return None
+    return (
+        f"{over.sum():,} of {count.sum():,} points are left out: {len(over):,} of {len(count):,} pairs have more than "
+        f"{most} (--set recipe.points=N)"
+    )
 
 
 def claim(folder: RunFolder, config: RunConfig, accelerator: Accelerator) -> None:
