@@ -64,9 +64,15 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What it was built with, constructor arguments by name; whether weights were fetched is not kept."""
+        """What it was built with, constructor arguments by name; whether weights were fetched is not kept.
+
+        ``size`` is the side that images have, be it another than was asked for (see ``Backbone.size``).
+        """
         kept = self._hub_mixin_config
-        return {name: value for name, value in kept.items() if name != "pretrained"} if isinstance(kept, dict) else {}
+        if not isinstance(kept, dict):
+            return {}
+        arguments = {name: value for name, value in kept.items() if name != "pretrained"}
+        return {**arguments, "size": self.size} if "size" in arguments else arguments
 
     def forward(self, source: Tensor, target: Tensor) -> Any:
         """The model's native output for normalised images (B, 3, S, S): a flow, a correlation, ..."""
