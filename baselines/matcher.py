@@ -69,12 +69,14 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     def arguments(self) -> dict[str, Any]:
         """What it was built with, constructor arguments by name; whether weights were fetched is not kept.
 
-        Those that only training reads have the values of its last stage.
+        Those that only training reads have the values of its last stage, and ``size`` is the side that images have, be
+        it another than was asked for (see ``Backbone.size``).
         """
         if not isinstance(self._hub_mixin_config, dict):
             return {}
         kept = {name: value for name, value in self._hub_mixin_config.items() if name != "pretrained"}
-        return {**kept, **{name: getattr(self, name) for name in self.training_arguments if name in kept}}
+        named = [*self.training_arguments, "size"]
+        return {**kept, **{name: getattr(self, name) for name in named if name in kept}}
 
     def set_training_arguments(self, arguments: Mapping[str, Any]) -> None:
         """Set those of ``training_arguments`` that are among ``arguments``, as a stage's recipe has them."""

@@ -14,6 +14,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sc_imagenet.backbones import with_positions_of
 from sc_imagenet.backbones.weight_files import shortened
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path, read_json, write_json
@@ -47,6 +48,8 @@ def load_strictly(
 ) -> None:
     """Load weights, all of them and no others; the model is unchanged if anything does not fit.
 
+    Position embeddings of a vision transformer saved for another size of images are interpolated.
+
     Args:
         model: built already.
         label: what the message calls it.
@@ -57,7 +60,7 @@ def load_strictly(
     Raises:
         InputError: weights are missing, unknown or of another shape.
     """
-    own = model.state_dict()
+    own, state = model.state_dict(), with_positions_of(model, state)
     absent = [key for key in own if key not in state]
     missing = [key for key in absent if not key.startswith(optional) and not key.endswith(optional)]
     extra = [key for key in state if key not in own]

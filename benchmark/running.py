@@ -21,6 +21,7 @@ from baselines.checkpoints.places import TRAINED_ON, recorded_name, weights_file
 from baselines.checkpoints.published import published
 from baselines.matcher import Matcher
 from baselines.recipe import STAGES, find_recipe, override, with_backbone
+from baselines.saved import load_strictly
 from benchmark.data import Pairs
 from benchmark.environment import environment
 from benchmark.evaluation import direction_of, evaluate
@@ -36,6 +37,7 @@ from benchmark.run_options import Options, changes_of, make_accelerator
 from benchmark.score_table import print_tables, scored
 from benchmark.training import Training
 from benchmark.validation import Validation, selection_metric
+from sc_imagenet.backbones import Backbone
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, sha256_of, write_json
 from sc_imagenet.loading import manifest_sha256
@@ -111,6 +113,7 @@ class Run:
             matcher = self.weights(self.config.training)
             claim(self.folder, self.config, self.accelerator)
             matcher.to(self.accelerator.device).eval()
+            self._say_size(matcher)
             for pairs in self.evaluated_on:
                 self._evaluate(matcher, pairs)
             result = self._result(self.config, matcher)
@@ -127,7 +130,7 @@ class Run:
         if folder.trained.exists():
             self._say(f"{folder.path}: trained already, weights loaded")
             matcher = self._untrained(config, weights_follow=True)
-            matcher.load_state_dict(load_file(folder.best))
+            load_strictly(matcher, config.model, load_file(folder.best), folder.best)
             return matcher
         with ExitStack() as held:
             if self.accelerator.is_main_process and folder != self.folder:
@@ -256,6 +259,11 @@ class Run:
         # The first process converts what was never converted; the others find it done.
         with self.accelerator.main_process_first():
             return pairs.open(self.config.limit)
+
+    def _say_size(self, matcher: Matcher) -> None:
+        backbone = next((part for part in matcher.modules() if isinstance(part, Backbone)), None)
+        if backbone is not None and backbone.size_note is not None:
+            self._say(backbone.size_note)
 
     def _say(self, line: str) -> None:
         if self.accelerator.is_main_process:
