@@ -14,7 +14,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sc_imagenet.backbones.weight_files import shortened
+from sc_imagenet.backbones.weight_files import shortened, wrapper_of
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path, read_json, write_json
 
@@ -50,7 +50,7 @@ def load_strictly(
     Args:
         model: built already.
         label: what the message calls it.
-        state: weights under the model's own keys.
+        state: weights under the model's own keys, as ``read_state`` gives them: without what looks like a wrapper.
         where: the file to name in the message.
         optional: beginnings or ends of keys that may be missing.
 
@@ -58,6 +58,9 @@ def load_strictly(
         InputError: weights are missing, unknown or of another shape.
     """
     own = model.state_dict()
+    prefix = wrapper_of(own)  # of a model all of whose weights lie in its own ``net`` or ``model``
+    if wrapper_of(state) != prefix:
+        state = {prefix + key: value for key, value in state.items()}
     absent = [key for key in own if key not in state]
     missing = [key for key in absent if not key.startswith(optional) and not key.endswith(optional)]
     extra = [key for key in state if key not in own]
