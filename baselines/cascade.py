@@ -20,7 +20,7 @@ from baselines.registry import register
 from sc_imagenet.backbones.pretrained import LITE0
 from sc_imagenet.errors import InputError
 from sc_imagenet.generation.cascade import CascadeNetwork
-from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses
+from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses, trained_parameters
 from sc_imagenet.generation.features import FeatureReader
 from sc_imagenet.generation.network_options import STAGES, Stage
 from sc_imagenet.generation.saliency import feature_masks
@@ -97,6 +97,7 @@ class Cascade(Matcher):
         self.backbone = FeatureReader(backbone, layers, size, pretrained=pretrained)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.network = CascadeNetwork(self.backbone.channels, options)
+        trained_parameters(self.network, TrainingOptions(network=options))  # freezes the stages that nothing reads
 
     def forward(self, source: Tensor, target: Tensor) -> Scores:
         """Images (B, 3, S, S) -> scores of all matches."""

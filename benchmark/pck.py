@@ -186,7 +186,7 @@ def score(predictions: Predictions, metrics: Sequence[Metric], draws: int = 1000
         raise InputError(f"no pair of {predictions.info.dataset} has a point to score")
     low, high = np.nanpercentile(bootstrap(predictions, metrics, draws, seed), (2.5, 97.5), axis=0)
     return {
-        str(metric): Score(*(float(x) for x in scores))
+        str(metric): Score(*(float(x) for x in _exact(np.array(scores))))
         for metric, *scores in zip(metrics, values(predictions, metrics), low, high)
     }
 
@@ -214,7 +214,7 @@ def per_category(predictions: Predictions, metric: Metric) -> dict[str, float]:
     names, index = np.unique(predictions.categories, return_inverse=True)
     total = np.bincount(index, counts)
     share = 100 * np.bincount(index, found) / np.maximum(total, 1)
-    return {str(name): float(value) for name, value, n in zip(names, share, total) if n}
+    return {str(name): float(value) for name, value, n in zip(names, _exact(share), total) if n}
 
 
 def category_pairs(predictions: Predictions) -> dict[str, int]:
@@ -253,7 +253,12 @@ class _Averages:
             }
             by_category = np.where(pairs > 0, ratios / pairs, 0).sum(axis=1)
             by_average["category"] = by_category / (pairs > 0).sum(axis=1)
-        return 100 * np.stack([by_average[average][:, rule] for average, rule in self.metrics], axis=1)
+        return _exact(100 * np.stack([by_average[average][:, rule] for average, rule in self.metrics], axis=1))
+
+
+def _exact(percent: np.ndarray) -> np.ndarray:
+    """Percent without what the order of a sum adds in the last bits: equal shares are equal, and print alike."""
+    return percent.round(9)
 
 
 def _scale(predictions: Predictions, frame: int | None) -> np.ndarray:

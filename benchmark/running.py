@@ -30,7 +30,7 @@ from benchmark.memory import peak_memory
 from benchmark.predictions import PredictionInfo, read_predictions
 from benchmark.progress import say
 from benchmark.result import EvaluatedData, Result, write_result
-from benchmark.results import prediction_files, score_run
+from benchmark.results import score_run
 from benchmark.run_config import RunConfig, Stage
 from benchmark.run_folder import RunFolder
 from benchmark.run_options import Options, changes_of, make_accelerator
@@ -309,16 +309,15 @@ def trained_on(weights: Path) -> str | None:
 
 
 def execute(options: Options, as_json: bool = False) -> Result:
-    """Run, print the scores of what was evaluated, and return the result."""
+    """Run, print the scores on what this command names, and return the result."""
     accelerator = make_accelerator(options)
     run = Run(options, accelerator)
     result = run.execute()
     if accelerator.is_main_process:
         if as_json:
             print(json.dumps(asdict(result), indent=2))
-        elif result.data:
-            print_tables(
-                [scored(file, "strict", (), None, 1000) for file in prediction_files(run.folder.path)], False, False
-            )
+        else:  # what was asked for now; what the run was evaluated on before is in its result.json
+            files = dict.fromkeys(run.folder.predictions(pairs.name, pairs.split) for pairs in run.evaluated_on)
+            print_tables([scored(file, "strict", (), None, 1000) for file in files], False, False)
         say(f"{run.folder.path}: done")
     return result

@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from sc_imagenet import slow_files
+from sc_imagenet.slow_files import unwatched, watched
 from tests.benchmark.test_running import finish, scbench
 from tests.sc_imagenet.made_data import image, spair
 
@@ -52,6 +55,31 @@ def folder(tmp_path_factory) -> Path:
     code, _, err = finish(scbench(*["data", "convert", "spair-71k", "--data-root", "data"], folder=root))
     assert code == 0, err
     return root
+
+
+def test_only_waiting_counts_not_what_is_made_of_what_was_read():
+    """A thread that renders or decodes uses the processor: its file answers."""
+    thread = threading.get_ident()
+    clock = time.pthread_getcpuclockid(thread)
+    reading = slow_files.Reading(Path("rendered"), 0.0, clock, 0.0, time.thread_time())
+    start = time.thread_time()
+    while time.thread_time() < start + 0.05:
+        pass
+    reading.look(1.0)
+    assert reading.since == 1.0
+    reading.look(1000.0)
+    assert reading.since == 1.0
+
+
+def test_a_wait_for_another_process_is_no_wait_for_a_file():
+    thread = threading.get_ident()
+    with watched("outer"):
+        with watched("inner"):
+            assert slow_files._reading[thread].path == Path("inner")
+        with unwatched():
+            assert thread not in slow_files._reading
+        assert slow_files._reading[thread].path == Path("outer")
+    assert thread not in slow_files._reading
 
 
 @pytest.mark.parametrize("words", CASES.values(), ids=CASES)

@@ -76,6 +76,17 @@ def test_distance_in_a_resized_frame_does_not_keep_the_aspect(stored):
     assert pck.distances(predictions, 100) == pytest.approx([3, 6])
 
 
+def test_equal_shares_of_points_are_equal_numbers_under_every_average(stored):
+    """Where all pairs have as many points, the averages over images and over points are the same number."""
+    random = np.random.default_rng(0)
+    true = [(10 * n, 20) for n in range(10)]
+    for pairs in (3, 7, 40, 63):
+        rows = [row(f"p{n}", true, [(x + 50 * random.integers(2), y) for x, y in true]) for n in range(pairs)]
+        predictions = stored(*rows)
+        image, point, category = (value(predictions, f"pck@0.1/img/{average}") for average in pck.AVERAGES)
+        assert image == point == category == pck.per_category(predictions, Metric.parse("pck@0.1/img/image"))["cat"]
+
+
 def test_a_prediction_exactly_at_the_limit_counts(stored):
     predictions = stored(row("a", [(0, 0)] * 2, [(20, 0), (20.001, 0)]))  # alpha 0.1 of 200 is 20
     assert value(predictions, "pck@0.1/img/image") == 50

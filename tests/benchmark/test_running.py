@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -16,7 +17,8 @@ import pytest
 from safetensors.torch import load_file
 
 from benchmark.predictions import read_predictions
-from benchmark.running import share_of, trained_on
+from benchmark.run_options import Options
+from benchmark.running import execute, share_of, trained_on
 from sc_imagenet.files import sha256_of
 from tests import PATIENCE
 from tests.ports import free_port
@@ -78,6 +80,17 @@ def test_a_second_run_finds_everything_done(whole):
     assert "predicted already" in err
     assert "bbox-kp" in out
     assert (whole / "checkpoints/best.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_command_prints_the_scores_on_what_it_names(tmp_path, capsys):
+    """Whatever its run was evaluated on before."""
+    settings = {"recipe.model.backbone": "resnet10t", "recipe.model.pretrained": "false", "recipe.model.size": "64"}
+    options = Options(model="nearest", preset="tiny", settings=settings, limit=4, runs=tmp_path)
+    for data, heading in (("toy:test", "toy test"), ("toy:validation", "toy validation")):
+        result = execute(replace(options, evaluate=(data,)))
+        out = capsys.readouterr().out
+        assert [line.split("   ")[0] for line in out.splitlines() if line.startswith("toy ")] == [heading]
+    assert len(result.data) == 2
 
 
 def test_a_killed_run_ends_with_the_same_bits(whole, tmp_path):
