@@ -33,9 +33,14 @@ def prediction_files(path: Path | str) -> list[Path]:
 
 
 def metrics_of(predictions: Predictions, protocol: str = "all") -> list[pck.Metric]:
-    """The metrics of a protocol bundle for these predictions, whose file knows data set and model."""
+    """The metrics of a protocol bundle for these predictions, whose file knows data set and model.
+
+    Those that have a threshold for none of the pairs are left out of several.
+    """
     info = predictions.info
-    return protocols.bundle(protocol, info.scored_as, info.model, info.size, pck.has_boxes(predictions))
+    bundle = protocols.bundle(protocol, info.scored_as, info.model, info.size, pck.has_boxes(predictions))
+    # A bundle of one threshold is refused by name where that cannot be had, rather than scored by nothing.
+    return pck.measurable(predictions, bundle) or bundle
 
 
 def score_run(folder: Path | str, draws: int = 1000, seed: int = 0) -> tuple[Metrics, PerCategory]:
