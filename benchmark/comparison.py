@@ -60,6 +60,7 @@ class Comparison:
     pairs: int
     only_first: int  # pairs left out because the other run has none of them
     only_second: int
+    without_box: int  # of the pairs, those that bbox-kp leaves out
     draws: int
     overall: dict[Metric, Difference]
     per_category: dict[str, Difference]  # under the ranking metric
@@ -137,6 +138,7 @@ def compare(
         len(first),
         total[0] - len(first),
         total[1] - len(first),
+        pck.pairs_without_box(first),
         draws,
         overall,
         _by_category(first, second, ranking, draws, seed),
