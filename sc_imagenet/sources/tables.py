@@ -111,7 +111,7 @@ def read_pair_json(path: Path) -> Annotation:
     """
     content: Any = read_json(path)
     try:
-        grades = tuple(int(content.get(grade, -1)) for grade in GRADES)
+        grades = tuple(-1 if (value := content.get(grade)) is None else int(value) for grade in GRADES)
         return Annotation(
             source_points=_points(content["src_kps"]),
             target_points=_points(content["trg_kps"]),

@@ -365,6 +365,36 @@ def test_images_replaced_after_the_conversion_are_refused_when_they_are_read(tmp
         PairDataset(rows, 32, (0, 0, 0), (1, 1, 1))[0]
 
 
+def test_classes_with_blanks_and_brackets_in_their_names_are_read_back(tmp_path: Path) -> None:
+    """From the Parquet of a generated set, and from the release's layout written of it."""
+    from sc_imagenet.generation.release_json import write_release
+    from sc_imagenet.shards import write_pairs
+
+    root, photographs, names = tmp_path / "set [1]", tmp_path / "photographs", [" dog ", "[a] dog", "dog", "dog "]
+    rows = []
+    for number, name in enumerate(names):
+        for side in "ab":
+            image(photographs / name / f"{side}.jpg")
+        ends = {
+            side: {"path": f"{name}/{file}.jpg", "bytes": None} for side, file in (("source", "a"), ("target", "b"))
+        }
+        points = {f"{side}_points": [[1.0, 2.0]] for side in ends}
+        sizes = {f"{side}_size": [40, 30] for side in ends}
+        about = {"pair_id": f"{number:06d}-1-2:{name}", "dataset": "sc-imagenet", "category": number, "mirrored": False}
+        rows.append({**about, **ends, **points, **sizes})
+    records = {split: write_pairs(root, split, rows, names, len(rows)) for split in ("train", "validation")}
+    (root / "JPEGImages").symlink_to(photographs)
+    data = load_dataset("sc_imagenet", split="train", root=root)
+    assert [data.features["category"].names[each] for each in data["category"]] == names
+    released = load_dataset("sc_imagenet", split="train", root=write_release(root, photographs, records))
+    assert sorted(released.features["category"].names) == ["[a] dog", "_dog_", "dog", "dog_"]
+    assert [row["source"].size for row in (*data, *released)] == [(40, 30)] * 8
+    assert verify("sc-imagenet", None, root / "spair").damage == verify("sc-imagenet", None, root).damage == {}
+    image(photographs / "dog" / "a.jpg", (80, 60))
+    assert verify("sc-imagenet", None, root / "spair").damage == {"images of another size": 1}
+    assert verify("sc-imagenet", None, root).damage == {"images of another size": 1}
+
+
 def test_empty_lists_of_a_part_are_splits_that_are_not_there(tmp_path: Path) -> None:
     root = spair(tmp_path / "spair")
     for name in ("trn", "val"):
