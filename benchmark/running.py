@@ -29,8 +29,8 @@ from benchmark.loader import loader_deaths
 from benchmark.memory import peak_memory
 from benchmark.predictions import PredictionInfo, read_predictions
 from benchmark.progress import say
-from benchmark.result import EvaluatedData, Result, write_result
-from benchmark.results import score_run
+from benchmark.result import Result, count_of_pairs, published_pairs, write_result
+from benchmark.results import PREDICTIONS, evaluated_data, score_run
 from benchmark.run_config import RunConfig, Stage
 from benchmark.run_folder import RunFolder
 from benchmark.run_options import Options, changes_of, make_accelerator
@@ -39,7 +39,7 @@ from benchmark.training import Training
 from benchmark.validation import Validation, selection_metric
 from sc_imagenet.backbones import Backbone
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_json, sha256_of, write_json
+from sc_imagenet.files import files_in, read_json, sha256_of, write_json
 from sc_imagenet.loading import manifest_sha256
 from sc_imagenet.pairs import PairDataset
 
@@ -187,7 +187,8 @@ class Run:
         resumed = ", resumed" if folder.resume.exists() else ""
         self._say(
             f"{folder.path}: training {config.model} on {stage.dataset}:{stage.split} "
-            f"({len(rows)} pairs, {training.steps} steps){resumed}"
+            f"({count_of_pairs(len(rows), published_pairs(data.name, data.split, data.form))}, "
+            f"{training.steps} steps){resumed}"
         )
         if cut := points_left_out(rows, stage.recipe.points):
             self._say(cut)
@@ -222,7 +223,7 @@ class Run:
         trained_in = RunFolder.of(self.options.runs, config.training)
         model = registry.card(config.model)
         trained = read_json(trained_in.trained) if config.stages else {}
-        evaluated = [read_predictions(path) for path in sorted(folder.path.glob("predictions/*.parquet"))]
+        evaluated = [read_predictions(path) for path in files_in(folder.path / PREDICTIONS, ".parquet")]
         metrics, per_category = score_run(folder.path) if evaluated else ({}, {})
         names = [stage.dataset for stage in config.stages]
         arguments = matcher.arguments
@@ -240,10 +241,7 @@ class Run:
             seed=config.seed,
             direction=direction_of(matcher, config.direction),
             size=matcher.size,
-            data=tuple(
-                EvaluatedData(p.info.dataset, p.info.split, p.info.manifest_sha256, len(p), p.info.form)
-                for p in evaluated
-            ),
+            data=tuple(map(evaluated_data, evaluated)),
             metrics=metrics,
             per_category=per_category,
             seconds=trained.get("seconds", 0.0),

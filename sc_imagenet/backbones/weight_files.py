@@ -179,8 +179,10 @@ def _read_safetensors(path: Path) -> State:
         raise InputError(f"is not a whole safetensors file ({error})", where=path, fix="Get the file again.") from error
 
 
-def read_plain(path: Path) -> Any:
-    """Whatever ``torch.save`` wrote, on the CPU: tensors and plain values.
+def read_plain(
+    path: Path, what: str = "weights", wanted: str = "the file that holds the weights, such as model_best.pth"
+) -> Any:
+    """Whatever ``torch.save`` wrote, on the CPU: tensors and plain values; an error says ``what`` was ``wanted``.
 
     Raises:
         InputError: missing, truncated, an archive of other files, or a pickle that holds more (nothing in it is
@@ -197,17 +199,17 @@ def read_plain(path: Path) -> Any:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused is None:
             raise InputError(
-                "is not a file of weights, or is truncated", where=path, fix="Get the file again."
+                f"is not a file of {what}, or is truncated", where=path, fix="Get the file again."
             ) from error
         raise InputError(
-            f"holds a Python object ({refused[1]}), not only weights; nothing in it was executed",
+            f"holds a Python object ({refused[1]}), not only {what}; nothing in it was executed",
             where=path,
-            fix="Give the file that holds the weights, such as model_best.pth.",
+            fix=f"Give {wanted}.",
         ) from error
     except Exception as error:  # a reader given malformed bytes may raise anything at all
         why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise InputError(
-            f"is truncated or not a file of weights ({why})", where=path, fix="Get the file again."
+            f"is truncated or not a file of {what} ({why})", where=path, fix="Get the file again."
         ) from error
 
 

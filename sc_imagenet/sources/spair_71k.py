@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.sources.source import Annotation, Entry, Size, Source
+from sc_imagenet.sources.source import Annotation, Entry, Size, Source, lacking, strangers
 from sc_imagenet.sources.tables import read_lines, read_pair_json
 
 CATEGORIES = (
@@ -26,12 +26,11 @@ class Spair71k(Source):
     """SPair-71k; no points are shifted, boxes and points are stored as its files have them."""
 
     name = "spair-71k"
+    version = 2
 
     def missing(self, split: str) -> str | None:
-        for needed in (self._list(split), self._annotations(split), self.root / "JPEGImages"):
-            if not needed.exists():
-                return f"{needed} is not there"
-        return None
+        needed = (self._list(split), self._annotations(split), self.root / "JPEGImages")
+        return next((why for path in needed if (why := lacking(path))), None)
 
     def categories(self) -> tuple[str, ...]:
         return CATEGORIES
@@ -55,11 +54,28 @@ class Spair71k(Source):
     def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
         return [self._list(split)], [self._annotations(split), self.root / "JPEGImages"]
 
+    def strays(self) -> list[Path]:
+        images = self.root / "JPEGImages"
+        return [
+            *strangers(images, names=CATEGORIES),
+            *(path for category in CATEGORIES for path in strangers(images / category, (".jpg",))),
+            *strangers(self.root / "PairAnnotation", names=FOLDERS.values()),
+            *(path for split in FOLDERS for path in unlisted(self._annotations(split), self._list(split))),
+        ]
+
     def _list(self, split: str) -> Path:
         return self.root / "Layout" / "large" / f"{FOLDERS[split]}.txt"
 
     def _annotations(self, split: str) -> Path:
         return self.root / "PairAnnotation" / FOLDERS[split]
+
+
+def unlisted(annotations: Path, pairs: Path) -> list[Path]:
+    """What lies in a folder of annotations and is that of no pair of the list, where there is one."""
+    if lacking(pairs):
+        return []
+    files = {f"{line.replace(':', '-')}.json" for line in read_lines(pairs)}
+    return [path for path in strangers(annotations) if path.name.replace(":", "-") not in files]
 
 
 def split_pair_id(line: str, where: Path, number: int) -> tuple[str, str, str, str]:

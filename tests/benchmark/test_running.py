@@ -197,8 +197,8 @@ def test_a_setting_of_one_stage_leaves_the_other_alone(tmp_path):
     command += ["--set", "pretrain.epochs=1,finetune.epochs=1", "--eval", "toy"]
     code, _, err = finish(scbench(*command, "--pretrain", "toy", "--finetune", "toy", "--runs", str(tmp_path)))
     assert code == 0, err
-    assert "(8 pairs, 4 steps)" in err
-    assert "(4 pairs, 2 steps)" in err
+    assert "(8 of 2,500 pairs, 4 steps)" in err
+    assert "(4 of 2,500 pairs, 2 steps)" in err
     code, _, err = finish(scbench(*command, "--finetune", "toy", "--runs", str(tmp_path)))
     assert code == 2
     assert "there is no --pretrain" in err

@@ -129,8 +129,9 @@ def test_a_mask_of_nothing_or_everything_shows_no_object():
 
 def test_counts_are_read_from_a_file(tmp_path):
     path = tmp_path / "counts.csv"
-    path.write_text("path,objects\ncat/a.jpg,1\ncat/b.jpg,3\n")
-    assert open_counter(str(path)).counts(Path(), ROWS, torch.zeros(2, 1, 1)) == [1, 3]
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):  # the latter two from Windows
+        path.write_bytes("path,objects\r\ncat/a.jpg,1\r\ncat/b.jpg,3\r\n".encode(encoding))
+        assert open_counter(str(path)).counts(Path(), ROWS, torch.zeros(2, 1, 1)) == [1, 3]
     short = tmp_path / "short.csv"
     short.write_text("path,objects\ncat/a.jpg,1\n")
     with pytest.raises(InputError, match=r"no line for cat/b\.jpg"):
