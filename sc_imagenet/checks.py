@@ -6,6 +6,7 @@ import math
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.names import check_inside, check_name
+from sc_imagenet.orientation import Stored
 from sc_imagenet.sources.source import Annotation, Entry, Outside, Size
 
 TOLERANCE = 1.0  # px: annotations round, some count pixels from 1
@@ -66,8 +67,8 @@ def check_pair(
     return count
 
 
-def known_size(entry: Entry, image: str, root: object, sizes: dict[str, Size | str]) -> Size:
-    """The size of an image of a pair.
+def known_size(entry: Entry, image: str, root: object, sizes: dict[str, Stored | str]) -> Stored:
+    """Size and orientation of an image of a pair.
 
     Raises:
         InputError: the image is missing, empty or unreadable; the message names the pair.

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from sc_imagenet.augmentation import Crop, augmentation, changed
+from sc_imagenet.errors import InputError
 from sc_imagenet.frames import Frame
 from sc_imagenet.images import open_image
 
@@ -77,6 +78,8 @@ class PairDataset(torch.utils.data.Dataset):
         box = row[f"{name}_bbox"]
         bbox = np.full(4, np.nan, np.float32) if box is None else np.asarray(box, dtype=np.float32)
         image, (width, height) = self._image(row[name])
+        if row[f"{name}_size"] not in (None, [width, height]):
+            raise _another_size(row, name, (width, height))
         images = {name: image}
         origin, shown, crop = np.zeros(2, np.float32), (width, height), None
         if self.augment is not None:
@@ -126,7 +129,7 @@ class PairDataset(torch.utils.data.Dataset):
             self._decoded.move_to_end(key)
             image, size = self._decoded[key]
             return image, size
-        opened = open_image(cell["path"] if key is not None else cell["bytes"])
+        opened = open_image(cell["path"] if key is not None else cell["bytes"], name=cell["path"])
         size = opened.size
         if self.augment is None and not self.frame.keep_aspect:
             opened = F.resize(opened, self.frame.pixels(size))
@@ -138,6 +141,15 @@ class PairDataset(torch.utils.data.Dataset):
                 _, (oldest, _) = self._decoded.popitem(last=False)
                 self._decoded_bytes -= oldest.nbytes
         return image, size
+
+
+def _another_size(row: Mapping[str, Any], name: str, size: tuple[int, int]) -> InputError:
+    recorded = " x ".join(map(str, row[f"{name}_size"]))
+    return InputError(
+        f"has {size[0]} x {size[1]} pixels, but the points of pair {row['pair_id']} were made for {recorded}",
+        where=row[name]["path"],
+        fix="Convert the data set again (scbench data convert --force), or make a generated one again.",
+    )
 
 
 def collate_pairs(items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:

@@ -19,9 +19,9 @@ from sc_imagenet.catalog import canonical, info
 from sc_imagenet.checks import check_entry, check_pair
 from sc_imagenet.convert import available_splits
 from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.images import open_image
+from sc_imagenet.images import image_header, open_image
+from sc_imagenet.orientation import Stored
 from sc_imagenet.sources import Annotation, Entry, Options, Source, open_source
-from sc_imagenet.sources.source import Size
 from sc_imagenet.workers import in_order, processes_for
 
 State = Literal["ok", "partial", "differs", "damaged", "counted", "unchecked"]
@@ -142,7 +142,7 @@ class _Split:
         self.faults: dict[str, list[str]] = {fault: [] for fault in FAULTS}
         self.images: set[str] = set()
         self.classes: set[str] = set()
-        self.sizes: dict[str, Size | None] = {}
+        self.sizes: dict[str, Stored | None] = {}
         try:
             pairs = list(_pairs(source, split))
             for pair, _ in pairs:
@@ -183,9 +183,12 @@ class _Split:
         return True
 
     def _look_at_pair(self, pair: Entry, known: Annotation | None) -> None:
-        sizes = self.sizes.get(pair.source), self.sizes.get(pair.target)
-        if self.images_at_hand and None in sizes:
+        stored = self.sizes.get(pair.source), self.sizes.get(pair.target)
+        if self.images_at_hand and None in stored:
             return  # its image was reported; without its size some data sets' points have no meaning
+        # Points that lie in Parquet are those of upright images (see ``schema``), published ones of images as stored.
+        source, target = (None if each is None else each.stored_size if known is None else each.size for each in stored)
+        sizes = source, target
         try:
             annotation = known or self.source.annotation(pair, *sizes)
             outside = check_pair(pair, annotation, *sizes, outside="keep")
@@ -257,12 +260,13 @@ def _start(root: Path) -> None:
     _root = root
 
 
-def _decode(names: list[str]) -> dict[str, tuple[Size | None, str | None]]:
-    """The size of each image, or why it has none."""
-    found: dict[str, tuple[Size | None, str | None]] = {}
+def _decode(names: list[str]) -> dict[str, tuple[Stored | None, str | None]]:
+    """How each image is stored, or why it cannot be decoded."""
+    found: dict[str, tuple[Stored | None, str | None]] = {}
     for name in names:
         try:
-            found[name] = open_image(_root / name).size, None
+            open_image(_root / name)
+            found[name] = image_header(_root / name), None
         except InputError as error:
             found[name] = None, str(error)
     return found

@@ -62,7 +62,7 @@ class ClassTask:
     @property
     def content(self) -> tuple[str, ...]:
         """What identifies the photographs."""
-        return tuple(f"{each.path} {each.sha256}" for each in self.photographs)
+        return tuple(f"{each.path} {each.content}" for each in self.photographs)
 
     @property
     def labels_key(self) -> str:

@@ -44,7 +44,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """The points of a pair, original pixels, 0-based; all fields as in ``schema.pair_features``."""
+    """The points of a pair, original pixels, 0-based; all fields as in ``schema.pair_features``.
+
+    They are in the image as stored, whatever its EXIF orientation: conversion turns them with it.
+    """
 
     source_points: list[list[float]]
     target_points: list[list[float]]
@@ -54,7 +57,7 @@ class Annotation:
     grades: tuple[int, int, int, int] = (-1, -1, -1, -1)  # viewpoint, scale, truncation, occlusion
 
 
-Size = tuple[int, int]  # width, height
+Size = tuple[int, int]  # width, height, as stored
 
 
 class Source:

@@ -179,7 +179,7 @@ def odd_image(kind: str, folder: Path) -> Path:
 def test_every_kind_of_image_is_matched(kind, tmp_path):
     from sc_imagenet.images import open_image
 
-    odd = open_image(odd_image(kind, tmp_path), upright=True)
+    odd = open_image(odd_image(kind, tmp_path))
     matches = match(Brightest("backward"), odd, patch(64, 64, 8, 8), grid=2)
     assert matches.target_points.shape == (4, 2)
     assert np.isfinite(matches.target_points).all()
