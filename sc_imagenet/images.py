@@ -98,7 +98,11 @@ def _decoded(
     file: io.BytesIO | Path, where: object, most_pixels: int, convert: Callable[[Image.Image], Image.Image]
 ) -> Image.Image:
     try:
-        with _quiet(), Image.open(file, formats=_known_formats()) as image:
+        with (  # By its path Pillow would map a plain TIFF into memory, and scramble one that it turns.
+            open(file, "rb") if isinstance(file, Path) else file as stream,
+            _quiet(),
+            Image.open(stream, formats=_known_formats()) as image,
+        ):
             width, height = image.size
             if width * height > most_pixels:
                 raise Image.DecompressionBombError

@@ -95,6 +95,19 @@ def test_xmp_that_is_not_unicode_says_nothing_about_the_pixels(tmp_path, kind):
     assert colours_at(open_image(path), image_header(path).upright(middles())) == ["R", "G", "B"]
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "I;16", "RGBA", "CMYK", "RGB", "1", "F"])
+def test_a_plain_tiff_of_any_mode_is_turned(tmp_path, mode):
+    image = Image.new("L", SIZE)
+    image.paste(255, (4, 4, 12, 12))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
+    image.save(tmp_path / "a.tif", exif=exif)
+    expected = Image.new("L", SIZE[::-1])
+    expected.paste(255, (SIZE[1] - 12, 4, SIZE[1] - 4, 12))
+    assert np.array_equal(np.asarray(open_image(tmp_path / "a.tif").convert("L")), np.asarray(expected))
+
+
 def test_a_png_whose_orientation_comes_after_its_pixels_is_turned(tmp_path):
     content = marked(tmp_path / "a", "PNG", 6).read_bytes()
     start = content.index(b"eXIf") - 4
