@@ -50,8 +50,10 @@ class Entry:
 class Annotation:
     """The points of a pair, original pixels, 0-based; all fields as in ``schema.pair_features``.
 
-    annotated_source_size, annotated_target_size   (width, height) that the data set says its image had when it was
-                                                   annotated; None where it says nothing
+    They are in the image as stored, whatever its EXIF orientation: conversion turns them with it.
+
+    annotated_source_size, annotated_target_size   (width, height) as stored that the data set says its image had when
+                                                   it was annotated; None where it says nothing
     """
 
     source_points: list[list[float]]
