@@ -272,7 +272,7 @@ def test_the_manifest_is_that_of_the_annotations_whether_images_are_turned_or_no
 def test_a_size_that_was_recorded_of_another_image_is_said(spair):
     rows = load_dataset("spair-71k", split="test", root=spair)
     Image.new("RGB", SIZE).save(spair / "JPEGImages" / "cat" / "2008_000006.jpg")  # no longer turned
-    with pytest.raises(InputError, match=r"2008_000006\.jpg: has 48 x 32 pixels, but the points of pair .* 32 x 48"):
+    with pytest.raises(InputError, match=r"2008_000006\.jpg: is 48 x 32 pixels, the points of pair .* are for 32 x 48"):
         PairDataset(rows, 64, (0.0,) * 3, (1.0,) * 3)[5]
 
 
