@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_json
+from sc_imagenet.files import State, read_json, state_of
 from sc_imagenet.sources.source import Annotation, Entry, Size, Source, first_existing
 from sc_imagenet.sources.spair_71k import CATEGORIES
 
@@ -89,8 +89,12 @@ class DiySc(Source):
         return sorted((self.root / folder).glob("*_*.json")) if folder else []
 
 
-@functools.lru_cache(maxsize=4)
 def _read(path: Path) -> list[Any]:
+    return _read_state(path, state_of(path))
+
+
+@functools.lru_cache(maxsize=4)
+def _read_state(path: Path, state: State | None) -> list[Any]:
     content = read_json(path)
     if isinstance(content, dict):
         return [content]

@@ -100,7 +100,7 @@ class Source:
         raise NotImplementedError
 
     def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
-        """What tells that a split changed: files to hash, and files and folders whose mtime is looked at."""
+        """What tells that a split changed: files to hash; and files and folders whose files' states are looked at."""
         raise NotImplementedError
 
 
