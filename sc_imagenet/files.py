@@ -118,7 +118,7 @@ def state_of(path: Path | str) -> State | None:
 
 
 def states_below(folder: Path | str, most: int) -> list[tuple[str, State]] | None:
-    """The files below a folder by their relative paths, sorted, with their states; None where they are more than ``most``."""
+    """The files below a folder by their relative paths, sorted, with their states; None if over ``most``."""
     names: list[str] = []
     folders = [os.fspath(folder)]
     while folders:

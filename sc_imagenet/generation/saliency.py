@@ -6,7 +6,6 @@ weights; from a folder of masks made by any program; or from U2-Net or IS-Net as
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,11 +17,14 @@ from PIL import Image
 from torch import Tensor
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import sha256_of
+from sc_imagenet.files import sha256_of, sha256_of_many
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.onnx_trial import image_input, open_session, try_model
+from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.images import open_image
+from sc_imagenet.roots import cache_folder
+from sc_imagenet.sources.source import first_existing
 
 FOREGROUND = 0.5  # saliency from which a cell is of the object
 SURE = 0.7  # of the way from background to object, which is given the saliency ``FOREGROUND``
@@ -37,7 +39,10 @@ class Saliency(Protocol):
 
     @property
     def identity(self) -> str:
-        """Changes whenever the masks of an image may; masks are cached by it."""
+        """Changes whenever the masks of an image may, by more than ``content``; masks are kept by both."""
+
+    def content(self, photographs: Sequence[Photograph]) -> tuple[str, ...]:
+        """Hashes of the files that the masks are read from; none where they are made of the photographs themselves."""
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """Masks (B, h, w) in [0, 1] of B photographs, on the grid of their ``features``.
@@ -51,6 +56,10 @@ class FeatureSaliency:
     """Foreground is what differs from the image's border and lies towards its middle, in the backbone's features."""
 
     identity = "features-2"
+
+    def content(self, photographs: Sequence[Photograph]) -> tuple[str, ...]:
+        """See ``Saliency.content``."""
+        return ()
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``; the files are not opened."""
@@ -110,23 +119,31 @@ class SaliencyFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    @property
-    def identity(self) -> str:
-        """The files' names, sizes and times of change."""
-        states = sorted((str(p.relative_to(self.folder)), p.stat()) for p in self.folder.glob("*/*"))
-        listed = "\n".join(f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states)
-        return f"folder-{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
+    identity = "folder-2"
+
+    def content(self, photographs: Sequence[Photograph]) -> tuple[str, ...]:
+        """See ``Saliency.content``; "" for a mask that is not there."""
+        found = [self._place(each) for each in photographs]
+        hashes: dict[Path, str] = {}
+        for folder in sorted({place.parent for place in found if place is not None}):
+            names = sorted({place.name for place in found if place is not None and place.parent == folder})
+            kept = cache_folder() / "hashes" / f"{key_of(str(folder.absolute()))}.json"
+            hashes.update(zip((folder / name for name in names), sha256_of_many(folder, names, kept)))
+        return tuple("" if place is None else hashes[place] for place in found)
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``."""
         grid = features.grid
         return torch.stack([_to_grid(np.asarray(self._open(each), np.float32) / 255, grid) for each in photographs])
 
-    def _open(self, photograph: Photograph) -> Image.Image:
+    def _place(self, photograph: Photograph) -> Path | None:
         place = self.folder / photograph.path
-        for path in (place.with_suffix(".png"), Path(f"{place}.png"), place):
-            if path.exists():
-                return open_image(path).convert("L")
+        return first_existing(place.with_suffix(".png"), Path(f"{place}.png"), place)
+
+    def _open(self, photograph: Photograph) -> Image.Image:
+        path = self._place(photograph)
+        if path is not None:
+            return open_image(path).convert("L")
         raise InputError(
             f"holds no mask {Path(photograph.path).with_suffix('.png')}",
             where=self.folder,
@@ -162,6 +179,10 @@ class OnnxSaliency:
             self._input, self._size = image_input(self._session)
         except Exception as error:  # whatever onnxruntime raises at a damaged file
             raise self._refusal("is not an ONNX saliency model", error) from error
+
+    def content(self, photographs: Sequence[Photograph]) -> tuple[str, ...]:
+        """See ``Saliency.content``."""
+        return ()
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``."""
@@ -241,6 +262,18 @@ def open_saliency(given: str) -> Saliency:
         f"saliency {given!r} is neither 'features' nor a folder of masks nor an .onnx file",
         fix="Leave it out to take the backbone's own features.",
     )
+
+
+def masks_key(given: str, photographs: Sequence[Photograph]) -> str | None:
+    """A hash of the files that the masks of photographs are made with; None where that takes none.
+
+    Args:
+        given: as ``open_saliency`` takes it.
+    """
+    path = Path(given).expanduser()
+    if given == "features" or not path.exists():
+        return None
+    return key_of("", *SaliencyFolder(path).content(photographs)) if path.is_dir() else sha256_of(path)
 
 
 def _to_grid(mask: np.ndarray, grid: tuple[int, int]) -> Tensor:
