@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmark import pck, protocols
 from benchmark.curves import Curves, curves_of, write_curves
-from benchmark.predictions import Predictions, read_predictions
+from benchmark.predictions import Predictions, mark_of, read_predictions
 from benchmark.result import RESULT_FILE, Metrics, PerCategory, Result, data_key, read_result
 from sc_imagenet.catalog import canonical
 from sc_imagenet.errors import InputError, visible
@@ -26,7 +26,7 @@ def prediction_files(path: Path | str) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError("no such file or folder", where=path, fix="Give a Parquet file or a run's folder.")
-    found = sorted((path / PREDICTIONS).glob("*.parquet"))
+    found = sorted((path / PREDICTIONS).glob("*.parquet"), key=lambda file: file.stem)
     if not found:
         raise InputError(f"holds no {PREDICTIONS}/*.parquet", where=path, fix="Give a run's folder.")
     return found
@@ -53,7 +53,7 @@ def score_run(folder: Path | str, draws: int = 1000, seed: int = 0) -> tuple[Met
     curves: Curves = {}
     for file in prediction_files(folder):
         predictions = read_predictions(file)
-        key = data_key(predictions.info.dataset, predictions.info.split)
+        key = data_key(predictions.info.dataset, predictions.info.split, mark_of(file, predictions.info))
         scores = pck.score(predictions, metrics_of(predictions), draws, seed)
         metrics[key] = {name: asdict(score) for name, score in scores.items()}
         narrow = dict.fromkeys(

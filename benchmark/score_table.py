@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmark import pck, protocols
 from benchmark.pck import Metric, Score
-from benchmark.predictions import PredictionInfo, read_predictions
+from benchmark.predictions import PredictionInfo, mark_of, read_predictions
 from benchmark.results import metrics_of
 from sc_imagenet.errors import InputError
 
@@ -132,7 +132,8 @@ def _notes(info: PredictionInfo, labels: dict[str, str], is_subset: bool) -> tup
 def _print(console: Console, entry: Scored, per_category: bool) -> None:
     info = entry.info
     subset = f" of {entry.of:,}" if entry.pairs < entry.of else ""
-    data = f"{escape(info.dataset)} {escape(info.split)}"
+    mark = mark_of(entry.file, info)
+    data = f"{escape(info.dataset)} {escape(info.split)}{f' @{mark}' if mark else ''}"
     console.print(f"\n[bold]{data}[/]   {escape(info.model)}, run {escape(info.run)}")
     console.print(f"{DIRECTIONS[info.direction]}   {entry.pairs:,}{subset} pairs, {entry.points:,} points")
     alphas = sorted({metric.alpha for metric in entry.scores})

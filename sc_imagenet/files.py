@@ -14,12 +14,13 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sc_imagenet.errors import InputError
+from sc_imagenet.roots import cache_folder
 from sc_imagenet.slow_files import watched
 
 PROBE = 64 * 1024  # bytes that a disk with room takes
@@ -146,35 +147,40 @@ def sha256_of(path: Path | str) -> str:
     return found
 
 
-def sha256_of_many(folder: Path, names: Sequence[str], kept: Path) -> list[str]:
-    """SHA-256 of files of one folder; "" for one that cannot be read.
+def sha256_of_all(paths: Sequence[Path], report: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+    """SHA-256 of many files, remembered from one process to the next; "" for one that cannot be read.
+
+    What is remembered lies in the cache, a file a folder, and may be deleted at any time.
 
     Args:
-        folder: that holds them.
-        names: of the files.
-        kept: a file that remembers the hashes with the states they belong to. It may be deleted at any time.
+        paths: of the files.
+        report: called with (files hashed, files in all).
     """
-    known = _remembered(kept)
-    found: dict[str, tuple[State, str]] = {}
-    hashes = []
-    for name in names:
-        state = state_of(folder / name)
-        before = known.get(name)
-        if before is not None and before[0] == state:
-            digest = before[1]
-        else:
-            try:
-                with watched(folder / name):
+    places = [Path(os.path.abspath(path)) for path in paths]
+    folders: dict[Path, list[str]] = {}
+    for place in places:
+        folders.setdefault(place.parent, []).append(place.name)
+    found: dict[Path, str] = {}
+    for folder, names in folders.items():
+        kept = cache_folder() / "hashes" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}.json"
+        known = _remembered(kept)
+        fresh: dict[str, tuple[State, str]] = {}
+        for name in names:
+            state, digest = state_of(folder / name), ""
+            if name in known and known[name][0] == state:
+                digest = known[name][1]
+            else:
+                with suppress(OSError), watched(folder / name):
                     digest = _sha256(folder / name)
-            except OSError:
-                digest = ""
-        if state is not None and digest and _settled(state):
-            found[name] = state, digest
-        hashes.append(digest)
-    if any(known.get(name) != value for name, value in found.items()):
-        with suppress(InputError):  # where nothing may be written they are read again the next time
-            write_json(kept, {name: [*state, digest] for name, (state, digest) in {**known, **found}.items()})
-    return hashes
+                if digest and state is not None and _settled(state):
+                    fresh[name] = state, digest
+            found[folder / name] = digest
+            report(len(found), len(places))
+        if fresh:
+            rows = {name: [*state, digest] for name, (state, digest) in {**known, **fresh}.items()}
+            with suppress(InputError):  # where nothing may be written they are read again the next time
+                write_json(kept, rows)
+    return [found[place] for place in places]
 
 
 def _remembered(path: Path) -> dict[str, tuple[State, str]]:

@@ -17,13 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import sha256_of, sha256_of_many
+from sc_imagenet.files import sha256_of, sha256_of_all
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.onnx_trial import image_input, open_session, try_model
 from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.images import open_image
-from sc_imagenet.roots import cache_folder
 from sc_imagenet.sources.source import first_existing
 
 FOREGROUND = 0.5  # saliency from which a cell is of the object
@@ -124,12 +123,8 @@ class SaliencyFolder:
     def content(self, photographs: Sequence[Photograph]) -> tuple[str, ...]:
         """See ``Saliency.content``; "" for a mask that is not there."""
         found = [self._place(each) for each in photographs]
-        hashes: dict[Path, str] = {}
-        for folder in sorted({place.parent for place in found if place is not None}):
-            names = sorted({place.name for place in found if place is not None and place.parent == folder})
-            kept = cache_folder() / "hashes" / f"{key_of(str(folder.absolute()))}.json"
-            hashes.update(zip((folder / name for name in names), sha256_of_many(folder, names, kept)))
-        return tuple("" if place is None else hashes[place] for place in found)
+        hashes = iter(sha256_of_all([place for place in found if place is not None]))
+        return tuple("" if place is None else next(hashes) for place in found)
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``."""
