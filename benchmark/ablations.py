@@ -236,5 +236,6 @@ def _read_as(folder: Path, case: Case) -> Path:
     write_json(changed / "config.json", config)
     weights = changed / "model.safetensors"
     if not weights.exists():
-        weights.symlink_to((folder / "model.safetensors").resolve())
+        weights.unlink(missing_ok=True)  # a link to where the folder lay before it was moved
+        weights.symlink_to(Path("..") / folder.name / "model.safetensors")
     return changed

@@ -17,6 +17,7 @@ from sc_imagenet.catalog import CATALOG, canonical, info
 from sc_imagenet.convert import convert
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.files import sha256_of_all
+from sc_imagenet.imagenet import moved
 from sc_imagenet.record import Record
 from sc_imagenet.set_name import set_name
 from sc_imagenet.sources import open_source
@@ -118,6 +119,15 @@ class Pairs:
         Raises:
             InputError: the data is not here, or cannot be read.
         """
+        if self.dataset == FORM:
+            source = open_source(FORM, self.root)
+            if source.image_root() is None:
+                raise InputError(
+                    moved(source.root / "JPEGImages"),
+                    where=source.root,
+                    fix="Let JPEGImages lead to them: scbench generate export --out SET --photographs FOLDER; or set "
+                    "IMAGENET_ROOT where they are ImageNet's.",
+                )
         with library_bars():
             rows = load_dataset(self.dataset, split=self.split, root=self.root)
         if limit is not None and limit < len(rows):

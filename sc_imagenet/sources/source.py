@@ -15,7 +15,8 @@ Outside = Literal["error", "keep"]
 class Options:
     """What may be said of a data set besides its root.
 
-    imagenet_dir   folder of ImageNet images, or a data set ``OWNER/NAME`` (a Hub name or a folder of Parquet)
+    imagenet_dir   folder of ImageNet images, or a data set ``OWNER/NAME`` (a Hub name or a folder of Parquet); for a
+                   generated set also the folder of its photographs, where they were moved
     voc_dir        PASCAL VOC folder that holds JPEGImages, for PF-PASCAL
     outside        what to do with points more than 1 px outside their image; None: as the data set's reader
                    says ("error" but for DIY-SC)

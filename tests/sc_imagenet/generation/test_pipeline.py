@@ -136,9 +136,9 @@ def test_the_set_loads_and_its_points_lie_in_the_images(made):
     assert len(pairs.validation.open()) == made[1].records["validation"].rows
 
 
-def test_the_release_layout_holds_the_same(made, photographs):
+def test_the_release_layout_holds_the_same(made):
     out, exported = made
-    folder = write_release(out, photographs, exported.records)
+    folder = write_release(out, exported.records)
     ours = load_dataset("sc_imagenet", root=out, split="train")
     theirs = load_dataset("sc_imagenet", root=folder, split="train")
     assert theirs.features["category"].names == ["a 'car'_ red_blue", "boat"]
