@@ -68,9 +68,9 @@ class RunFolder:
         return self.path / "result.json"
 
     @property
-    def images(self) -> Path:
-        """Hashes of the images that the training saw, by its data."""
-        return self.path / "images.json"
+    def inputs(self) -> Path:
+        """Hashes of what the training read beside the pairs that its configuration names: images, validation pairs."""
+        return self.path / "inputs.json"
 
     def predictions(self, dataset: str, split: str, mark: str = "") -> Path:
         """Predictions on one split of a data set; see ``benchmark.predictions.prediction_file``."""

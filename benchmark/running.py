@@ -135,7 +135,7 @@ class Run:
         if not config.stages:
             return self._untrained(config)
         if folder.trained.exists():
-            self._see_images(folder, config)
+            self._check_inputs(folder, config)
             self._say(f"{folder.path}: trained already, weights loaded")
             matcher = self._untrained(config, weights_follow=True)
             matcher.load_state_dict(load_file(folder.best))
@@ -145,7 +145,7 @@ class Run:
                 held.enter_context(folder.lock())
             matcher = self.weights(config.before)
             claim(folder, config, self.accelerator)
-            self._see_images(folder, config)
+            self._check_inputs(folder, config)
             self._train(matcher, config, folder)
             if self.accelerator.is_main_process and folder != self.folder:
                 write_result(folder.path, self._result(config, matcher))
@@ -238,26 +238,26 @@ class Run:
         with self.accelerator.main_process_first(), bars(quiet=not self.accelerator.is_main_process) as update:
             return images_sha256(rows, lambda done, total: update(f"images of {pairs}", done, total))
 
-    def _see_images(self, folder: RunFolder, config: RunConfig) -> None:
-        """Note which images a training sees, or see that they are those it saw.
+    def _check_inputs(self, folder: RunFolder, config: RunConfig) -> None:
+        """Note what a training reads that its configuration does not tell, or see that it is what it was.
 
         Raises:
-            InputError: they are others.
+            InputError: it is something else.
         """
-        now = {}
+        now: dict[str, str | None] = {}
         for stage, data in zip(config.stages, self.trained_on):
             rows = share_of(self._open(data), stage.recipe.share, config.seed)
-            now[f"{stage.dataset}:{stage.split}"] = self._images(rows, data)
-        then = read_json(folder.images) if folder.images.exists() else {}
-        for name, images in now.items():
-            if images is not None and then.get(name) not in (None, images):
-                raise InputError(
-                    f"was trained when the images of {name} were others",
-                    where=folder.path,
-                    fix="Give another --runs folder, or put them back.",
-                )
-        if self.accelerator.is_main_process and not folder.images.exists() and not folder.trained.exists():
-            write_json(folder.images, now)
+            now[f"images of {stage.dataset}:{stage.split}"] = self._images(rows, data)
+            if (other := data.validation) is not None:
+                told = manifest_sha256(other.dataset, other.split, root=other.root)
+                now[f"pairs of {stage.dataset}:{other.split}"] = told
+        then = read_json(folder.inputs) if folder.inputs.exists() else {}
+        for name, value in now.items():
+            if value is not None and then.get(name) not in (None, value):
+                fix = "Give another --runs folder, or put them back."
+                raise InputError(f"was trained when the {name} were others", where=folder.path, fix=fix)
+        if self.accelerator.is_main_process and not folder.inputs.exists() and not folder.trained.exists():
+            write_json(folder.inputs, now)
         self.accelerator.wait_for_everyone()
 
     def _result(self, config: RunConfig, matcher: Matcher) -> Result:

@@ -73,6 +73,7 @@ def export(
         out / GENERATED,
         {
             "name": out.absolute().name,
+            "paths_relative_to": "JPEGImages",  # a link to the photographs, see ``lead_to``
             "options": options.as_dict(),
             "counts": statistics.as_dict(),
             "splits": {split: {"pairs": r.rows, "sha256": r.manifest_sha256} for split, r in records.items()},

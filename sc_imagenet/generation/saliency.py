@@ -121,8 +121,20 @@ class SaliencyFolder:
     identity = "folder-2"
 
     def content(self, photographs: Sequence[Photograph]) -> tuple[str, ...]:
-        """See ``Saliency.content``; "" for a mask that is not there."""
+        """See ``Saliency.content``; "" for a mask that is not there.
+
+        Raises:
+            InputError: two photographs have one mask, as ``x.jpg`` and ``x.png`` beside each other.
+        """
         found = [self._place(each) for each in photographs]
+        owners: dict[Path, Photograph] = {}
+        for each, place in zip(photographs, found):
+            if place is not None and (owner := owners.setdefault(place, each)) is not each:
+                raise InputError(
+                    f"is the mask of both {owner.path} and {each.path}",
+                    where=place,
+                    fix="Call the masks <name of the image with its ending>.png.",
+                )
         hashes = iter(sha256_of_all([place for place in found if place is not None]))
         return tuple("" if place is None else next(hashes) for place in found)
 
@@ -133,7 +145,7 @@ class SaliencyFolder:
 
     def _place(self, photograph: Photograph) -> Path | None:
         place = self.folder / photograph.path
-        return first_existing(place.with_suffix(".png"), Path(f"{place}.png"), place)
+        return first_existing(Path(f"{place}.png"), place.with_suffix(".png"), place)
 
     def _open(self, photograph: Photograph) -> Image.Image:
         path = self._place(photograph)

@@ -212,6 +212,12 @@ def test_images_replaced_in_place_are_predicted_anew_and_no_training_is_said_to_
     assert second.metrics != first.metrics
     with pytest.raises(InputError, match="was trained when the images of my-set:train were others"):
         Run(given, make_accelerator(given)).execute()
+    for path in used:
+        shutil.copy(images / path, link / path)
+    Run(given, make_accelerator(given)).execute()
+    moved_points(folder, 3)  # of the pairs that chose the best weights
+    with pytest.raises(InputError, match="was trained when the pairs of my-set:validation were others"):
+        Run(given, make_accelerator(given)).execute()
 
 
 def test_weights_of_the_backbone_and_a_saved_configuration_count_by_their_content(tmp_path):
