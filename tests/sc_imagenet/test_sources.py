@@ -383,6 +383,7 @@ def test_images_of_another_size_than_was_annotated_are_refused_and_reported(tmp_
 
 
 def test_images_replaced_after_the_conversion_are_refused_when_they_are_read(tmp_path: Path) -> None:
+    from benchmark.data_picture import picture_of_pairs
     from sc_imagenet.pairs import PairDataset
 
     root = spair(tmp_path / "spair-71k")
@@ -392,6 +393,8 @@ def test_images_replaced_after_the_conversion_are_refused_when_they_are_read(tmp
     image(root / "JPEGImages" / "cat" / "2008_000001.jpg", (80, 60))
     with pytest.raises(InputError, match=RESIZED):
         PairDataset(rows, 32, (0, 0, 0), (1, 1, 1))[0]
+    with pytest.raises(InputError, match=RESIZED):
+        picture_of_pairs("spair-71k:test", 2, root=str(tmp_path))
 
 
 def test_classes_with_blanks_and_brackets_in_their_names_are_read_back(tmp_path: Path) -> None:
