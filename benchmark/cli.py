@@ -17,6 +17,7 @@ from typing import NoReturn
 import typer
 
 import benchmark.commands
+from benchmark.printing import print_what_can_be_printed
 from sc_imagenet.errors import InputError
 from sc_imagenet.slow_files import watch
 from sc_imagenet.stopping import INTERRUPTED, TERMINATED, terminated, was_terminated
@@ -41,6 +42,7 @@ def main() -> None:
     """Run ``scbench`` and exit."""
     # Threads that wait by spinning make everything ten times slower where cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    print_what_can_be_printed()
     _collect()
     atexit.register(_hear_no_more)
     try:

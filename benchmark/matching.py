@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 from baselines import registry
 from baselines.matcher import Matcher
-from benchmark.evaluation import predict
+from benchmark.evaluation import not_finite, predict
 from sc_imagenet.errors import InputError
 from sc_imagenet.frames import Frame
 
@@ -90,7 +90,7 @@ def match(
             that come back nearest to where they started, spread over the image.
 
     Raises:
-        InputError: a point outside ``source``.
+        InputError: a point outside ``source``, or one whose match is NaN or infinite.
     """
     if points is None:
         if grid:
@@ -150,6 +150,8 @@ def _both_ways(matcher: Matcher, source: Image.Image, target: Image.Image, point
         frame.original(carried[0].double().cpu().numpy(), image.size)
         for carried, image in ((back, source), (there, target))
     )
+    if bad := int((~np.isfinite(np.hstack([found, returned])).all(1)).sum()):
+        raise not_finite(matcher, bad, len(points), None)
     return Matches(points, found, np.linalg.norm(returned - points, axis=1))
 
 
