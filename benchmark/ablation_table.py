@@ -6,7 +6,6 @@ change moves them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.ablation_cases import CASES, FULL, Case, case_called, paper_figures
+from benchmark.printing import print_json
 from benchmark.result import count_of_pairs, published_pairs
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import files_in, read_json
@@ -185,7 +185,7 @@ def agreement(changes: tuple[Change | None, ...]) -> str:
 def print_ablations(table: AblationTable, as_json: bool) -> None:
     """Print the table, and in a sentence how many directions agree."""
     if as_json:
-        print(json.dumps({**asdict(table), "verdict": table.verdict}, indent=2))
+        print_json({**asdict(table), "verdict": table.verdict})
         return
     shown = Table(title=f"PCK, {table.metric}: {table.about}", title_justify="left", box=None, pad_edge=False)
     for number, heading in enumerate(HEADINGS):

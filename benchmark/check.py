@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from baselines import registry
 from baselines.checkpoints import load_checkpoint
 from baselines.matcher import Matcher
 from baselines.recipe import find_recipe, with_backbone
+from benchmark.printing import print_json
 from benchmark.synthetic_warps import normalised, texture, warped_pairs
 from sc_imagenet.backbones.pretrained import weights_at_hand
 from sc_imagenet.errors import InputError
@@ -140,7 +140,7 @@ def print_findings(findings: list[Finding], as_json: bool) -> None:
         InputError: something does not hold (after printing).
     """
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print_json([asdict(finding) for finding in findings])
     else:
         table = Table(box=None, pad_edge=False, show_header=False)
         for finding in findings:

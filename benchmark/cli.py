@@ -17,6 +17,7 @@ from typing import NoReturn
 import typer
 
 import benchmark.commands
+from benchmark.printing import print_what_can_be_printed
 from sc_imagenet.allocator import keep_freed_memory
 from sc_imagenet.errors import InputError
 from sc_imagenet.slow_files import watch
@@ -43,6 +44,7 @@ def main() -> None:
     keep_freed_memory()
     # Threads that wait by spinning make everything ten times slower where cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    print_what_can_be_printed()
     _collect()
     atexit.register(_hear_no_more)
     try:

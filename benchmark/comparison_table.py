@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -11,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmark.comparison import ChangedPair, Comparison, Difference
+from benchmark.printing import print_json
 from benchmark.result import count_of_pairs, published_pairs
 from benchmark.score_table import DIRECTIONS
 
@@ -18,7 +18,7 @@ from benchmark.score_table import DIRECTIONS
 def print_comparisons(comparisons: Sequence[Comparison], as_json: bool) -> None:
     """Print to standard output, as tables or as one JSON list."""
     if as_json:
-        print(json.dumps([plain(comparison) for comparison in comparisons], indent=2, ensure_ascii=False))
+        print_json([plain(comparison) for comparison in comparisons])
         return
     console = Console(highlight=False)
     if not console.is_terminal:

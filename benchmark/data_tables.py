@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.printing import print_json
 from sc_imagenet.catalog import CATALOG, DataSet, info
 from sc_imagenet.roots import DATA_ROOT
 
@@ -54,7 +54,7 @@ def info_row(name: str, root: str | None = None) -> dict[str, Any]:
 def print_list(rows: list[dict[str, Any]], as_json: bool) -> None:
     """Print the catalogue."""
     if as_json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_json(rows)
         return
     from rich.table import Table
 
@@ -72,7 +72,7 @@ def print_list(rows: list[dict[str, Any]], as_json: bool) -> None:
 def print_info(row: dict[str, Any], as_json: bool) -> None:
     """Print all of one data set."""
     if as_json:
-        print(json.dumps(row, indent=2, ensure_ascii=False))
+        print_json(row)
         return
     from rich.table import Table
 
@@ -104,7 +104,7 @@ def print_info(row: dict[str, Any], as_json: bool) -> None:
 def print_verified(report: VerifyReport, as_json: bool) -> None:
     """Print what was found in a data set."""
     if as_json:
-        print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
+        print_json(report.as_dict())
         return
     from rich.table import Table
 

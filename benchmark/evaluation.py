@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -18,6 +19,8 @@ from baselines.matcher import Direction, Matcher
 from benchmark.loader import load_batches
 from benchmark.predictions import PREDICTION_SCHEMA, PredictionInfo, write_predictions
 from benchmark.progress import bars
+from sc_imagenet.backbones.weight_files import shortened
+from sc_imagenet.errors import InputError
 from sc_imagenet.pairs import PairDataset
 
 CHUNK = 128  # pairs; what an interruption can cost
@@ -40,6 +43,20 @@ def predict(matcher: Matcher, batch: dict[str, Tensor], direction: Direction) ->
     source, target = (start, end) if matcher.direction == "forward" else (end, start)
     output = matcher(batch[source], batch[target])
     return matcher.transfer(output, batch[f"{start}_points"])
+
+
+def not_finite(matcher: Matcher, bad: int, total: int, where: object) -> InputError:
+    """The error for ``bad`` of ``total`` predicted points that are NaN or infinite; it says whose fault that is."""
+    name = type(matcher).__name__
+    damaged = [key for key, value in matcher.state_dict().items() if not value.isfinite().all()]
+    why = f"its weights hold NaN or infinity: {shortened(damaged)}" if damaged else "its weights are finite"
+    return InputError(
+        f"{name} predicts no finite place for {bad:,} of {total:,} points ({why})",
+        where=where,
+        fix="Give other weights, or train again with a smaller rate."
+        if damaged
+        else "Give other weights, or predict in full precision.",
+    )
 
 
 def predict_rows(
@@ -84,6 +101,9 @@ def evaluate(
 
     Chunks are kept beside ``path`` until all are there, so that an interrupted evaluation goes on where it
     was; every pair is predicted once.
+
+    Raises:
+        InputError: a predicted point is NaN or infinite; nothing of its chunk is kept.
     """
     pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std, keep_aspect=matcher.keep_aspect)
     direction: Direction = "forward" if info.direction == "forward" else "backward"
@@ -101,6 +121,10 @@ def evaluate(
                 for row in predict_rows(matcher, pairs, numbers, direction, accelerator.device, workers):
                     predicted.append(row)
                     update(f"{info.dataset}:{info.split}", done + len(predicted), total)
+                points = np.concatenate([np.asarray(row["predicted_points"]).reshape(-1, 2) for row in predicted])
+                if bad := int((~np.isfinite(points).all(1)).sum()):
+                    place = f"{info.dataset}:{info.split}, pairs {start + 1} to {numbers[-1] + 1}"
+                    raise not_finite(matcher, bad, len(points), place)
                 write_predictions(chunks[start], predicted, info)
             done += len(numbers)
     accelerator.wait_for_everyone()

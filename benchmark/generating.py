@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.printing import print_json
 from benchmark.progress import bars, say
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import write_json
@@ -166,7 +167,7 @@ def print_generated(out: Path, generated: Generated, as_json: bool) -> None:
     exported, errors = generated.exported, generated.label_errors
     counts = exported.statistics.as_dict()
     if as_json:
-        print(json.dumps({"folder": str(out), **counts, "label_errors": errors}, indent=2, ensure_ascii=False))
+        print_json({"folder": str(out), **counts, "label_errors": errors})
         return
     table = Table(show_header=False, box=None)
     table.add_column()
@@ -217,6 +218,6 @@ def export_release(out: Path, photographs: Path | None, as_json: bool) -> None:
         )
     if as_json:
         rows = {split: record.rows for split, record in written.items()}
-        print(json.dumps({"folder": str(folder), "pairs": rows}, indent=2))
+        print_json({"folder": str(folder), "pairs": rows})
     else:
         print(f"{sum(record.rows for record in written.values()):,} pairs in {folder}")

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 from baselines import registry
 from baselines.matcher import Matcher
-from benchmark.evaluation import predict
+from benchmark.evaluation import not_finite, predict
 from sc_imagenet.errors import InputError
 from sc_imagenet.frames import Frame
 from sc_imagenet.images import Picture, to_rgb
@@ -92,7 +92,7 @@ def match(
             that come back nearest to where they started, spread over the image.
 
     Raises:
-        InputError: a point outside ``source``, or no picture.
+        InputError: a point outside ``source``, no picture, or a match that is NaN or infinite.
     """
     source, target = to_rgb(source), to_rgb(target)
     if points is None:
@@ -153,6 +153,8 @@ def _both_ways(matcher: Matcher, source: Image.Image, target: Image.Image, point
         frame.original(carried[0].double().cpu().numpy(), image.size)
         for carried, image in ((back, source), (there, target))
     )
+    if bad := int((~np.isfinite(np.hstack([found, returned])).all(1)).sum()):
+        raise not_finite(matcher, bad, len(points), None)
     return Matches(points, found, np.linalg.norm(returned - points, axis=1))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from baselines import registry
 from baselines.recipe import PRESETS, find_recipe
+from benchmark.printing import print_json
 from sc_imagenet.errors import InputError
 
 
@@ -66,7 +66,7 @@ def model_rows() -> list[ModelRow]:
 def print_models(rows: list[ModelRow], as_json: bool) -> None:
     """Print the models as a table, or as JSON."""
     if as_json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
+        print_json([asdict(row) for row in rows])
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "paper", "licence", "backbone", "size", "supervision"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from sc_imagenet.errors import InputError
 
@@ -37,3 +38,14 @@ def settings_of(values: Sequence[str]) -> dict[str, str]:
                 raise InputError(f"--set {part!r} is not KEY=VALUE")
             found[key.strip()] = text.strip()
     return found
+
+
+@contextmanager
+def weights_by(option: str) -> Iterator[None]:
+    """Where a backbone's weights cannot be had, name the option by which this command takes a file of them."""
+    from sc_imagenet.backbones.pretrained import NoWeights  # imports torch, which --help does not need
+
+    try:
+        yield
+    except NoWeights as error:
+        raise InputError(f"{error} Or give a file of weights: {option}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import shlex
@@ -18,6 +17,7 @@ from baselines import registry
 from baselines.recipe import find_recipe
 from benchmark.data_tables import place_of
 from benchmark.options import several
+from benchmark.printing import print_json
 from benchmark.report.build import Report, TableRow, build
 from benchmark.results import find_runs
 from benchmark.run_options import Options
@@ -167,7 +167,7 @@ def execute_plan(planned: Sequence[PlannedRun], template: Options) -> None:
 def print_plan(planned: Sequence[PlannedRun], as_json: bool) -> None:
     """Print a plan as a table, or as JSON."""
     if as_json:
-        print(json.dumps([{**asdict(run), "hours": run.hours} for run in planned], indent=2))
+        print_json([{**asdict(run), "hours": run.hours} for run in planned])
         return
     console = Console(highlight=False, soft_wrap=True)
     for run in planned:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from baselines.checkpoints import load_checkpoint
 from baselines.model_card import Score, Trained
+from benchmark.printing import print_json
 from benchmark.protocols import strict
 from benchmark.result import Result, read_result
 from benchmark.results import RESULT_FILE
@@ -142,7 +142,7 @@ def show(prepared: Prepared, repo: str, address: str | None, out: Path | None, a
     """Print what was or would be uploaded: files, card, address."""
     if as_json:
         content: dict[str, Any] = {**asdict(prepared), "files": prepared.files, "repo": repo, "address": address}
-        print(json.dumps({**content, "folder": None if out is None else str(out)}, indent=2))
+        print_json({**content, "folder": None if out is None else str(out)})
         return
     for name, size in prepared.files.items():
         print(f"{size:>14,}  {name}")

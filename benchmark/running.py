@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -31,6 +30,7 @@ from benchmark.evaluation import direction_of, evaluate
 from benchmark.loader import loader_deaths
 from benchmark.memory import peak_memory
 from benchmark.predictions import MARK, PredictionInfo, read_predictions
+from benchmark.printing import print_json
 from benchmark.progress import bars, say
 from benchmark.result import Result, count_of_pairs, published_pairs, write_result
 from benchmark.results import PREDICTIONS, evaluated_data, score_run
@@ -371,7 +371,7 @@ def execute(options: Options, as_json: bool = False) -> Result:
     result = run.execute()
     if accelerator.is_main_process:
         if as_json:
-            print(json.dumps(asdict(result), indent=2))
+            print_json(asdict(result))
         else:  # what was asked for now; what the run was evaluated on before is in its result.json
             files = dict.fromkeys(run.folder.predictions(pairs.name, pairs.split) for pairs in run.evaluated_on)
             print_tables([scored(file, "strict", (), None, 1000) for file in files], False, False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.table import Table
 from benchmark import pck, protocols
 from benchmark.pck import Metric, Score
 from benchmark.predictions import PredictionInfo, Predictions, mark_of, read_predictions
+from benchmark.printing import print_json
 from benchmark.result import count_of_pairs, published_pairs
 from benchmark.results import metrics_of
 from sc_imagenet.files import read_text
@@ -99,7 +99,7 @@ def scored(file: Path, protocol: str, metrics: Sequence[Metric], pairs: Sequence
 def print_tables(tables: Sequence[Scored], per_category: bool, as_json: bool) -> None:
     """Print to standard output, as tables or as one JSON list."""
     if as_json:
-        print(json.dumps([_plain(entry, per_category) for entry in tables], indent=2, ensure_ascii=False))
+        print_json([_plain(entry, per_category) for entry in tables])
         return
     console = Console(highlight=False)
     if not console.is_terminal:

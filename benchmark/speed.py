@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from baselines import registry
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe, find_recipe, override, with_backbone
 from benchmark.memory import process_memory
+from benchmark.printing import print_json
 from benchmark.synthetic_warps import warped_pairs
 from benchmark.training import StepLoss, frozen_parameters
 from sc_imagenet.allocator import keep_freed_memory
@@ -258,7 +258,7 @@ def _memory_of_pass(setup: Setup, key: tuple[str, str]) -> int:
 def print_speed(speed: Speed, as_json: bool) -> None:
     """Print the costs as a table, or as JSON."""
     if as_json:
-        print(json.dumps(asdict(speed), indent=2))
+        print_json(asdict(speed))
         return
     setup = speed.setup
     floor = {cost.mode: cost.seconds for cost in speed.costs if cost.what == "whole network"}

@@ -87,7 +87,7 @@ def load_record(path: Path, folder: Path) -> Record | None:
             raise InputError(
                 f"{state}; {path.name} names it",
                 where=file,
-                fix="Get the file again, or convert again with force (scbench data convert --force).",
+                fix="Get the file again, or convert again with force (scbench data convert NAME --force).",
             )
     return record
 

@@ -42,8 +42,7 @@ def download(name: str = NAME, data_root: str | None = DATA_ROOT, as_json: bool 
 
     Where a program may not or cannot get it, the steps by hand are printed.
     """
-    import json
-
+    from benchmark.printing import print_json
     from benchmark.progress import bars
     from sc_imagenet.catalog import info as entry_of
     from sc_imagenet.download import download as download_files
@@ -55,7 +54,7 @@ def download(name: str = NAME, data_root: str | None = DATA_ROOT, as_json: bool 
         parts = download_files(name, data_root, report)
     if as_json:
         rows = [{"file": part.file, "state": part.state, "place": str(part.path)} for part in parts]
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     for part in parts:
         print(f"{part.file}: {'downloaded' if part.state == 'downloaded' else 'already here'}, {part.path}")
@@ -71,9 +70,8 @@ def convert(
     as_json: bool = JSON,
 ) -> None:
     """Convert a data set's annotations to Parquet in the cache; loading does so by itself."""
-    import json
-
     from benchmark.data_splits import readable_splits
+    from benchmark.printing import print_json
     from benchmark.progress import bars
     from sc_imagenet.convert import convert as convert_split
 
@@ -90,7 +88,7 @@ def convert(
             place = str(record.folder)
             rows.append({"split": split, **counts, "manifest_sha256": record.manifest_sha256, "place": place})
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     for row in rows:
         counted = ", ".join(f"{row[what]:,} {what}" for what in ("pairs", "images", "points"))

@@ -159,25 +159,29 @@ def _options(reading: Reading, *others: Labelling | Selecting) -> GenerationOpti
 
 def _train(reading: Reading, training: Training) -> Path:
     from benchmark.generating import train_network
+    from benchmark.options import weights_by
 
-    return train_network(
-        reading.source,
-        reading.out,
-        _options(reading),
-        training.steps,
-        training.settings,
-        training.features,
-        training.loaders,
-    )
+    with weights_by("--weights FILE"):
+        return train_network(
+            reading.source,
+            reading.out,
+            _options(reading),
+            training.steps,
+            training.settings,
+            training.features,
+            training.loaders,
+        )
 
 
 def _make(
     stages: tuple[str, ...], reading: Reading, working: Working, options: GenerationOptions, as_json: bool = False
 ) -> None:
     from benchmark.generating import generate_set, print_generated
+    from benchmark.options import weights_by
 
-    generated = generate_set(
-        stages, reading.source, reading.out, options, working.engine, working.workers, quiet=as_json
-    )
+    with weights_by("--weights FILE"):
+        generated = generate_set(
+            stages, reading.source, reading.out, options, working.engine, working.workers, quiet=as_json
+        )
     if generated:
         print_generated(reading.out, generated, as_json)

@@ -33,8 +33,7 @@ def match(
 
     [bold]scbench match cat.jpg dog.jpg --points "120,80 200,95" --model cats --checkpoint best.pth[/bold]
     """
-    import json
-
+    from benchmark.printing import print_json
     from sc_imagenet.errors import InputError
     from sc_imagenet.images import open_image, picture_format, save_picture
 
@@ -56,7 +55,7 @@ def match(
         save_picture(draw_pair(*images, matches.source_points, matches.target_points, title=title), out)
     if as_json:
         content = {"model": model, "source": str(source), "target": str(target), "matches": matches.rows()}
-        print(json.dumps(content, indent=2))
+        print_json(content)
         return
     from rich.console import Console
     from rich.markup import escape

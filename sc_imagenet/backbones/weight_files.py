@@ -24,6 +24,7 @@ from sc_imagenet.errors import InputError, visible
 State = dict[str, Tensor]
 
 LARGEST = 1 << 30  # bytes of one tensor; the largest of any published model has a quarter of it
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PACKED = 20  # bytes from one of a file at most: torch packs nothing, other programs weights to half
 # Keys under which codes keep the weights inside a checkpoint, the first of those that are there is taken.
 CONTAINERS = ("state_dict", "model_state_dict", "model", "teacher")
@@ -44,8 +45,8 @@ def read_state(path: Path | str) -> State:
     which the log says.
 
     Raises:
-        InputError: missing, truncated, not a file of weights, or a pickle that holds more than tensors and
-            plain values (nothing in it is executed).
+        InputError: missing, truncated, not a file of weights, with NaN among them, or a pickle that holds more than
+            tensors and plain values (nothing in it is executed).
     """
     path = Path(path)
     if not path.is_file():
@@ -69,6 +70,12 @@ def read_state(path: Path | str) -> State:
             f"holds no weights that a model here could have: {shortened(odd)}",
             where=path,
             fix="Do not trust this file; get it from its authors.",
+        )
+    if diverged := [key for key, value in content.items() if value.dtype in FLOATS and value.isnan().any()]:
+        raise InputError(
+            f"holds weights that are not numbers (NaN): {shortened(diverged)}",
+            where=path,
+            fix="Their training diverged: take those of an earlier step.",
         )
     # A file of safetensors holds one model, whatever its parts are called.
     weights: State = dict(content) if path.suffix == ".safetensors" else _without_means(content, path)

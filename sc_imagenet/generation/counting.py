@@ -90,6 +90,8 @@ class CountsFile:
             for number, row in enumerate(rows, start=2):
                 try:
                     self._counts[row["path"]] = int(row["objects"])
+                    if self._counts[row["path"]] < 0:
+                        raise ValueError("negative")
                 except (TypeError, ValueError) as error:
                     raise InputError(f"line {number}: {row['objects']!r:.80} is not a count", where=path) from error
         except csv.Error as error:

@@ -25,6 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sc_imagenet.backbones.pretrained import NoWeights
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path
 from sc_imagenet.generation.engines import Engine
@@ -152,10 +153,12 @@ class Pipeline:
                 self.report(name, done, len(tasks))
         if failed:
             task, reason = failed[0]
-            if 1 < len(failed) == len(tasks) and len({str(each) for _, each in failed}) == 1:
+            same = 1 < len(failed) == len(tasks) and len({str(each) for _, each in failed}) == 1
+            if same or isinstance(reason, NoWeights):
                 raise reason  # it lies in what was asked for, not in a class
             more = f" (and {len(failed) - 1:,} more classes)" if len(failed) > 1 else ""
-            raise InputError(f"{task}: {reason}{more}", fix="The other classes are finished and kept; run again.")
+            kept = "The other classes are finished and kept; run again." if len(failed) < len(tasks) else None
+            raise InputError(f"{task}: {reason}{more}", fix=kept)
         if left:
             self.say(f"{name}: {len(left):,} classes")
         return shards

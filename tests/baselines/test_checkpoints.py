@@ -311,6 +311,17 @@ def test_what_does_not_fit_is_named_and_the_model_is_unchanged(tmp_path, small, 
     assert all(torch.equal(value, before[key]) for key, value in small.state_dict().items())
 
 
+def test_weights_of_a_training_that_diverged_are_refused(tmp_path, small):
+    state = contiguous(small)
+    state["decoder.proj.bias"][0] = torch.nan
+    for file in (saved(tmp_path / "a.pth", state), tmp_path / "a.safetensors"):
+        save_file(state, tmp_path / "a.safetensors")
+        with pytest.raises(
+            InputError, match=r"a\.\w+: holds weights that are not numbers \(NaN\): decoder\.proj\.bias\."
+        ):
+            load_weights(small, file)
+
+
 def test_another_models_file_is_named(tmp_path, small):
     nearest = registry.create("nearest", backbone="resnet10t", pretrained=False, size=64)
     path = saved(tmp_path / "nearest.pth", nearest.state_dict())

@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 
 from baselines.matcher import Matcher
 from benchmark import cli
+from benchmark.evaluation import evaluate
 from benchmark.matching import KEPT, grid_points, load_matcher, match, parse_points
+from benchmark.predictions import PredictionInfo
+from sc_imagenet import load_dataset
 from sc_imagenet.errors import InputError
 from sc_imagenet.images import open_image, to_rgb
 
@@ -159,6 +163,36 @@ def test_match_end_to_end_on_two_images(scbench, photographs, tmp_path):
     code, printed, _ = scbench("match", a, b)
     assert code == 0
     assert "comes back within" in printed
+
+
+class Lost(Brightest):
+    """Finds the first point nowhere."""
+
+    def transfer(self, output, points):
+        carried = super().transfer(output, points).clone()
+        carried[:, :1] = torch.nan
+        return carried
+
+
+def test_a_match_that_is_no_number_is_an_error():
+    image = patch(64, 64, 8, 8)
+    with pytest.raises(
+        InputError, match=r"^Lost predicts no finite place for 1 of 4 points \(its weights are finite\)"
+    ):
+        match(Lost("forward"), image, image, grid=2)
+    model = Lost("forward")
+    model.gain = torch.nn.Parameter(torch.tensor(torch.inf))
+    with pytest.raises(InputError, match=r"1 of 4 points \(its weights hold NaN or infinity: gain\)\. Give other"):
+        match(model, image, image, grid=2)
+
+
+def test_predictions_that_are_no_numbers_end_an_evaluation_and_are_counted(tmp_path):
+    rows = load_dataset("toy", split="test").select(range(3))
+    points = sum(len(row) for row in rows["source_points"])
+    info = PredictionInfo("toy", "test", "lost", 64, "r", "m", "forward")
+    with pytest.raises(InputError, match=rf"^toy:test, pairs 1 to 3: Lost predicts no .* for 3 of {points} points"):
+        evaluate(Lost("forward"), rows, tmp_path / "p.parquet", info, Accelerator(cpu=True))
+    assert not list(tmp_path.rglob("*.parquet"))
 
 
 def odd_image(kind: str, folder: Path) -> Path:

@@ -201,7 +201,7 @@ def test_commands_of_the_generator_train_it_first():
     assert rows["(IV) (I) L(RHM) = 3"] == (
         "scbench generate train filtered-imagenet --out generator/hough_length-3 --backbone vit_base_patch16_224 "
         "--size 512 --set network.hough_length=3",
-        "scbench run cascade --checkpoint generator/hough_length-3/model --eval pf-pascal,pf-willow",
+        "scbench run cascade --checkpoint generator/hough_length-3/work/network/model --eval pf-pascal,pf-willow",
     )
     assert rows["(V) (I) L(RHM) = 5*"] == rows["(I) Full Procedure"]  # one run fills both
 

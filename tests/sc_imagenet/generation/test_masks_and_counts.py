@@ -150,9 +150,10 @@ def test_counts_are_read_from_a_file(tmp_path):
     with pytest.raises(InputError, match=r"no line for cat/b\.jpg"):
         open_counter(str(short)).counts(Path(), ROWS, torch.zeros(2, 1, 1))
     wrong = tmp_path / "wrong.csv"
-    wrong.write_text("path,objects\ncat/a.jpg,many\n")
-    with pytest.raises(InputError, match="line 2: 'many'"):
-        open_counter(str(wrong))
+    for text in ("many", "nan", "inf", "-1"):
+        wrong.write_text(f"path,objects\ncat/a.jpg,{text}\n")
+        with pytest.raises(InputError, match=f"line 2: '{text}' is not a count"):
+            open_counter(str(wrong))
 
 
 def test_a_detector_without_its_weights_is_one_clear_error(tmp_path):
