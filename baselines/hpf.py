@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.matcher import Matcher
 from baselines.registry import register
 from sc_imagenet.backbones import Backbone, build_backbone
+from sc_imagenet.backbones.layers import HyperpixelResNet, filled_size
+from sc_imagenet.backbones.pretrained import is_fixed_size
 from sc_imagenet.frames import cut_out
 from sc_imagenet.geometry.correlation import SMALLEST
 from sc_imagenet.geometry.hough import difference_scores, pixel_space, rows_of_differences
@@ -80,7 +83,8 @@ class HPF(Matcher):
         layers: layers to stack (see ``sc_imagenet/backbones/layers.py``), found by ``search_layers``; None: the
             published ones of a ResNet-101 or ResNet-50, the coarse layers of any other backbone. The finest
             decides the grid.
-        size: images whose longer side is longer are made smaller.
+        size: images whose longer side is longer are made smaller. Backbones other than ResNets see them continued by
+            the mean colour until their cells fill what they see; those of fixed size see a square.
         pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
 
     Raises:
@@ -100,10 +104,10 @@ class HPF(Matcher):
     ) -> None:
         super().__init__()
         family = backbone.split(".")[0]
-        self.size = size
         self.backbone = build_backbone(backbone, layers or SPAIR_LAYERS.get(family), size, pretrained)
         self.backbone.requires_grad_(False)
-        self.mean, self.std = self.backbone.mean, self.backbone.std
+        self.size, self.mean, self.std = size, self.backbone.mean, self.backbone.std
+        self.square = is_fixed_size(backbone)
         self.stride = self.backbone.strides[0]
         first = self.backbone.layers[0]
         known = family in SPAIR_LAYERS and first < len(RECEPTIVE_FIELDS)
@@ -124,7 +128,7 @@ class HPF(Matcher):
     def see(self, image: Tensor) -> Hyperpixels:
         """One image of a batch, (3, S, S) -> its hyperpixels."""
         own = cut_out(image)
-        maps = self.backbone(own[None])
+        maps = self.backbone(self._continued(own)[None])
         grid = (maps[0].shape[2], maps[0].shape[3])
         sizes: dict[tuple[int, ...], list[Tensor]] = {}
         for features in maps:
@@ -132,6 +136,16 @@ class HPF(Matcher):
         rows, columns = (self._inside(count, length) for count, length in zip(grid, own.shape[1:]))
         stacked = [torch.cat(of_one_size) for of_one_size in sizes.values()]
         return Hyperpixels(stacked, (own.shape[1], own.shape[2]), grid, rows, columns)
+
+    def _continued(self, own: Tensor) -> Tensor:
+        """An image as the backbone sees it; as published, a ResNet sees it as it is."""
+        if isinstance(self.backbone, HyperpixelResNet):
+            return own
+        wanted = [
+            self.backbone.size if self.square else filled_size(length, self.backbone.strides)
+            for length in own.shape[1:]
+        ]
+        return F.pad(own, (0, wanted[1] - own.shape[2], 0, wanted[0] - own.shape[1]))
 
     def _inside(self, count: int, length: int) -> range:
         """The cells along an axis of ``length`` pixels whose boxes are kept; all of them where none would be."""

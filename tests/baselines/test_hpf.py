@@ -90,3 +90,21 @@ def test_layers_of_a_model_can_be_searched():
     layers, best = search_layers(score, range(5), beam=2, depth=2)
     assert best >= max(score((layer,)) for layer in range(5))
     assert score(layers) == best
+
+
+@pytest.mark.parametrize(("backbone", "layer"), [("vit_tiny_patch16_224", 0), ("convnext_atto", 2)])
+def test_backbones_that_see_whole_cells_alone_are_shown_images_to_their_end(backbone, layer):
+    """A vision transformer is built for squares of one size; both cut off what fills no cell."""
+    torch.manual_seed(0)
+    model = HPF(backbone, [layer], 250, pretrained=False).eval()
+    if backbone.startswith("vit"):
+        torch.nn.init.zeros_(model.backbone.net.pos_embed)
+    scene = torch.randn(3, 250, 282, generator=torch.Generator().manual_seed(0))
+    source, target = scene[:, :170, :250], scene[:, 32:, 48:218]
+    frame = Frame(250, keep_aspect=True)
+    seen = model.see(frame.place(source))
+    assert seen.grid == ((16, 16) if backbone.startswith("vit") else (11, 16))
+    assert seen.kept == (11, 16)
+    points = torch.tensor([[[120.0, 90.0], [190.0, 140.0], [100.0, 165.0]]])
+    carried = model.transfer(model(*(frame.place(each)[None] for each in (source, target))), points)
+    torch.testing.assert_close(carried, points - torch.tensor([48.0, 32.0]), atol=8, rtol=0)

@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 
-from sc_imagenet.backbones import build_backbone
+from sc_imagenet.backbones import build_backbone, with_positions_of
 from sc_imagenet.backbones.pretrained import LITE0_PACKAGE, create_network, weights_at_hand
 from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.errors import InputError
@@ -128,3 +128,65 @@ def test_weights_from_a_file(tmp_path, image):
         build_backbone("resnet18", pretrained=str(tmp_path / "own.pth"))
     with pytest.raises(InputError, match="no such file"):
         build_backbone("resnet18", pretrained=str(tmp_path / "none.pth"))
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "asked", "size"),
+    [
+        ("vit_small_patch14_dinov2", None, 320, 322),
+        ("vit_small_patch14_dinov2", None, 518, 518),
+        ("vit_tiny_patch16_224", None, 250, 256),
+        ("twins_svt_small", None, 250, 256),  # refuses to be built for 250
+        ("tf_efficientnet_lite0", None, 33, 64),
+        ("tf_efficientnet_lite0", [5], 240, 240),
+        ("convnext_atto", None, 250, 256),
+        ("resnet10t", None, 240, 256),
+        ("inception_v3", None, 250, 256),
+    ],
+)
+def test_a_backbone_says_which_size_its_cells_fill(name, layers, asked, size):
+    backbone = build_backbone(name, layers, asked, pretrained=False).eval()
+    assert backbone.size == size
+    assert (backbone.size_note is None) == (asked == size)
+    with torch.no_grad():
+        maps = backbone(torch.zeros(1, 3, size, size))
+    assert [features.shape[-1] * stride for features, stride in zip(maps, backbone.strides)] == [size] * len(maps)
+
+
+@pytest.mark.parametrize(("name", "size"), [("resnet10t", 240), ("tf_efficientnet_lite0", 240), ("convnext_atto", 256)])
+def test_coarser_layers_may_reach_beyond_images_but_not_end_before_them(name, size):
+    """At 240 pixels a padded network has 8 cells of 32, one without padding 7."""
+    assert build_backbone(name, size=240, pretrained=False, overhang=True).size == size
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "size"),
+    [("inception_v3", 2, 256), ("tf_efficientnet_lite0", 5, 250), ("convnext_atto", 2, 250), ("resnet10t", 3, 250)],
+)
+def test_cells_look_at_where_they_are_placed(name, layer, size):
+    """Where the gradient of a cell of the middle row lies in the image is where (i + 1/2) * stride says."""
+    torch.manual_seed(0)
+    backbone = build_backbone(name, [layer], size, pretrained=weights_at_hand(name)).eval()
+    (stride,) = backbone.strides
+    image = torch.randn(1, 3, backbone.size, backbone.size, requires_grad=True)
+    (features,) = backbone(image)
+    count = features.shape[-1]
+    assert count * stride == backbone.size
+    columns = torch.arange(backbone.size) + 0.5
+    for cell in range(count // 4, count - count // 4):  # nearer to the rim a cell sees less on one side
+        (gradient,) = torch.autograd.grad(features[0, :, count // 2, cell].square().sum(), image, retain_graph=True)
+        weight = gradient.square().sum((0, 1, 2))
+        assert abs((weight * columns).sum() / weight.sum() - (cell + 0.5) * stride) <= stride / 2
+
+
+def test_weights_saved_for_another_size_load_with_their_positions_interpolated(tmp_path):
+    torch.manual_seed(0)
+    saved = build_backbone("vit_tiny_patch16_224", [0], 160, pretrained=False).eval()
+    other = build_backbone("vit_tiny_patch16_224", [0], 256, pretrained=False).eval()
+    state = with_positions_of(other, saved.state_dict())
+    other.load_state_dict(state)
+    assert state["net.pos_embed"].shape == (1, 1 + 16 * 16, 192)
+    assert torch.equal(state["net.pos_embed"][:, 0], saved.net.pos_embed[:, 0])
+    corner = state["net.pos_embed"][0, 1] - saved.net.pos_embed[0, 1]
+    assert corner.norm() < 0.5 * saved.net.pos_embed[0, 1].norm()
+    assert all(torch.equal(state[key], value) for key, value in saved.state_dict().items() if key != "net.pos_embed")
