@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -150,8 +151,9 @@ def generate_set(
         selected = pipeline.select(found, labels)
         if stages[-1] == "select":
             return None
+        before = _manifests(out)
         exported = export(out, found, labels, selected, options)
-    if (out / "spair").exists():
+    if (out / "spair").exists() and before != _manifests(out):
         say(f"{out / 'spair'} is not of this set yet: 'scbench generate export --out {out}' writes it anew")
     errors = None
     if source == "toy":
@@ -160,6 +162,17 @@ def generate_set(
         errors = label_errors(out)
         write_json(out / LABEL_ERRORS, errors)
     return Generated(exported, errors)
+
+
+def _manifests(out: Path) -> list[str | None]:
+    """Of a set's splits; of earlier ones that cannot be read any more none."""
+    found: list[str | None] = []
+    for split in ("train", "validation"):
+        record = None
+        with suppress(InputError):
+            record = read_record(out / "pairs", split)
+        found.append(None if record is None else record.manifest_sha256)
+    return found
 
 
 def print_generated(out: Path, generated: Generated, as_json: bool) -> None:

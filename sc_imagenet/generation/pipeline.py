@@ -139,7 +139,7 @@ class Pipeline:
             self.say(f"{name}: {len(tasks) - len(left):,} of {len(tasks):,} classes were done before")
         if again := [other for other in changed if other]:
             what = " and ".join(dict.fromkeys(each for other in again for each in other))
-            self.say(f"{name}: {len(again):,} of {len(tasks):,} classes were made of other {what}: made again")
+            self.say(f"{name}: {len(again):,} of {len(tasks):,} classes are made again: changed {what}")
         done = len(tasks) - len(left)
         failed: list[tuple[ClassTask, InputError]] = []
         with closing(self.engine.run(function, left)) as results:

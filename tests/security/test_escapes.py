@@ -11,9 +11,11 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from benchmark.report.build import build
 from benchmark.report.html import to_html
@@ -134,7 +136,6 @@ def test_errors_hold_no_control_characters(text):
 def test_names_that_steer_a_terminal_are_refused_or_written_out(tmp_path, name):
     from benchmark.results import read_result
     from sc_imagenet.generation.photographs import scan
-    from tests.sc_imagenet import made_data
 
     run = make_run(tmp_path / "runs", "r", data=[("toy", "test", 4)], draws=5, title=name)
     with pytest.raises(InputError, match="control characters") as caught:
@@ -142,8 +143,11 @@ def test_names_that_steer_a_terminal_are_refused_or_written_out(tmp_path, name):
     assert name not in str(caught.value)
     with pytest.raises(InputError, match="is no name"):
         make_run(tmp_path / "runs", "s", data=[("toy", "test", 4)], draws=5, categories=(name,))
-    for folder in (name, "cat"):
-        made_data.image(tmp_path / "photographs" / folder / "a.png", (64, 64))
+    for seed, folder in enumerate((name, "cat")):
+        place = tmp_path / "photographs" / folder
+        place.mkdir(parents=True)
+        pixels = np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(place / "a.png")
     found = scan(tmp_path / "photographs", fewest=1, processes=1)
     assert list(found.classes) == ["cat"]
     assert name not in found.skipped[0].path

@@ -16,9 +16,11 @@ from PIL import Image
 from sc_imagenet.errors import InputError
 from sc_imagenet.generation.counting import CountsFile
 from sc_imagenet.generation.features import Features
+from sc_imagenet.generation.labelling import ClassTask
 from sc_imagenet.generation.network_options import NetworkOptions
+from sc_imagenet.generation.options import GenerationOptions
 from sc_imagenet.generation.photographs import Photograph, scan
-from sc_imagenet.generation.pipeline import _made_before, read_shard
+from sc_imagenet.generation.pipeline import _changed, read_shard
 from sc_imagenet.generation.saliency import SaliencyFolder
 from sc_imagenet.generation.seen import _read_seen
 from sc_imagenet.generation.training_options import TrainingOptions
@@ -49,6 +51,7 @@ def _mask(content: bytes, folder: Path) -> None:
     place.write_bytes(content)
     saliency = SaliencyFolder(folder / "masks")
     assert saliency.identity
+    assert len(saliency.content([PHOTOGRAPH])) == 1
     masks = saliency.masks(folder, [PHOTOGRAPH], Features(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2)))
     assert masks.isfinite().all()
 
@@ -64,12 +67,12 @@ def _label_shard(content: bytes, folder: Path) -> None:
     file = folder / "cat.parquet"
     file.write_bytes(content)
     read_shard(file)
-    _made_before(file, "k")
+    _changed(ClassTask(folder, "cat", (PHOTOGRAPH,), GenerationOptions(), folder), file, ())
 
 
 def _label_seeds() -> list[bytes]:
     table = pa.table({"number": [0, 1], "score": [1.5, None], "area": [0.1, 0.2]})
-    about = {"key": "k", "images": 2, "single": 2, "left_out": None}
+    about = {"made_of": {"options": "a", "photographs": "b"}, "images": 2, "single": 2, "left_out": None}
     return [parquet(table.replace_schema_metadata({"about": json.dumps(about)}))]
 
 

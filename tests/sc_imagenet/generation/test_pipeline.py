@@ -277,8 +277,8 @@ def test_masks_replaced_in_place_give_other_labels_and_the_other_class_keeps_its
         Image.fromarray(mask).save(path)
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     _, said = generate(root, tmp_path / "out", options)
-    assert "label: 1 of 2 classes were made of other masks: made again" in said
-    assert "select: 1 of 2 classes were made of other masks: made again" in said
+    assert "label: 1 of 2 classes are made again: changed masks" in said
+    assert "select: 1 of 2 classes are made again: changed masks" in said
     after = shards(tmp_path / "out")
     assert {name for name in after if before[name] != after[name] and "work" in name} == {
         f"work/{stage}/{file_name('boat')}.parquet" for stage in ("labels", "selected")
@@ -301,7 +301,7 @@ def test_what_is_replaced_in_place_is_seen_by_the_same_process(own_inputs, weigh
     else:
         Image.open(root / "boat" / "3.png").rotate(180).save(root / "boat" / "3.png")
     _, said = generate(root, tmp_path / "out", options)
-    assert any(line.startswith("label: ") and f"made of other {what}: made again" in line for line in said)
+    assert any(line.startswith("label: ") and f"made again: changed {what}" in line for line in said)
     generate(root, tmp_path / "anew", options)
     assert shards(tmp_path / "anew") == shards(tmp_path / "out")
 
@@ -327,4 +327,4 @@ def test_labels_that_do_not_tell_what_they_were_made_of_are_taken_unless_masks_a
         if said_of is None:
             assert "label: 2 of 2 classes were done before" in said
         else:
-            assert f"label: 2 of 2 classes were made of other {said_of}: made again" in said
+            assert f"label: 2 of 2 classes are made again: changed {said_of}" in said
