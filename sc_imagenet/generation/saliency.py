@@ -301,7 +301,8 @@ def masks_key(given: str, photographs: Sequence[Photograph]) -> str | None:
     path = Path(given).expanduser()
     if given == "features" or not path.exists():
         return None
-    return key_of("", *SaliencyFolder(path).content(photographs)) if path.is_dir() else sha256_of(path)
+    masks = SaliencyFolder(path)
+    return key_of(masks.identity, *masks.content(photographs)) if path.is_dir() else sha256_of(path)
 
 
 def _to_grid(mask: np.ndarray, grid: tuple[int, int]) -> Tensor:
