@@ -1,7 +1,6 @@
 """From photographs to a data set: the counts, the same bytes however it runs, and that it loads."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -19,7 +18,7 @@ from benchmark.data import Pairs
 from benchmark.generating import generate_set
 from sc_imagenet import load_dataset
 from sc_imagenet.errors import InputError
-from sc_imagenet.generation.engines import LocalEngine
+from sc_imagenet.generation.engines import LocalEngine, worker_context
 from sc_imagenet.generation.export import export
 from sc_imagenet.generation.labelling import ClassTask, _features, open_tools, to_bytes, tool_files
 from sc_imagenet.generation.options import AFTER_LABELS, GenerationOptions, key_before
@@ -172,7 +171,7 @@ def test_processes_write_the_same_bytes(made, photographs, options, tmp_path):
 def test_killed_at_any_time_and_run_again_it_gives_the_same(made, photographs, options, tmp_path):
     """Killed when the first file of each stage appears: features, labels, selected pairs, the export."""
     out = tmp_path / "killed"
-    context = multiprocessing.get_context("fork")  # torch has one thread here, and its import is not paid again
+    context = worker_context()  # no fork of this process: torch's threads may have run in it
     for sign in ("work/features/*.safetensors", "work/labels/*.parquet", "work/selected/*.parquet", "work/export"):
         running = context.Process(target=generate, args=(photographs, out, options))
         running.start()
