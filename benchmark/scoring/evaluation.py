@@ -1,0 +1,275 @@
+"""Which points a protocol counts as found, and its averages of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmark.scoring.predictions import Predictions
+from benchmark.scoring.protocol import Protocol
+from sc_imagenet.errors import InputError
+
+_PAD = {"padded": 1.0, "padded2": 2.0}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The R points that a protocol evaluates of N pairs, at A alphas.
+
+    ``threshold`` is d of each pair in the protocol's frame, ``error`` |predicted - true| there; ``categories``
+    those that averages over categories are taken of.
+    """
+
+    protocol: Protocol
+    rows: np.ndarray  # (R,) points of the predictions
+    owner: np.ndarray  # (R,) their pairs
+    error: np.ndarray  # (R,)
+    threshold: np.ndarray  # (N,)
+    hits: np.ndarray  # (R, A) bool
+    categories: np.ndarray  # (N,) str
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Evaluated points of each pair, (N,)."""
+        return np.bincount(self.owner, minlength=len(self.threshold))
+
+    @property
+    def found(self) -> np.ndarray:
+        """Hits of each pair, (N, A)."""
+        return sums(self.owner, self.hits, len(self.threshold))
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Hits over points of each pair, (N, A); NaN for a pair without points."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.found / self.counts[:, None]
+
+    def where(self, points: np.ndarray | None = None, pairs: np.ndarray | None = None) -> Evaluation:
+        """The same on a subset: a mask over all P points of the predictions, over the N pairs, or both."""
+        kept = np.full(len(self.rows), True)
+        if points is not None:
+            kept &= points[self.rows]
+        if pairs is not None:
+            kept &= pairs[self.owner]
+        return replace(
+            self, rows=self.rows[kept], owner=self.owner[kept], error=self.error[kept], hits=self.hits[kept]
+        )
+
+    def value(self, average: str) -> np.ndarray:
+        """One of ``protocol.AVERAGES`` at each alpha, (A,), as a fraction; NaN where there is no point.
+
+        Where the protocol's code rounds the categories' values first, so is done here.
+        """
+        averages = Averages(self.found, self.counts, self.categories)
+        if self.protocol.category_dtype == "float64":
+            return averages(average)
+        ratios, found, pairs, points = averages.sums()
+        here = pairs[0, :, 0] > 0
+        if not here.any():
+            return averages(average)
+        hits, weight = (ratios, pairs) if "image" in average else (found, points)
+        each = (hits[0, here] / weight[0, here]).astype(self.protocol.category_dtype).astype(float)
+        weights = {"image": pairs, "point": points, "pair-weighted": pairs}.get(average, np.ones_like(pairs))[0, here]
+        return (each * weights).sum(axis=0) / weights.sum(axis=0)
+
+    def by_category(self, average: str) -> dict[str, np.ndarray]:
+        """``image`` or ``point`` average of each category that has points, at each alpha."""
+        names, index = np.unique(self.categories, return_inverse=True)
+        found = {}
+        for number, name in enumerate(names.tolist()):
+            part = self.where(pairs=index == number)
+            if len(part.rows):
+                found[name] = part.value(average)
+        return found
+
+
+class Averages:
+    """Averages of hits ``found`` (N, M) of ``counts`` (N,) or (N, M) points, over pairs.
+
+    Pairs without points count in none of them.
+    """
+
+    def __init__(self, found: np.ndarray, counts: np.ndarray, categories: np.ndarray) -> None:
+        found = np.asarray(found, float)
+        counts = np.asarray(counts, float)
+        counts = np.broadcast_to(counts[:, None] if counts.ndim == 1 else counts, found.shape)
+        names, category = np.unique(categories, return_inverse=True)
+        self.names = names
+        self.order = np.argsort(category, kind="stable")  # pairs of a category next to each other
+        self.ends = np.cumsum(np.bincount(category, minlength=len(names)))
+        ratios = found / np.maximum(counts, 1)
+        self.columns = np.hstack([ratios, found, counts > 0, counts])[self.order]
+
+    def sums(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+        """Shares, hits, pairs and points of each category, each (R, C, M), for weights (R, N) over pairs."""
+        starts = (0, *self.ends[:-1])
+        if weights is None:
+            parts = [self.columns[a:b].sum(axis=0, keepdims=True) for a, b in zip(starts, self.ends)]
+        else:
+            weights = weights[:, self.order]
+            parts = [weights[:, a:b] @ self.columns[a:b] for a, b in zip(starts, self.ends)]
+        total = np.stack(parts, axis=1) if parts else np.zeros((1, 0, self.columns.shape[1]))
+        return tuple(np.split(total, 4, axis=2))
+
+    def __call__(self, average: str, weights: np.ndarray | None = None) -> np.ndarray:
+        """The average (M,), or (R, M) for weights; NaN where there is no point."""
+        value = averaged(average, *self.sums(weights))
+        return value[0] if weights is None else value
+
+
+def averaged(
+    average: str, ratios: np.ndarray, found: np.ndarray, pairs: np.ndarray, points: np.ndarray
+) -> np.ndarray:
+    """An average (R, M) from the sums of each category, (R, C, M) each."""
+    with np.errstate(invalid="ignore", divide="ignore"):  # a draw may miss a category, or every point
+        if average == "image":
+            return ratios.sum(axis=1) / pairs.sum(axis=1)
+        if average == "point":
+            return found.sum(axis=1) / points.sum(axis=1)
+        here = pairs > 0
+        each = np.where(here, ratios / pairs if average == "macro-image" else found / points, 0)
+        if average == "pair-weighted":
+            return (each * pairs).sum(axis=1) / pairs.sum(axis=1)
+        return each.sum(axis=1) / here.sum(axis=1)
+
+
+def evaluate(predictions: Predictions, protocol: Protocol) -> Evaluation:
+    """Hits of predictions under a protocol that is resolved for their data set (``Protocol.for_data``).
+
+    Raises:
+        InputError: the threshold needs object boxes and some pairs have none.
+    """
+    chosen = predictions.mutual if protocol.points == "mutual" else predictions.other_visible
+    rows = np.flatnonzero(chosen)
+    owner = predictions.owner[rows]
+    threshold = thresholds(predictions, protocol)
+    error = errors(predictions, protocol, rows, owner)
+    hits = protocol.comparison.within(error, threshold[owner], protocol.alphas)
+    if protocol.validity == "dagger":
+        hits &= nearest_is_own(predictions, protocol)[rows][:, None]
+    return Evaluation(protocol, rows, owner, error, threshold, hits, predictions.categories)
+
+
+def errors(predictions: Predictions, protocol: Protocol, rows: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """|predicted - true| (R,) in the protocol's frame; the smallest where a point has several valid targets."""
+    dtype = protocol.comparison.distance
+    predicted = predictions.predicted_in(protocol.frame).astype(dtype)
+    sizes = predictions.sizes[owner]
+    error = distance(predicted[rows], protocol.frame.place(predictions.true[rows], sizes).astype(dtype))
+    if predictions.further is not None and predictions.further_of is not None:
+        of = predictions.further_of
+        placed = protocol.frame.place(predictions.further, predictions.sizes[predictions.owner[of]]).astype(dtype)
+        nearest = np.full(len(predictions.true), np.inf, dtype)
+        np.minimum.at(nearest, of, distance(predicted[of], placed))
+        error = np.minimum(error, nearest[rows])
+    return error
+
+
+def distance(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Euclidean distance of points (..., 2), in their dtype."""
+    x, y = np.moveaxis(one - two, -1, 0)
+    if x.dtype == np.float64:
+        return np.hypot(x, y)
+    return np.sqrt(x * x + y * y)
+
+
+def thresholds(predictions: Predictions, protocol: Protocol) -> np.ndarray:
+    """d of every pair (N,) in the protocol's frame; NaN for a pair without points where it is taken from them.
+
+    Raises:
+        InputError: it needs boxes and some pairs have none.
+    """
+    frame, kind = protocol.frame, protocol.threshold
+    scale = frame.scale(predictions.sizes)
+    if kind == "image":
+        if frame.kind in ("original", "unit", "centred-unit"):
+            return (predictions.sizes * scale).max(axis=1)
+        return np.full(len(predictions), float(frame.side))
+    if kind in ("box", "box-y", "box-min"):
+        without = np.isnan(predictions.boxes).any(axis=1)
+        if without.any():
+            raise InputError(
+                f"threshold 'bbox' of {protocol} needs object boxes, which {without.sum()} of {len(predictions)} pairs "
+                f"of {predictions.info.dataset or 'these predictions'} do not have",
+                fix="Use bbox-kp, the tight box around the points.",
+            )
+        sides = predictions.boxes[:, 2:] - predictions.boxes[:, :2]
+        if kind == "box":
+            return (sides * scale).max(axis=1)
+        return sides.max(axis=1) * (scale[:, 1] if kind == "box-y" else scale.min(axis=1))
+    valid = predictions if predictions.mutual.all() else predictions.where(predictions.mutual)
+    high = _by_pair(np.maximum, valid) * scale
+    if kind in _PAD:
+        return high.max(axis=1) + _PAD[kind]
+    return (high - _by_pair(np.minimum, valid) * scale).max(axis=1)
+
+
+def nearest_is_own(predictions: Predictions, protocol: Protocol) -> np.ndarray:
+    """Whether a point's own true point is the nearest of the pair's mutual ones to its prediction, (P,).
+
+    As Jamais Vu takes it: to every target that is not mutual the largest distance of the pair is added, over all
+    points that its category uses, invisible ones lying at (0, 0).
+    """
+    slots, table = category_slots(predictions)
+    dtype = protocol.comparison.distance
+    predicted = predictions.predicted_in(protocol.frame).astype(dtype)
+    placed = protocol.frame.place(predictions.true, predictions.sizes[predictions.owner]).astype(dtype)
+    placed = np.where(predictions.true_visible[:, None], placed, np.array(0, dtype))
+    pairs, width = table.shape
+    true = np.zeros((pairs, width, 2), dtype)
+    mutual = np.full((pairs, width), False)
+    said = np.zeros((pairs, width, 2), dtype)
+    here = np.full((pairs, width), False)  # rows that were given: others predict nothing
+    where = (predictions.owner, slots)
+    true[where], mutual[where], said[where], here[where] = placed, predictions.mutual, predicted, True
+    own = np.full((pairs, width), False)
+    for start in range(0, pairs, 2048):
+        part = slice(start, start + 2048)
+        apart = distance(said[part][:, :, None], true[part][:, None])  # (B, predictions, targets)
+        used = table[part]
+        finite = np.where(used[:, None] & here[part][:, :, None] & np.isfinite(apart), apart, -np.inf)
+        apart = apart + np.where(mutual[part], 0, finite.max(axis=(1, 2))[:, None])[:, None]
+        apart = np.where(used[:, None], apart, np.inf)
+        own[part] = apart.argmin(axis=2) == np.arange(width)
+    return own[where]
+
+
+def category_slots(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """A place for each point among those its category uses, (P,), and which places a pair has, (N, width) bool.
+
+    With ids a place is the rank of the id among all that are visible somewhere in the category's pairs, without
+    ids the row within the pair.
+    """
+    owner = predictions.owner
+    slots = np.arange(len(owner)) - predictions.offsets[:-1][owner]
+    if not len(owner) or (predictions.ids < 0).any():
+        width = int(predictions.counts.max(initial=0))
+        return slots, np.arange(width) < predictions.counts[:, None]
+    _, category = np.unique(predictions.categories, return_inverse=True)
+    key = category[owner] * (1 << 20) + predictions.ids
+    known, rank = np.unique(key, return_inverse=True)
+    first = np.searchsorted(known, np.arange(category.max() + 2) * (1 << 20))
+    slots = rank - first[category[owner]]
+    used = np.diff(first)[category]
+    return slots, np.arange(int(used.max())) < used[:, None]
+
+
+def sums(owner: np.ndarray, values: np.ndarray, pairs: int) -> np.ndarray:
+    """Sums of the columns of ``values`` (R, A) by their pair, (pairs, A)."""
+    return np.stack([np.bincount(owner, column, pairs) for column in values.T], axis=1)
+
+
+def _by_pair(reduce: np.ufunc, predictions: Predictions) -> np.ndarray:
+    """The largest or smallest true x and y of each pair, (N, 2); NaN for a pair without points."""
+    found = np.full((len(predictions), 2), np.nan)
+    filled = predictions.counts > 0
+    if filled.any():  # starts of the filled pairs alone: reduceat misreads empty stretches
+        found[filled] = reduce.reduceat(predictions.true, predictions.offsets[:-1][filled], axis=0)
+    return found
+
+
+def evaluations(predictions: Predictions, protocols: Sequence[Protocol]) -> list[Evaluation]:
+    """Under each protocol, resolved for the predictions' data set."""
+    return [evaluate(predictions, protocol.for_data(predictions.dataset)) for protocol in protocols]
