@@ -116,10 +116,8 @@ class Frame:
             longer = np.asarray(sizes, float).max(axis=1, keepdims=True)
             whole = np.trunc(np.trunc(points) * self.side / longer)
             return (whole.astype(self.dtype) / np.array(self.side, self.dtype)).astype(self.dtype)
-        if self.kind == "letterbox":  # points are float32 before they are scaled
-            scale = self.scale(sizes).astype(self.dtype)
-            return points.astype(self.dtype) * scale + self.offset(sizes).astype(self.dtype)
-        placed = (points * self.scale(sizes) + self.offset(sizes)).astype(self.dtype)
+        # Points and scale are rounded before they are multiplied, not after.
+        placed = points.astype(self.dtype) * self.scale(sizes).astype(self.dtype) + self.offset(sizes).astype(self.dtype)
         if self.margin is None:
             return placed
         extent = self.resized(sizes) - 1

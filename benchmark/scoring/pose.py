@@ -30,20 +30,31 @@ def mirrored(
     return turned, visible[order]
 
 
-def chosen(
-    plain: np.ndarray, turned: np.ndarray, visible: np.ndarray, target_visible: np.ndarray, pairs: Pairs
-) -> np.ndarray:
-    """Predictions (K, 2) where the mirrored source is nearer: its own for points that all sides show.
+def chosen(plain: np.ndarray, turned: np.ndarray, mutual: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """Predictions (K, 2) where the mirrored source is nearer: its own for points that are mutual with their partner.
 
-    ``plain`` and ``turned`` are the predictions of the source and of its mirror image, ``visible`` (K,) in the
-    source; a point of the mirror image is visible where its partner is.
+    ``plain`` and ``turned`` are the predictions of the source and of its mirror image.
     """
     partner = np.arange(len(plain))
     for one, two in pairs:
         if max(one, two) < len(plain):
             partner[one], partner[two] = two, one
-    taken = visible[partner] & target_visible & visible
-    return np.where(taken[:, None], turned, plain)
+    return np.where((mutual & mutual[partner])[:, None], turned, plain)
+
+
+def positions(pairs: Pairs, count: int, used: np.ndarray) -> Pairs:
+    """Flip pairs of ids as places among the ids that a category uses, as GeoAware-SC takes them.
+
+    Its table has ``count`` ids; where as many are used they are taken for places as they are, else those not used
+    are dropped and the rest is renumbered in the table's order.
+    """
+    if count == len(used):
+        return pairs
+    here = set(used.tolist())
+    alone = set(range(count)).difference(i for pair in pairs for i in pair)
+    table = [tuple(i for i in group if i in here) for group in sorted((*pairs, *((i,) for i in alone)))]
+    place = {number: row for row, number in enumerate(i for group in table for i in group)}
+    return tuple((place[group[0]], place[group[1]]) for group in table if len(group) == 2)
 
 
 def instance_distance(
@@ -54,16 +65,13 @@ def instance_distance(
     return float(_distances(one[inside], two).min(axis=1).mean())
 
 
-def mutual_distance(
-    source: np.ndarray, target: np.ndarray, source_mask: np.ndarray, target_mask: np.ndarray, empty: float = _NOTHING
-) -> float:
-    """Mean distance of cells that are each other's nearest (DistillDIFT)."""
-    one, two, _ = _masked(source, target, source_mask, target_mask, empty)
-    apart = _distances(one, two)
-    there, back = apart.argmin(axis=1), apart.argmin(axis=0)
-    cells = np.arange(len(one))
-    both = back[there] == cells
-    return float(apart[cells[both], there[both]].mean())
+def mutual_distance(source: np.ndarray, target: np.ndarray) -> float:
+    """Mean distance of cells that are each other's most similar, of features (C, h, w); no masks (DistillDIFT)."""
+    one, two = (features.reshape(len(features), -1).T.astype(np.float32) for features in (source, target))
+    similar = one @ two.T
+    there, back = similar.argmax(axis=1), similar.argmax(axis=0)
+    cells = np.flatnonzero(back[there] == np.arange(len(one)))
+    return float(np.sqrt(((one[cells] - two[there[cells]]) ** 2).sum(axis=1)).mean())
 
 
 def _masked(

@@ -35,19 +35,19 @@ def flip_ids(predictions: Predictions) -> np.ndarray:
 def geometry_live(predictions: Predictions) -> np.ndarray:
     """The geometry-aware subset as GeoAware's loop takes it (P,), DEFECTIVE: ids are renumbered wrongly.
 
-    Groups are filtered to ids that the category's pairs use and renumbered in the order of the flattened table;
-    these numbers are then read as positions among the used ids in ascending order. Wrong points are taken for
-    bus, car, pottedplant, tvmonitor and AP-10K.
+    Its table lists every id, those of no group alone; it is filtered to the ids that the category's pairs use and
+    renumbered in its own order. The numbers are then read as places among the used ids in ascending order. Wrong
+    points are taken for bus, car, pottedplant, tvmonitor and AP-10K.
     """
     used = used_ids(predictions)
 
     def renumbered(category: str) -> Groups:
-        here = used.get(category, np.empty(0, int))
-        groups = [tuple(i for i in group if i in set(here.tolist())) for group in
-                  geometry_groups(predictions.dataset, category)]
-        order = {number: place for place, number in enumerate(i for group in groups for i in group)}
-        in_groups = np.array(sorted(order), int)
-        return tuple(tuple(int(in_groups[order[i]]) for i in group) for group in groups if group)
+        here = used.get(category, np.empty(0, int)).tolist()
+        groups = geometry_groups(predictions.dataset, category)
+        alone = set(here).difference(i for group in groups for i in group)
+        table = [tuple(i for i in group if i in here) for group in sorted((*groups, *((i,) for i in alone)))]
+        place = {number: row for row, number in enumerate(i for group in table for i in group)}
+        return tuple(tuple(here[place[i]] for i in group) for group in table)
 
     return _members(predictions, renumbered, "target")
 

@@ -72,7 +72,8 @@ def _modes(arrays: Arrays, predictions: Predictions, protocol: Protocol, prefix:
     """What the loop returned and printed in each mode that the file has."""
     ours = evaluate(predictions, protocol)
     live = ours.where(points=subsets.geometry_live(predictions))
-    stored = evaluate(predictions, _stored_form(protocol)).where(points=subsets.geometry_ids(predictions))
+    plain = replace(_stored_form(protocol), validity="")  # the log's image-mode geometry numbers have no dagger
+    stored = evaluate(predictions, plain).where(points=subsets.geometry_ids(predictions))
     for mode in sorted({key.split("_category_point")[0] for key in arrays if key.endswith("_category_point")}):
         if not mode.startswith(prefix) or re.match("pckd|pascal|ap10k", mode[len(prefix) :]):
             continue
@@ -154,7 +155,7 @@ def _stored(arrays: Arrays, predictions: Predictions, protocol: Protocol) -> Ite
         part = ours.where(pairs=ours.categories == name)
         by_category.append([*part.value("image"), *_or_nan(part.where(points=geo), "image")])
     yield beside("img_by_category", by_category, arrays["img_by_category"], FRACTION)
-    given = padded(predictions, predictions.predicted * predictions.other_visible[:, None], 30, 0)
+    given = padded(predictions, predictions.predicted, 30, 0)
     yield beside("result_pkl_src_kpts_pred", given, arrays["result_pkl_src_kpts_pred"])
     stems = [[Path(str(cell)).stem for cell in row] for row in arrays["result_pkl_files"]]
     names = [pair.split(":")[0].split("-")[1:3] for pair in predictions.pair_ids.tolist()]
@@ -225,26 +226,26 @@ def _adaptive(arrays: Arrays, root: Path) -> Iterator[Compared]:
     masks = []
     for key, shape in zip(("distance_mask_1", "distance_mask_2"), arrays["distance_mask_shapes"].tolist()):
         masks.append(np.unpackbits(arrays[key])[: shape[0] * shape[1]].reshape(shape))
-    ours = [pose.instance_distance(source, target, *masks), pose.mutual_distance(source, target, *masks)]
+    ours = [pose.instance_distance(source, target, *masks), pose.mutual_distance(source, target)]
     yield beside("distance", ours, arrays["distance"], PIXELS)
     predictions = spair(root, "letterbox-840")
     shown = {name: padded(predictions, values, 30, 0) for name, values in (
         ("source", _loaded(predictions, protocols.LETTERBOX, 30)[0::2].reshape(-1, 30, 3)[
             predictions.owner, predictions.ids, :2]),
-        ("predicted", predictions.predicted), ("here", predictions.other_visible), ("there", predictions.true_visible),
+        ("predicted", predictions.predicted), ("here", predictions.other_visible),
         ("mutual", predictions.mutual))}
     turned, near, far = [], [], []
     for number, row in enumerate(arrays["flip_pair"].tolist()):
         category = str(predictions.categories[row])
         used = subsets.used_ids(predictions)[category]
         table = flip_pairs("spair-71k", category, FLIPS_AS_RELEASED)
-        place = {int(number): position for position, number in enumerate(used)}
-        pairs = tuple((place[a], place[b]) for a, b in table if a in place and b in place)
-        here, there, mutual = (shown[name][row, used] > 0 for name in ("here", "there", "mutual"))
+        count = int((arrays["flip_permutation"][arrays["flip_categories"] == category] >= 0).sum())
+        pairs = pose.positions(table, count, used)
+        here, mutual = (shown[name][row, used] > 0 for name in ("here", "mutual"))
         points, seen = pose.mirrored(shown["source"][row, used], here, mutual, pairs)
         second = arrays["flip_second_prediction"][number, : len(used)]
         plain = shown["predicted"][row, used]
-        taken = pose.chosen(plain, second, here, there, pairs)
+        taken = pose.chosen(plain, second, mutual, pairs)
         for values, listed_ in ((np.column_stack([points, seen]), turned), (taken, near), (plain, far)):
             whole = np.full((30, values.shape[1]), np.nan)
             whole[: len(used)] = values
@@ -315,7 +316,7 @@ def ap10k(arrays: Arrays, subset: str, frame: str = "letterbox-840", halved: boo
     ``halved``: points of visibility 1 lie at half their place in the frame, as GeoAware-SC's loader has them.
     """
     images = {int(row[0]): row[1:3] for row in arrays["ap10k_images"]}
-    annotations = {int(row[1]): row for row in arrays["ap10k_annotations"]}
+    annotations = {int(row[1]): row for row in arrays["ap10k_annotations"][::-1]}  # the first of an image
     pairs = [str(pair).split("|") for pair in arrays[f"ap10k_{subset}_pairs"].tolist()]
     ids = [[int(stem) for stem in pair[:2]] for pair in pairs]
     sides = []
