@@ -187,7 +187,7 @@ def thresholds(predictions: Predictions, protocol: Protocol) -> np.ndarray:
         if frame.kind in ("original", "unit", "centred-unit"):
             return (predictions.sizes * scale).max(axis=1)
         return np.full(len(predictions), float(frame.side))
-    if kind in ("box", "box-y", "box-min"):
+    if kind.startswith("box"):
         without = np.isnan(predictions.boxes).any(axis=1)
         if without.any():
             raise InputError(
@@ -198,6 +198,10 @@ def thresholds(predictions: Predictions, protocol: Protocol) -> np.ndarray:
         sides = predictions.boxes[:, 2:] - predictions.boxes[:, :2]
         if kind == "box":
             return (sides * scale).max(axis=1)
+        if kind == "box-corners":
+            return frame.box(predictions.boxes, predictions.sizes).max(axis=1).astype(float)
+        if kind == "box-longer":
+            return sides.max(axis=1) * frame.side / predictions.sizes.max(axis=1)
         return sides.max(axis=1) * (scale[:, 1] if kind == "box-y" else scale.min(axis=1))
     valid = predictions if predictions.mutual.all() else predictions.where(predictions.mutual)
     high = _by_pair(np.maximum, valid) * scale

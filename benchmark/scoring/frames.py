@@ -116,14 +116,25 @@ class Frame:
             longer = np.asarray(sizes, float).max(axis=1, keepdims=True)
             whole = np.trunc(np.trunc(points) * self.side / longer)
             return (whole.astype(self.dtype) / np.array(self.side, self.dtype)).astype(self.dtype)
-        # Points and scale are rounded before they are multiplied, not after.
-        placed = points.astype(self.dtype) * self.scale(sizes).astype(self.dtype) + self.offset(sizes).astype(self.dtype)
+        placed = self._rounded(points, sizes)
         if self.margin is None:
             return placed
         extent = self.resized(sizes) - 1
         low = np.array(self.margin, self.dtype)
         high = (extent - self.margin).astype(self.dtype)
         return np.where(placed <= 0, low, np.where(placed >= extent, high, placed)).astype(self.dtype)
+
+    def box(self, boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Width and height (N, 2) of boxes (N, 4) whose corners are placed as true points are, but not clamped."""
+        return self._rounded(boxes[:, 2:], sizes) - self._rounded(boxes[:, :2], sizes)
+
+    def _rounded(self, points: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Points in the frame; they and what they are multiplied with are rounded to the dtype before, not after."""
+        points = np.asarray(points, float).astype(self.dtype)
+        if self.kind == "corner-aligned":
+            last = np.maximum(np.asarray(sizes, float) - 1, 1).astype(self.dtype)
+            return points / last * np.array(self.side - 1, self.dtype)
+        return points * self.scale(sizes).astype(self.dtype) + self.offset(sizes).astype(self.dtype)
 
     def carry(self, points: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """Predictions (P, 2) in original pixels, in the frame, float64."""

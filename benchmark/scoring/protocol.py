@@ -16,6 +16,8 @@ from sc_imagenet.errors import InputError, unknown_name
 THRESHOLDS = {
     "image": "longer side of the image, in the frame",
     "box": "longer side of the object's box, in the frame",
+    "box-corners": "longer side of the object's box, its corners rounded in the frame as true points are",
+    "box-longer": "longer side of the object's box in original pixels, times S over the image's longer side",
     "box-y": "longer side of the object's box in original pixels, scaled as y is",
     "box-min": "longer side of the object's box in original pixels, scaled as the less enlarged axis is",
     "tight": "longer side of the tight box around the valid true points, in the frame",

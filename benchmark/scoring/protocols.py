@@ -18,7 +18,7 @@ EXACT = Comparison()
 LIVE = Comparison(strict=True, distance="float32", alpha="float32")  # in the evaluation loop of GeoAware's family
 # With an image threshold there, and from its result.pkl.
 STORED = Comparison(strict=True, distance="float32", alpha="float32", threshold="float32", limit="float32")
-WEAK = Comparison(distance="float32", limit="float32")  # SD4Match's evaluator
+WEAK = Comparison(distance="float32", threshold="float32", limit="float32")  # SD4Match's evaluator
 RATIO = Comparison(quotient=True)  # DIFT, GECO
 PROBE = Comparison(strict=True, quotient=True, distance="float32", alpha="float32", threshold="float32")
 HALF = Comparison(distance="float16", threshold="float16", limit="float16")
@@ -66,7 +66,7 @@ _SD4MATCH = Protocol(
     version=1,
     title="SD4Match",
     frame=Frame("stretch", 768, dtype="float32", margin=1e-4),
-    threshold="box",
+    threshold="box-corners",
     comparison=WEAK,
     alphas=(0.05, 0.10, 0.15),
     averages=("image", "point"),
@@ -236,7 +236,7 @@ ALL = (
         commit="1ec16b9 (2026-04-21)",
         decimals=4,
         unit="fraction",
-        readout=Readout("kernel-softmax", temperature=0.1, sigma=7, place="aligned", query="displaced"),
+        readout=Readout("kernel-softmax", temperature=10, sigma=7, place="aligned", query="displaced"),
         input=Input(770, "stretch", "bilinear", patch=14),
         notes=("The query is displaced toward the lower right by up to one cell.",),
         on={
@@ -244,7 +244,10 @@ ALL = (
                 "threshold": "image",
                 "frame": Frame("corner-letterbox", 770, dtype="float32", margin=1e-4),
             },
-            "ap-10k": {"frame": Frame("corner-letterbox", 770, dtype="float32", margin=1e-4)},
+            "ap-10k": {
+                "threshold": "box-longer",
+                "frame": Frame("corner-letterbox", 770, dtype="float32", margin=1e-4),
+            },
         },
     ),
     Protocol(

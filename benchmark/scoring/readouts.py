@@ -21,6 +21,16 @@ def cell_of(points: np.ndarray, side: int, grid: int) -> np.ndarray:
     return grid * cells[:, 1] + cells[:, 0]
 
 
+def aligned_cells(points: np.ndarray, side: int, cells: int) -> np.ndarray:
+    """Fractional cells (K, 2) of points in a frame of ``side``: first and last cell on first and last pixel.
+
+    They go through coordinates from -1 to 1 in float32, as a sampling grid does.
+    """
+    last = np.float32(cells - 1)
+    place = points.astype(np.float32) / np.float32(side - 1) * last
+    return (place / last * np.float32(2) - np.float32(1) + np.float32(1)) / np.float32(2) * last
+
+
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Dot products (K, h, w) of source vectors (K, C) with target features (C, h, w)."""
     channels, height, width = target.shape
@@ -136,8 +146,8 @@ def _expected(maps: np.ndarray, temperature: float) -> np.ndarray:
     """Expected column and row under the softmax of each map, (K, 2) float32."""
     count, height, width = maps.shape
     flat = maps.reshape(count, -1)
-    likely = np.exp((flat - flat.max(axis=1, keepdims=True)) / np.float32(temperature))
+    likely = np.exp((flat - flat.max(axis=1, keepdims=True)) / np.float32(temperature)).astype(float)
     likely = (likely / likely.sum(axis=1, keepdims=True)).reshape(maps.shape)
-    x = likely.sum(axis=1) @ np.arange(width, dtype=np.float32)
-    y = likely.sum(axis=2) @ np.arange(height, dtype=np.float32)
+    x = likely.sum(axis=1) @ np.arange(width)
+    y = likely.sum(axis=2) @ np.arange(height)
     return np.stack([np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)], axis=1).astype(np.float32)
