@@ -172,7 +172,9 @@ def distance(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     x, y = np.moveaxis(one - two, -1, 0)
     if x.dtype == np.float64:
         return np.hypot(x, y)
-    return np.sqrt(x * x + y * y)
+    dtype = x.dtype
+    x, y = x.astype(np.float32), y.astype(np.float32)  # half precision is summed in single
+    return np.sqrt(x * x + y * y).astype(dtype)
 
 
 def thresholds(predictions: Predictions, protocol: Protocol) -> np.ndarray:

@@ -75,6 +75,8 @@ GECO_PARTNERS = FLIPS | {
     "tvmonitor": _groups("0-2 3-7 4-6 8-10 11-15 12-14"),
 }
 
+GECO_AP10K_PARTNERS = _groups("0-1 6-9 12-15")  # eyes, elbows and knees alone
+
 # N neutral, L left, R right, by id.
 SIDES = {
     "aeroplane": "NNNNRLRLRLRLRLRLRLRLRLNNN", "bicycle": "NNRLNNRLNRLNNN", "bird": "NRLNRLNRLNRLRLRLN",
@@ -98,6 +100,11 @@ def flip_pairs(
     if is_ap10k(dataset):
         return AP10K_FLIPS
     return CUB_FLIPS if dataset.startswith("cub") else tables.get(category, ())
+
+
+def geco_partners(dataset: str, category: str) -> tuple[tuple[int, ...], ...]:
+    """Pairs of ids that GECO takes for mirror partners."""
+    return GECO_AP10K_PARTNERS if is_ap10k(dataset) else flip_pairs(dataset, category, GECO_PARTNERS)
 
 
 def partner_of(ids: np.ndarray, pairs: tuple[tuple[int, ...], ...]) -> np.ndarray:

@@ -102,8 +102,9 @@ def _readouts(arrays: Arrays, root: Path, protocol: Protocol) -> Iterator[Compar
             }
             for kind, found in results.items():
                 found = found * ((side - 1) / (height - 1))
-                if kind == "bilinear":  # theirs takes any of several equal maxima, as its sort leaves them
-                    found = np.where(_tied(one, two, cells, norm)[:, None], np.nan, found)
+                if kind in ("nn", "bilinear"):  # theirs takes any of several equal maxima, as its sort leaves them
+                    tied = _tied(one, two, cells, norm) if kind == "bilinear" else _several(maps)
+                    found = np.where(tied[:, None], np.nan, found)
                 ours.setdefault(f"readout_{kind}_{norm}", []).append(found)
     for name, found in ours.items():
         theirs = np.where(np.isnan(found), np.nan, arrays[name])
@@ -122,9 +123,14 @@ def _tied(source: np.ndarray, target: np.ndarray, cells: np.ndarray, norm: str) 
                 vectors, other = readouts.unit(vectors, 1e-6, axis=1), readouts.unit(target, 1e-6)
             else:
                 other = target
-            maps = np.sort(readouts.similarity(vectors, other).reshape(len(cells), -1), axis=1)
-            tied |= maps[:, -1] - maps[:, -2] < 1e-5 * np.abs(maps[:, -1])
+            tied |= _several(readouts.similarity(vectors, other))
     return tied
+
+
+def _several(maps: np.ndarray) -> np.ndarray:
+    """Whether the two largest of each map (K, h, w) are equal up to rounding."""
+    largest = np.sort(maps.reshape(len(maps), -1), axis=1)
+    return largest[:, -1] - largest[:, -2] < 1e-5 * np.abs(largest[:, -1])
 
 
 def _marco(arrays: Arrays, root: Path) -> Iterator[Compared]:
