@@ -112,6 +112,16 @@ class Input:
     patch: int | None = None
 
 
+def patched_side(side: int, patch: int) -> int:
+    """The multiple of the patch nearest to a side, the lower one on ties, one patch at least (OmniProbe).
+
+    >>> patched_side(800, 14), patched_side(7, 14)
+    (798, 14)
+    """
+    low = side // patch * patch
+    return max(patch, low + patch if side - low > low + patch - side else low)
+
+
 @dataclass(frozen=True)
 class Sample:
     """Which pairs are scored unless all are asked for.
