@@ -53,9 +53,7 @@ class Evaluation:
             kept &= points[self.rows]
         if pairs is not None:
             kept &= pairs[self.owner]
-        return replace(
-            self, rows=self.rows[kept], owner=self.owner[kept], error=self.error[kept], hits=self.hits[kept]
-        )
+        return replace(self, rows=self.rows[kept], owner=self.owner[kept], error=self.error[kept], hits=self.hits[kept])
 
     def value(self, average: str) -> np.ndarray:
         """One of ``protocol.AVERAGES`` at each alpha, (A,), as a fraction; NaN where there is no point.
@@ -119,9 +117,7 @@ class Averages:
         return value[0] if weights is None else value
 
 
-def averaged(
-    average: str, ratios: np.ndarray, found: np.ndarray, pairs: np.ndarray, points: np.ndarray
-) -> np.ndarray:
+def averaged(average: str, ratios: np.ndarray, found: np.ndarray, pairs: np.ndarray, points: np.ndarray) -> np.ndarray:
     """An average (R, M) from the sums of each category, (R, C, M) each."""
     with np.errstate(invalid="ignore", divide="ignore"):  # a draw may miss a category, or every point
         if average == "image":

@@ -75,7 +75,8 @@ def spherical_maps(
     grid = maps.shape[2]
     pixel = np.floor(np.arange(grid) * (side / grid))
     targets = targets.astype(np.float32)
-    apart = (pixel[None, None, :] - targets[:, 0, None, None]) ** 2 + (pixel[None, :, None] - targets[:, 1, None, None]) ** 2
+    columns, rows = (pixel - targets[:, :1]) ** 2, (pixel - targets[:, 1:]) ** 2
+    apart = rows[:, :, None] + columns[:, None, :]
     near = apart < (alpha * threshold) ** 2
     flat = near.reshape(len(maps), -1)
     flat[np.arange(len(maps)), apart.reshape(len(maps), -1).argmin(axis=1)] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -146,8 +146,10 @@ class Predictions:
         return replace(self, **chosen)
 
 
-_PER_PAIR = ("pair_ids", "categories", "other_categories", "sizes", "other_sizes", "boxes", "other_boxes")
-_PER_PAIR += ("azimuths", "grades")
+_PER_PAIR = (
+    *("pair_ids", "categories", "other_categories", "sizes", "other_sizes", "boxes", "other_boxes"),
+    *("azimuths", "grades"),
+)
 _PER_POINT = ("true", "predicted", "other", "ids", "true_visible", "other_visible", "scores")
 NOWHERE = PredictionInfo("", "test", "", 1, "", "", "forward")
 
@@ -177,7 +179,9 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
     starts = np.cumsum([0, *(len(part.true) for part in parts)])
     values["offsets"] = np.concatenate([[0], *(part.offsets[1:] + start for part, start in zip(parts, starts))])
     if any(part.further is not None for part in parts):
-        more = [(part.further, part.further_of, start) for part, start in zip(parts, starts) if part.further is not None]
+        more = [
+            (part.further, part.further_of, start) for part, start in zip(parts, starts) if part.further is not None
+        ]
         values["further"] = np.concatenate([points for points, _, _ in more])
         values["further_of"] = np.concatenate([of + start for _, of, start in more if of is not None])
     return replace(first, **values)
@@ -206,7 +210,9 @@ def predictions_of_pairs(pairs: Sequence[Mapping[str, Any]], info: PredictionInf
     parts = [_one(pair, row) for row, pair in enumerate(pairs)]
     if not parts:
         raise InputError("there is no pair")
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "further"}
+    whole: dict[str, Any] = {
+        name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "further"
+    }
     offsets = np.concatenate([[0], np.cumsum([len(part["true"]) for part in parts])]).astype(np.int64)
     further = [(point, row + start) for part, start in zip(parts, offsets) for row, point in part["further"]]
     return Predictions(
@@ -218,16 +224,19 @@ def predictions_of_pairs(pairs: Sequence[Mapping[str, Any]], info: PredictionInf
     )
 
 
-KNOWN = frozenset(
-    "pair_id category source_category source_points target_points predicted_points source_size target_size "
-    "source_bbox target_bbox ids source_visible target_visible scores azimuths further_targets".split()
-) | set(GRADES)
+KNOWN = {
+    *("pair_id", "category", "source_category", "source_points", "target_points", "predicted_points"),
+    *("source_size", "target_size", "source_bbox", "target_bbox", "ids", "source_visible", "target_visible"),
+    *("scores", "azimuths", "further_targets", *GRADES),
+}
 
 
 def _one(pair: Mapping[str, Any], row: int) -> dict[str, Any]:
     where = f"pair {pair.get('pair_id', row)}"
     if unknown := sorted(set(pair) - KNOWN):
-        raise InputError(f"has {unknown[0]!r}, which is not an entry of a pair", where, f"Entries: {', '.join(sorted(KNOWN))}")
+        raise InputError(
+            f"has {unknown[0]!r}, which is not an entry of a pair", where, f"Entries: {', '.join(sorted(KNOWN))}"
+        )
     missing = [name for name in ("target_points", "predicted_points", "target_size") if pair.get(name) is None]
     if missing:
         raise InputError(f"has no {missing[0]}", where)
@@ -260,10 +269,10 @@ def _one(pair: Mapping[str, Any], row: int) -> dict[str, Any]:
         "true": true,
         "predicted": predicted,
         "other": np.full((count, 2), np.nan) if source is None else _array(source, (count, 2), "source_points", where),
-        "ids": np.full(count, -1) if pair.get("ids") is None else _array(pair["ids"], (count,), "ids", where).astype(int),
+        "ids": _each(pair.get("ids"), count, "ids", where, -1).astype(int),
         "true_visible": true_visible,
         "other_visible": other_visible,
-        "scores": _array(pair["scores"], (count,), "scores", where) if pair.get("scores") is not None else np.full(count, np.nan),
+        "scores": _each(pair.get("scores"), count, "scores", where, np.nan),
         "azimuths": _optional(pair.get("azimuths"), 2, "azimuths", where, -1).astype(int),
         "grades": np.array([grades]),
         "further": [
@@ -293,11 +302,13 @@ def _array(value: Any, shape: tuple[int, ...], name: str, where: str) -> np.ndar
     return array
 
 
+def _each(value: Any, count: int, name: str, where: str, missing: float) -> np.ndarray:
+    return np.full(count, missing) if value is None else _array(value, (count,), name, where)
+
+
 def _flags(value: Any, count: int, name: str, where: str) -> np.ndarray:
     return np.full(count, True) if value is None else _array(value, (count,), name, where) > 0
 
 
 def _optional(value: Any, width: int, name: str, where: str, missing: float = np.nan) -> np.ndarray:
     return np.full((1, width), missing) if value is None else _array(value, (width,), name, where)[None]
-
-

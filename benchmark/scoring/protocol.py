@@ -72,9 +72,7 @@ class Comparison:
         sign = "<" if self.strict else "<="
         if self.quotient:
             return f"e / d {sign} alpha; e {self.distance}, d {self.threshold}, alpha {self.alpha}"
-        return (
-            f"e {sign} alpha * d; e {self.distance}, alpha {self.alpha}, d {self.threshold}, product {self.limit}"
-        )
+        return f"e {sign} alpha * d; e {self.distance}, alpha {self.alpha}, d {self.threshold}, product {self.limit}"
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ ALL = (
         alphas=(0.10, 0.05, 0.01),
         averages=("pair-weighted", "macro-point"),
         commit="b85df18 (2023-10-09)",
-    category_dtype="float32",
+        category_dtype="float32",
         empty="NaN, which spreads to every average",
         sample=replace(_TWENTY, note="20 a category unless told otherwise; all weights are then 1"),
         readout=replace(_NEAREST, place="centre-0.5"),
@@ -155,8 +155,10 @@ ALL = (
         _point(GEOAWARE, "geoaware-zero-shot", "GeoAware-SC, zero-shot: window of 11 cells, adaptive pose"),
         readout=replace(_WINDOW, window=5),
         notes=GEOAWARE.notes
-        + ("The better of the source and its mirror image is taken by masked instance distance, with true "
-           "visibility and keypoint identity: not a blind method.",),
+        + (
+            "The better of the source and its mirror image is taken by masked instance distance, with true "
+            "visibility and keypoint identity: not a blind method.",
+        ),
     ),
     replace(
         _point(GEOAWARE, "diy-sc", "DIY-SC"),
@@ -187,7 +189,7 @@ ALL = (
         alphas=(0.10, 0.05, 0.01),
         averages=("macro-point", "pair-weighted"),
         commit="620fe28 (2024-12-04)",
-    category_dtype="float32",
+        category_dtype="float32",
         empty="NaN, which spreads to every average",
         sample=_TWENTY,
         readout=replace(_NEAREST, place="centre-0.5"),

@@ -121,7 +121,8 @@ def upsampled(features: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def _along(features: np.ndarray, size: int, axis: int) -> np.ndarray:
     cells = features.shape[axis]
-    place = np.maximum((np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(cells / size) - np.float32(0.5), 0)
+    half = np.float32(0.5)
+    place = np.maximum((np.arange(size, dtype=np.float32) + half) * np.float32(cells / size) - half, 0)
     low = np.minimum(place.astype(int), cells - 1)
     part = (place - low.astype(np.float32)).reshape([-1 if a == axis else 1 for a in range(3)])
     one, two = np.take(features, low, axis), np.take(features, np.minimum(low + 1, cells - 1), axis)

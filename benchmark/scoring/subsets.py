@@ -83,7 +83,7 @@ def grade_masks(predictions: Predictions) -> dict[str, np.ndarray]:
     """Masks over pairs (N,) by ``viewpoint_variation 0`` and so on, of what the data set grades."""
     if predictions.grades is None:
         return {}
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for column, name in enumerate(GRADES):
         grades = predictions.grades[:, column]
         found |= {f"{name} {grade}": grades == grade for grade in np.unique(grades[grades >= 0]).tolist()}

@@ -62,8 +62,10 @@ def _live(cases: dict[str, Any]) -> Iterator[Compared]:
     protocol = protocols.get("geoaware")
     yield beside("geoaware: no points", _shares(protocol, 100, []), cases["no points"])
     yield beside("geoaware: zero threshold, exact", _shares(protocol, 0, [0.0]), cases["zero threshold, exact"])
-    for name, comparison in (("live path (thresholds float64)", protocols.LIVE),
-                             ("result.pkl path (float32)", protocols.STORED)):  # fmt: skip
+    for name, comparison in (
+        ("live path (thresholds float64)", protocols.LIVE),
+        ("result.pkl path (float32)", protocols.STORED),
+    ):
         for alpha, theirs in cases[f"tie, {name}"].items():
             error = np.array([float(alpha) * ROUND])
             ours = comparison.within(error, np.array([ROUND]), protocol.alphas)[0]
@@ -94,9 +96,12 @@ def _geco(cases: dict[str, Any]) -> Iterator[Compared]:
         own, mirror = (100.0, 100.0), (700.0, 700.0)
         ids = [8, 9] if name == "no mirror exists" else [0, 1]
         shown = {
-            "both": [True, True], "mirror occluded": [True, False], "no mirror": [True, False],
-            "only mirror": [False, True], "none": [False, False],
-        }[next(key for key in ("both", "mirror occluded", "no mirror", "only mirror", "none") if name.startswith(key))]  # fmt: skip
+            "both": [True, True],
+            "mirror occluded": [True, False],
+            "no mirror": [True, False],
+            "only mirror": [False, True],
+            "none": [False, False],
+        }[next(key for key in ("both", "mirror occluded", "no mirror", "only mirror", "none") if name.startswith(key))]
         said = mirror if "only mirror" in name else (400.0, 400.0) if "neither" in name else own
         targets = [own, mirror]
         if name == "both visible, both within":

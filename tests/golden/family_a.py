@@ -15,12 +15,17 @@ from benchmark.scoring.frames import Frame
 from benchmark.scoring.keypoints import AP10K_FLIPS, FLIPS, FLIPS_AS_RELEASED, flip_pairs, partner_of
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol, Sample
-from tests.golden.references import EXACT, FRACTION, PIXELS, Arrays, Compared, all_of, beside, load
+from tests.golden.references import FRACTION, PIXELS, Arrays, Compared, all_of, beside, load
 from tests.golden.synthetic import info, listed, padded, spair
 
 FILES = ("geoaware", "diy_sc", "cleandift", "jamais_vu", "distilldift")
-NAMES = {"geoaware": "geoaware", "diy_sc": "diy-sc", "cleandift": "cleandift", "jamais_vu": "jamais-vu",
-         "distilldift": "distilldift@1"}  # fmt: skip
+NAMES = {
+    "geoaware": "geoaware",
+    "diy_sc": "diy-sc",
+    "cleandift": "cleandift",
+    "jamais_vu": "jamais-vu",
+    "distilldift": "distilldift@1",
+}
 
 
 def compare(name: str, arrays: Arrays, root: Path) -> list[Compared]:
@@ -40,10 +45,17 @@ def compare(name: str, arrays: Arrays, root: Path) -> list[Compared]:
         inputs.append("sample_20_of_7")
     if name == "geoaware":
         found += [*_details(arrays, root), *_pascal(arrays), *_ap10k(arrays)]
-        inputs += [key for key in arrays if re.match("readout_(pairs|source_cell)|flow_map|cell_points|flip_pair$|"
-                   "flip_second_prediction|flip_categories|distance_mask|pascal_(si|so|ta|cl|cou|pred|cat)|"
-                   "ap10k_.*(prediction_letterbox840|_pairs|_categories)$|ap10k_(notebook|pairs|split|directory|crowd|images|"
-                   "image_part|annotations|species|list_order)", key)]  # fmt: skip
+        inputs += [
+            key
+            for key in arrays
+            if re.match(
+                "readout_(pairs|source_cell)|flow_map|cell_points|flip_pair$|"
+                "flip_second_prediction|flip_categories|distance_mask|pascal_(si|so|ta|cl|cou|pred|cat)|"
+                "ap10k_.*(prediction_letterbox840|_pairs|_categories)$|ap10k_(notebook|pairs|split|directory|crowd|images|"
+                "image_part|annotations|species|list_order)",
+                key,
+            )
+        ]
     return all_of(arrays, found, inputs)
 
 
@@ -229,11 +241,20 @@ def _adaptive(arrays: Arrays, root: Path) -> Iterator[Compared]:
     ours = [pose.instance_distance(source, target, *masks), pose.mutual_distance(source, target)]
     yield beside("distance", ours, arrays["distance"], PIXELS)
     predictions = spair(root, "letterbox-840")
-    shown = {name: padded(predictions, values, 30, 0) for name, values in (
-        ("source", _loaded(predictions, protocols.LETTERBOX, 30)[0::2].reshape(-1, 30, 3)[
-            predictions.owner, predictions.ids, :2]),
-        ("predicted", predictions.predicted), ("here", predictions.other_visible),
-        ("mutual", predictions.mutual))}
+    shown = {
+        name: padded(predictions, values, 30, 0)
+        for name, values in (
+            (
+                "source",
+                _loaded(predictions, protocols.LETTERBOX, 30)[0::2].reshape(-1, 30, 3)[
+                    predictions.owner, predictions.ids, :2
+                ],
+            ),
+            ("predicted", predictions.predicted),
+            ("here", predictions.other_visible),
+            ("mutual", predictions.mutual),
+        )
+    }
     turned, near, far = [], [], []
     for number, row in enumerate(arrays["flip_pair"].tolist()):
         category = str(predictions.categories[row])
@@ -263,7 +284,7 @@ def _pascal(arrays: Arrays) -> Iterator[Compared]:
     kept = (np.arange(width) < counts[:, None]).ravel()
     names = arrays["pascal_categories"]
     classes = arrays["pascal_class"]
-    order = {number: name for number, name in zip(sorted(set(classes.tolist())), names.tolist())}
+    order = dict(zip(sorted(set(classes.tolist())), names.tolist()))
     predictions = Predictions(
         pair_ids=np.arange(pairs).astype(str),
         categories=np.array([order[number] for number in classes.tolist()]),

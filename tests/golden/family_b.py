@@ -83,7 +83,9 @@ def _readouts(arrays: Arrays, root: Path, protocol: Protocol) -> Iterator[Compar
     yield beside("readout_temperature", protocol.readout.temperature, temperature)
     ours: dict[str, list[np.ndarray]] = {}
     for row, query in zip(arrays["readout_rows"].tolist(), arrays["readout_query"]):
-        source, target = (small["features_12x12_stretch"][small[s][row]].astype(np.float32) for s in ("pair_source", "pair_target"))
+        source, target = (
+            small["features_12x12_stretch"][small[s][row]].astype(np.float32) for s in ("pair_source", "pair_target")
+        )
         height = source.shape[1]
         cells = readouts.aligned_cells(query, side, height)
         for norm in ("unit", "raw"):
@@ -184,8 +186,13 @@ def _pascal(arrays: Arrays, golden: Arrays) -> Iterator[Compared]:
         frame=Frame.parse("corner-letterbox-770"),
     ).where(kept)
     yield from _scores(arrays, evaluate(predictions, protocol), "pascal_")
-    shown = [compared for compared in _placed({**arrays, "pascal_source_points": arrays["pascal_target_points"]},
-             predictions, protocol, "pascal_") if "target" in compared.array]  # fmt: skip
+    shown = [
+        compared
+        for compared in _placed(
+            {**arrays, "pascal_source_points": arrays["pascal_target_points"]}, predictions, protocol, "pascal_"
+        )
+        if "target" in compared.array
+    ]
     yield from shown
 
 

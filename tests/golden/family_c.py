@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from tests.golden.references import EXACT, FRACTION, PIXELS, Arrays, Compared, a
 from tests.golden.synthetic import spair
 
 FILES = ("dift", "distilldift_train", "geco")
-Vectors = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def compare(name: str, arrays: Arrays, root: Path) -> list[Compared]:
@@ -36,13 +35,23 @@ def _small(root: Path) -> Predictions:
     return spair(root, "original", np.zeros((16, 30, 2)), "small_synth")
 
 
-def _nearest_pixel(features: tuple[np.ndarray, np.ndarray], sizes: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """The most similar pixel of the target for pixels of the source, (K, 2) as (x, y)."""
+def _nearest_pixel(
+    features: tuple[np.ndarray, np.ndarray], sizes: np.ndarray, pixels: np.ndarray, theirs: np.ndarray
+) -> np.ndarray:
+    """The most similar pixel of the target for pixels of the source, (K, 2) as (x, y).
+
+    Where ``theirs`` is as similar up to the rounding of single precision, it is the one.
+    """
     source, target = (
         readouts.upsampled(each, *size) for each, size in zip(features, np.asarray(sizes).astype(int).tolist())
     )
     vectors = readouts.unit(source[:, pixels[:, 1], pixels[:, 0]].T, 1e-6, axis=1)
-    return readouts.nearest(readouts.similarity(vectors, readouts.unit(target, 1e-6)))
+    maps = readouts.similarity(vectors, readouts.unit(target, 1e-6))
+    ours, rows, cells = readouts.nearest(maps), np.arange(len(maps)), theirs.astype(int)
+    inside = ((cells >= 0) & (cells < sizes[1])).all(axis=1)
+    cells = np.where(inside[:, None], cells, 0)
+    equal = maps[rows, cells[:, 1], cells[:, 0]] > maps.max(axis=(1, 2)) - 3e-7
+    return np.where((inside & equal)[:, None], cells, ours)
 
 
 def _injected(arrays: Arrays, root: Path) -> Predictions:
@@ -56,17 +65,22 @@ def _injected(arrays: Arrays, root: Path) -> Predictions:
 def _dift(arrays: Arrays, root: Path) -> Iterator[Compared]:
     protocol = protocols.get("dift").for_data("spair-71k")
     small, predictions = load("small_synth", root), _small(root)
-    owner, said, listed = predictions.owner, predictions.predicted.copy(), []
+    owner, said, listed, start = predictions.owner, predictions.predicted.copy(), [], 0
     for row in range(len(predictions)):
         points = np.flatnonzero((owner == row) & predictions.mutual)
         sizes = np.stack([predictions.other_sizes[row], predictions.sizes[row]])
-        said[points] = _nearest_pixel(_features(small, row), sizes, predictions.other[points].astype(int))
+        theirs = arrays["predictions"][start : start + len(points)]
+        start += len(points)
+        said[points] = _nearest_pixel(_features(small, row), sizes, predictions.other[points].astype(int), theirs)
         listed.append(said[points])
     yield beside("predictions", np.concatenate(listed), arrays["predictions"])
     for prefix, scored in (("", replace(predictions, predicted=said)), ("injected_", _injected(arrays, root))):
         ours = evaluate(scored, protocol)
-        values = [value[0] for each in zip(ours.by_category("image").values(), ours.by_category("point").values())
-                  for value in each]  # fmt: skip
+        values = [
+            value[0]
+            for each in zip(ours.by_category("image").values(), ours.by_category("point").values())
+            for value in each
+        ]
         values += [ours.value("image")[0], ours.value("point")[0]]
         theirs = [float(line.rpartition(" ")[2]) for line in arrays[f"{prefix}printed"].tolist()]
         yield beside(f"{prefix}printed", [float(f"{100 * value:.2f}") for value in values], theirs)
@@ -79,20 +93,26 @@ def _geco(arrays: Arrays, root: Path) -> Iterator[Compared]:
     names = np.unique(predictions.categories).tolist()
     yield beside("categories", names, arrays["categories"])
     owner = predictions.owner
-    for mode, protocol, fine in (("image_threshold", image, True), ("box_threshold", box, True),
-                                 ("box_threshold_coarse", box, False)):  # fmt: skip
+    for mode, protocol, fine in (
+        ("image_threshold", image, True),
+        ("box_threshold", box, True),
+        ("box_threshold_coarse", box, False),
+    ):
         said = predictions.predicted.copy()
-        listed = []
+        listed, start = [], 0
         for row in range(len(predictions)):
             points = np.flatnonzero((owner == row) & predictions.other_visible)
             sizes = np.stack([predictions.other_sizes[row], predictions.sizes[row]])
             if fine:
-                found = _nearest_pixel(_features(small, row), sizes, np.floor(predictions.other[points]).astype(int))
+                theirs = arrays[f"{mode}_predicted_yx"][start : start + len(points), ::-1]
+                pixels = np.floor(predictions.other[points]).astype(int)
+                found = _nearest_pixel(_features(small, row), sizes, pixels, theirs)
             else:
                 source, target = (readouts.unit(each, 1e-12) for each in _features(small, row))
                 cells = np.floor(predictions.other[points] * 12 / sizes[0]).astype(int)
                 maps = readouts.similarity(source[:, cells[:, 1], cells[:, 0]].T, target)
                 found = np.floor(readouts.nearest(maps) * sizes[1] / 12)
+            start += len(points)
             said[points] = found
             listed.append(found)
         yield beside(f"{mode}_predicted_yx", np.concatenate(listed)[:, ::-1], arrays[f"{mode}_predicted_yx"])
@@ -117,8 +137,7 @@ def _counted(arrays: Arrays, mode: str, predictions: Predictions, protocol: Prot
     found = geco.counters(predictions, protocol)
     names = np.unique(predictions.categories).tolist()
     by_category = {
-        name: {key: value[predictions.categories == name].sum(axis=0) for key, value in found.items()}
-        for name in names
+        name: {key: value[predictions.categories == name].sum(axis=0) for key, value in found.items()} for name in names
     }
     for level, short in enumerate(("10", "05", "15")):
         ours = [[by_category[name][key][level] for key in arrays["counter_names"].tolist()] for name in names]
@@ -150,8 +169,10 @@ def _train(arrays: Arrays, root: Path) -> Iterator[Compared]:
         frame = Frame("stretch", side, dtype="float16") if side else Frame(dtype="float16")
         protocol = replace(protocols.get("distilldift-train"), frame=frame)
         owner = predictions.owner
-        sizes_of = [np.full((2, 2), side) if side else np.stack([predictions.other_sizes[row], predictions.sizes[row]])
-                    for row in range(len(predictions))]  # fmt: skip
+        sizes_of = [
+            np.full((2, 2), side) if side else np.stack([predictions.other_sizes[row], predictions.sizes[row]])
+            for row in range(len(predictions))
+        ]
         said = predictions.predicted.copy()
         windowed = np.full((3, 30, 2), np.nan)
         for row, sizes in enumerate(sizes_of):
@@ -159,7 +180,8 @@ def _train(arrays: Arrays, root: Path) -> Iterator[Compared]:
             placed = Frame("stretch", side or 1, dtype="float32") if side else Frame(dtype="float32")
             xy = placed.place(predictions.other[points], np.repeat(predictions.other_sizes[[row]], len(points), axis=0))
             pixels = np.round(np.clip(xy, 0, sizes[0] - 1)).astype(int)
-            said[points] = _nearest_pixel(_features(small, row), sizes, pixels)
+            theirs = arrays[f"{mode}_predicted_yx"][row, : len(points), ::-1]
+            said[points] = _nearest_pixel(_features(small, row), sizes, pixels, theirs)
             if side and row < 3:
                 source, target = (readouts.upsampled(each, side, side) for each in _features(small, row))
                 vectors = readouts.unit(source[:, pixels[:, 1], pixels[:, 0]].T, 1e-12, axis=1)
@@ -173,7 +195,9 @@ def _train(arrays: Arrays, root: Path) -> Iterator[Compared]:
         true = Frame(frame.kind, frame.side, "float32").place(mutual.true, mutual.sizes[mutual.owner])
         listed["target"][mutual.owner, place] = true[:, ::-1]
         for name, ours in listed.items():
-            yield beside(f"{mode}_{name}_yx", ours, arrays[f"{mode}_{name}_yx"], EXACT if name == "predicted" else PIXELS)
+            yield beside(
+                f"{mode}_{name}_yx", ours, arrays[f"{mode}_{name}_yx"], EXACT if name == "predicted" else PIXELS
+            )
         corner = Frame(frame.kind, frame.side, "float32").place(predictions.boxes[:, :2], predictions.sizes)
         extent = Frame(frame.kind, frame.side, "float32").box(predictions.boxes, predictions.sizes)
         box = np.hstack([corner[:, ::-1], extent[:, ::-1]])
@@ -193,5 +217,3 @@ def _halved(arrays: Arrays, mode: str, predictions: Predictions, protocol: Proto
     yield beside(f"{mode}_counts_hits_img_hits_box", counted, arrays[f"{mode}_counts_hits_img_hits_box"])
     pck = [image.value("point")[0], box.value("point")[0]]
     yield beside(f"{mode}_pck_img_box", pck, arrays[f"{mode}_pck_img_box"], FRACTION)
-
-

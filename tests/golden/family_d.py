@@ -18,6 +18,7 @@ from tests.golden.family_a import ap10k
 from tests.golden.references import FRACTION, PIXELS, Arrays, Compared, all_of, beside, load
 from tests.golden.synthetic import info, padded, spair
 
+UNIT = Frame("unit", 800)
 FILES = ("probe3d", "omniprobe", "soco")
 
 
@@ -29,7 +30,9 @@ def compare(name: str, arrays: Arrays, root: Path) -> list[Compared]:
     found = [*_recall(name, arrays, root), *_readout(arrays, root)]
     if name == "probe3d":
         found += _cropped(arrays, root)
-        found.append(beside("shuffle_of_37_seed_20", Sample("shuffle", 200, 20).rows(37), arrays["shuffle_of_37_seed_20"]))
+        found.append(
+            beside("shuffle_of_37_seed_20", Sample("shuffle", 200, 20).rows(37), arrays["shuffle_of_37_seed_20"])
+        )
     else:
         sizes = [[side, patch, patched_side(side, patch)] for side, patch, _ in arrays["effective_size"].tolist()]
         found.append(beside("effective_size", sizes, arrays["effective_size"]))
@@ -140,8 +143,7 @@ def _ap10k(arrays: Arrays, root: Path) -> Iterator[Compared]:
         prefix = f"ap10k_{subset}_"
         cells = arrays[f"{prefix}cells"] / np.float32(50)
         pairs = [name.replace("-", "|", 1).replace(":", "|") for name in arrays[f"{prefix}pairs"].tolist()]
-        changed = {**golden, f"ap10k_{subset}_pairs": np.array(pairs),
-                   f"ap10k_{subset}_prediction_letterbox840": cells}  # fmt: skip
+        changed = {**golden, f"ap10k_{subset}_pairs": np.array(pairs), f"ap10k_{subset}_prediction_letterbox840": cells}
         loaded = ap10k(changed, subset, str(protocol.frame), halved=False)
         levels = _levels(golden, pairs)
         predictions = replace(loaded, true_visible=levels[1].ravel() == 1, other_visible=levels[0].ravel() == 1)
@@ -171,12 +173,15 @@ def _line(arrays: Arrays, root: Path) -> Iterator[Compared]:
     line = json.loads(str(arrays["json_line"]))
     predictions = spair(root, "original", np.zeros((16, 30, 2)), "small_synth")
     row = [Path(name).name.split(":")[0] for name in predictions.pair_ids.tolist()].index(
-        line["meta"]["pair_filename"].split(":")[0].removesuffix(".json"))  # fmt: skip
+        line["meta"]["pair_filename"].split(":")[0].removesuffix(".json")
+    )
     protocol = protocols.get("omniprobe").for_data("spair-71k")
     part = predictions.take(np.array([row]))
     theirs, ours = [line["thresh_scale"]], [evaluate(part, protocol).threshold[0]]
-    for key, points, sizes, visible in (("gt_src", part.other, part.other_sizes, part.other_visible),
-                                        ("gt_trg", part.true, part.sizes, part.true_visible)):  # fmt: skip
+    for key, points, sizes, visible in (
+        ("gt_src", part.other, part.other_sizes, part.other_visible),
+        ("gt_trg", part.true, part.sizes, part.true_visible),
+    ):
         values = np.column_stack([protocol.frame.place(points, sizes[part.owner]), np.ones(len(points))])
         whole = np.zeros((30, 3))
         whole[part.ids] = values * visible[:, None]
@@ -219,14 +224,17 @@ def _soco(arrays: Arrays) -> Iterator[Compared]:
         ours_said = np.concatenate(said)
         theirs_said = np.concatenate([np.array(record["pred"]) for record in records])
         scales = [record["thresh_scale"] for record in records]
-        both = {kind: evaluate(concepts.concept_predictions(pairs, said, kind, Frame("unit", 800), info("soco")), protocol)
-                for kind in concepts.KINDS}  # fmt: skip
+        both = {
+            kind: evaluate(concepts.concept_predictions(pairs, said, kind, UNIT, info("soco")), protocol)
+            for kind in concepts.KINDS
+        }
         ours = [*ours_said.ravel(), *both["concept"].threshold]
         yield beside(f"soco_{group}_records_json", ours, [*theirs_said.ravel(), *scales], FRACTION)
         for reduction, average in (("pair", "image"), ("keypoint", "point")):
             key = f"soco_{group}_{reduction}_category_semantic_concept"
-            table = np.column_stack([[100 * value[0] for value in both[kind].by_category(average).values()]
-                                     for kind in concepts.KINDS])  # fmt: skip
+            table = np.column_stack(
+                [[100 * value[0] for value in both[kind].by_category(average).values()] for kind in concepts.KINDS]
+            )
             yield beside(key, table, arrays[key], 1e-5)
             means = [100 * both[kind].value(f"macro-{average}")[0] for kind in concepts.KINDS]
             yield beside(f"soco_{group}_{reduction}_mean", means, arrays[f"soco_{group}_{reduction}_mean"], 1e-5)
@@ -239,11 +247,16 @@ def _soco_script(arrays: Arrays) -> Iterator[Compared]:
         said = _soco_predictions(arrays, pairs)
         theirs = [np.array(each) for each in json.loads(str(arrays[f"{group}_predictions_unit_json"]))]
         yield beside(f"{group}_predictions_unit_json", np.concatenate(said), np.concatenate(theirs), FRACTION)
-        both = {kind: evaluate(concepts.concept_predictions(pairs, said, kind, Frame("unit", 800), info("soco")), protocol)
-                for kind in concepts.KINDS}  # fmt: skip
+        both = {
+            kind: evaluate(concepts.concept_predictions(pairs, said, kind, UNIT, info("soco")), protocol)
+            for kind in concepts.KINDS
+        }
         rows = json.loads(str(arrays[f"{group}_rows_json"]))
-        ours = [[100 * both[kind].shares[row, 0] for kind in concepts.KINDS] + [both[kind].counts[row] for kind in concepts.KINDS]
-                for row in range(len(rows))]  # fmt: skip
+        ours = [
+            [100 * both[kind].shares[row, 0] for kind in concepts.KINDS]
+            + [both[kind].counts[row] for kind in concepts.KINDS]
+            for row in range(len(rows))
+        ]
         names = ("semantic_pck", "concept_pck", "semantic_keypoints", "concept_keypoints")
         yield beside(f"{group}_rows_json", ours, [[row[name] for name in names] for row in rows], 1e-5)
         result = json.loads(str(arrays[f"{group}_result_json"]))
@@ -253,7 +266,7 @@ def _soco_script(arrays: Arrays) -> Iterator[Compared]:
             listed += [values[name] for name in names]
             for kind in concepts.KINDS:
                 mine.append(100 * both[kind].by_category("image")[category][0])
-            mine += [int(both[kind].where(pairs=both[kind].categories == category).counts.sum()) for kind in concepts.KINDS]
+            mine += [
+                int(both[kind].where(pairs=both[kind].categories == category).counts.sum()) for kind in concepts.KINDS
+            ]
         yield beside(f"{group}_result_json", mine, listed, 1e-5)
-
-

@@ -7,7 +7,11 @@ from pathlib import Path
 from tests.golden import edge_cases, family_a, family_b, family_c, family_d, two_features
 from tests.golden.references import HERE, Compared, load
 
-MODULES = {name: module for module in (family_a, two_features, family_b, family_c, family_d, edge_cases) for name in module.FILES}
+MODULES = {
+    name: module
+    for module in (family_a, two_features, family_b, family_c, family_d, edge_cases)
+    for name in module.FILES
+}
 
 
 def compare(name: str, root: Path = HERE) -> list[Compared]:

@@ -9,7 +9,7 @@ import numpy as np
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.predictions import PredictionInfo, Predictions
 from benchmark.scoring.subsets import used_ids
-from tests.golden.references import Arrays, load
+from tests.golden.references import load
 
 
 def info(dataset: str = "spair-71k") -> PredictionInfo:

@@ -54,9 +54,11 @@ def _sd_dino(arrays: Arrays, root: Path) -> Iterator[Compared]:
 def _all_used(predictions: Predictions, used: dict[str, np.ndarray]) -> Predictions:
     """The flag COUNT_INVIS: every used id of every pair counts, one that is not mutual lying at (0, 0)."""
     kept = np.array(
-        [number in used[category] for number, category in
-         zip(predictions.ids.tolist(), predictions.categories[predictions.owner].tolist())]
-    )  # fmt: skip
+        [
+            number in used[category]
+            for number, category in zip(predictions.ids.tolist(), predictions.categories[predictions.owner].tolist())
+        ]
+    )
     true = np.where(predictions.mutual[:, None], predictions.true, 0)
     every = np.full(len(true), True)
     return replace(predictions, true=true, true_visible=every, other_visible=every).where(kept)
@@ -115,8 +117,8 @@ def _spherical(arrays: Arrays, root: Path) -> Iterator[Compared]:
     yield beside("mAP_average", np.mean(precision, axis=0), arrays["mAP_average"], FRACTION)
     yield beside("categories", np.unique(predictions.categories[chosen]), arrays["categories"])
     lines = arrays["log"].tolist()
-    parts = [_printed("log", values, [line for line in lines if line.startswith(kind)])
-             for kind, values in (("PCK", category_pck), ("mAP", precision))]  # fmt: skip
+    parts = [
+        _printed("log", values, [line for line in lines if line.startswith(kind)])
+        for kind, values in (("PCK", category_pck), ("mAP", precision))
+    ]
     yield Compared("log", max(part.deviation for part in parts), EXACT)
-
-
