@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from benchmark.scoring.bootstrap import Averages, Quantity
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol
 from sc_imagenet.errors import InputError
@@ -60,17 +61,22 @@ class Evaluation:
 
         Where the protocol's code rounds the categories' values first, so is done here.
         """
-        averages = Averages(self.found, self.counts, self.categories)
-        if self.protocol.category_dtype == "float64":
-            return averages(average)
-        ratios, found, pairs, points = averages.sums()
-        here = pairs[0, :, 0] > 0
-        if not here.any():
-            return averages(average)
-        hits, weight = (ratios, pairs) if "image" in average else (found, points)
-        each = (hits[0, here] / weight[0, here]).astype(self.protocol.category_dtype).astype(float)
-        weights = {"image": pairs, "point": points, "pair-weighted": pairs}.get(average, np.ones_like(pairs))[0, here]
-        return (each * weights).sum(axis=0) / weights.sum(axis=0)
+        found, counts = self.found, self.counts
+        dtype = self.protocol.category_dtype
+        if dtype == "float64" or not len(self.rows):
+            return Averages([Quantity("", column, counts, average) for column in found.T], self.categories).value()
+        names, index = np.unique(self.categories, return_inverse=True)
+        member = np.eye(len(names))[:, index]  # (C, N)
+        pairs, points = member @ (counts > 0), member @ counts
+        here = pairs > 0
+        hits, total = (
+            (member @ (found / np.maximum(counts, 1)[:, None]), pairs)
+            if "image" in average
+            else (member @ found, points)
+        )
+        each = (hits[here] / total[here, None]).astype(dtype).astype(float)
+        weights = {"image": pairs, "point": points, "pair-weighted": pairs}.get(average, np.ones(len(names)))[here]
+        return np.asarray(weights @ each / weights.sum())
 
     def by_category(self, average: str) -> dict[str, np.ndarray]:
         """``image`` or ``point`` average of each category that has points, at each alpha."""
@@ -81,54 +87,6 @@ class Evaluation:
             if len(part.rows):
                 found[name] = part.value(average)
         return found
-
-
-class Averages:
-    """Averages of hits ``found`` (N, M) of ``counts`` (N,) or (N, M) points, over pairs.
-
-    Pairs without points count in none of them.
-    """
-
-    def __init__(self, found: np.ndarray, counts: np.ndarray, categories: np.ndarray) -> None:
-        found = np.asarray(found, float)
-        counts = np.asarray(counts, float)
-        counts = np.broadcast_to(counts[:, None] if counts.ndim == 1 else counts, found.shape)
-        names, category = np.unique(categories, return_inverse=True)
-        self.names = names
-        self.order = np.argsort(category, kind="stable")  # pairs of a category next to each other
-        self.ends = np.cumsum(np.bincount(category, minlength=len(names)))
-        ratios = found / np.maximum(counts, 1)
-        self.columns = np.hstack([ratios, found, counts > 0, counts])[self.order]
-
-    def sums(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
-        """Shares, hits, pairs and points of each category, each (R, C, M), for weights (R, N) over pairs."""
-        starts = (0, *self.ends[:-1])
-        if weights is None:
-            parts = [self.columns[a:b].sum(axis=0, keepdims=True) for a, b in zip(starts, self.ends)]
-        else:
-            weights = weights[:, self.order]
-            parts = [weights[:, a:b] @ self.columns[a:b] for a, b in zip(starts, self.ends)]
-        total = np.stack(parts, axis=1) if parts else np.zeros((1, 0, self.columns.shape[1]))
-        return tuple(np.split(total, 4, axis=2))
-
-    def __call__(self, average: str, weights: np.ndarray | None = None) -> np.ndarray:
-        """The average (M,), or (R, M) for weights; NaN where there is no point."""
-        value = averaged(average, *self.sums(weights))
-        return value[0] if weights is None else value
-
-
-def averaged(average: str, ratios: np.ndarray, found: np.ndarray, pairs: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """An average (R, M) from the sums of each category, (R, C, M) each."""
-    with np.errstate(invalid="ignore", divide="ignore"):  # a draw may miss a category, or every point
-        if average == "image":
-            return ratios.sum(axis=1) / pairs.sum(axis=1)
-        if average == "point":
-            return found.sum(axis=1) / points.sum(axis=1)
-        here = pairs > 0
-        each = np.where(here, ratios / pairs if average == "macro-image" else found / points, 0)
-        if average == "pair-weighted":
-            return (each * pairs).sum(axis=1) / pairs.sum(axis=1)
-        return each.sum(axis=1) / here.sum(axis=1)
 
 
 def evaluate(predictions: Predictions, protocol: Protocol) -> Evaluation:

@@ -187,6 +187,24 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
     return replace(first, **values)
 
 
+def without_repeats(predictions: Predictions) -> Predictions:
+    """Each pair once, in the order of their ids; as they are where one has no id.
+
+    Raises:
+        InputError: a pair is there twice with different points or predictions.
+    """
+    ids = predictions.pair_ids
+    if (ids == "").any():
+        return predictions
+    _, first, index = np.unique(ids, return_index=True, return_inverse=True)
+    for row in np.flatnonzero(first[index] != np.arange(len(ids))).tolist():
+        one, two = (predictions.take(np.array([each])) for each in (row, first[index[row]]))
+        same = all(np.array_equal(getattr(one, name), getattr(two, name), True) for name in ("true", "predicted"))
+        if not same:
+            raise InputError(f"pair {ids[row]} is there twice, with different points", fix="Give each pair once.")
+    return predictions.take(first)
+
+
 def _unknown(name: str, part: Predictions) -> np.ndarray:
     if name == "other_categories":
         return part.categories

@@ -54,7 +54,7 @@ class Comparison:
         >>> import numpy as np
         >>> live = Comparison(strict=True, distance="float32", alpha="float32")
         >>> live.within(np.array([10.0, 5.0]), np.array([100.0, 100.0]), (0.1, 0.05)).tolist()
-        [[True, True], [False, True]]
+        [[True, False], [True, True]]
         """
         levels = np.array(alphas).astype(self.alpha)
         error = np.asarray(error).astype(self.distance)[:, None]
