@@ -75,7 +75,7 @@ class Frame:
     def scale(self, sizes: np.ndarray) -> np.ndarray:
         """Factors (N, 2) by which x and y of points are multiplied."""
         sizes = np.asarray(sizes, float)
-        longer = sizes.max(axis=1, keepdims=True)
+        longer = _longer(sizes)[:, None]
         if self.kind == "letterbox":
             return np.repeat(self.side / longer, 2, axis=1)
         if self.kind == "corner-letterbox":
@@ -92,13 +92,13 @@ class Frame:
         """Width and height (N, 2) that the image itself occupies in the frame; rounding is half to even."""
         sizes = np.asarray(sizes, float)
         if self.kind == "letterbox":
-            shorter = np.round(self.side * sizes.min(axis=1) / sizes.max(axis=1))
+            shorter = np.round(self.side * np.minimum(sizes[:, 0], sizes[:, 1]) / _longer(sizes))
             wide = sizes[:, 1] <= sizes[:, 0]
             return np.stack([np.where(wide, self.side, shorter), np.where(wide, shorter, self.side)], axis=1)
         if self.kind == "corner-letterbox":
-            return np.round(self.side / sizes.max(axis=1, keepdims=True) * sizes)
+            return np.round(self.side / _longer(sizes)[:, None] * sizes)
         if self.kind in ("unit", "centred-unit"):
-            return sizes / sizes.max(axis=1, keepdims=True)
+            return sizes / _longer(sizes)[:, None]
         return sizes if self.kind == "original" else np.full_like(sizes, self.side)
 
     def offset(self, sizes: np.ndarray) -> np.ndarray:
@@ -113,7 +113,7 @@ class Frame:
         """True points (P, 2) of images of ``sizes`` (P, 2), in the frame, as the protocol holds them."""
         points = np.asarray(points, float)
         if self.kind == "unit":
-            longer = np.asarray(sizes, float).max(axis=1, keepdims=True)
+            longer = _longer(np.asarray(sizes, float))[:, None]
             whole = np.trunc(np.trunc(points) * self.side / longer)
             return (whole.astype(self.dtype) / np.array(self.side, self.dtype)).astype(self.dtype)
         placed = self._rounded(points, sizes)
@@ -143,3 +143,8 @@ class Frame:
     def original(self, points: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """The inverse of ``carry``."""
         return (np.asarray(points, float) - self.offset(sizes)) / self.scale(sizes)
+
+
+def _longer(sizes: np.ndarray) -> np.ndarray:
+    """The larger of width and height, (N,)."""
+    return np.maximum(sizes[:, 0], sizes[:, 1])
