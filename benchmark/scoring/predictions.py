@@ -64,6 +64,7 @@ class Predictions:
     other_categories: np.ndarray | None = None  # (N,) str; None: as ``categories``
     azimuths: np.ndarray | None = None  # (N, 2) SPair's azimuth ids of the other image and this one, -1 unknown
     grades: np.ndarray | None = None  # (N, 4) of GRADES, -1 unknown
+    images: np.ndarray | None = None  # (N, 2) str, names of the other image and of this one
     further: np.ndarray | None = None  # (Q, 2)
     further_of: np.ndarray | None = None  # (Q,) rows of points
     frame: Frame = field(default=Frame())  # that ``predicted`` lies in
@@ -148,7 +149,7 @@ class Predictions:
 
 _PER_PAIR = (
     *("pair_ids", "categories", "other_categories", "sizes", "other_sizes", "boxes", "other_boxes"),
-    *("azimuths", "grades"),
+    *("azimuths", "grades", "images"),
 )
 _PER_POINT = ("true", "predicted", "other", "ids", "true_visible", "other_visible", "scores")
 NOWHERE = PredictionInfo("", "test", "", 1, "", "", "forward")
@@ -210,6 +211,8 @@ def _unknown(name: str, part: Predictions) -> np.ndarray:
         return part.categories
     if name == "scores":
         return np.full(len(part.true), np.nan)
+    if name == "images":
+        return np.full((len(part), 2), "")
     return np.full((len(part), 2 if name == "azimuths" else len(GRADES)), -1)
 
 
