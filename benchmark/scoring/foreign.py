@@ -30,7 +30,6 @@ from benchmark.scoring.pickled import LARGEST, read_pickle
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.names import check_name
 
-
 KEYS = ("pair_id", "source", "target")
 
 

@@ -53,10 +53,10 @@ class _Kind:
     order: str = "<"
 
     def dtype(self) -> np.dtype:
-        dtype = np.dtype(self.code)
+        dtype = np.dtype(f"{self.order}{self.code}")
         if dtype.kind not in "biufSU":
             raise ValueError(f"an array of {self.code}")
-        return dtype.newbyteorder(self.order) if self.order in "<>" else dtype
+        return dtype
 
 
 class _Mark:

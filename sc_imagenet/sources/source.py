@@ -44,7 +44,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """The points of a pair, original pixels, 0-based; all fields as in ``schema.pair_features``."""
+    """The points of a pair, original pixels, 0-based; all fields as in ``schema.pair_features``.
+
+    keypoint_ids  of the points, as the data set numbers them; None where it does not
+    unpaired      points that one of the images alone shows: (id, x, y, whether it is the source that does)
+    azimuths      view of the source's and of the target's object in SPair-71k's eighths of a turn, or -1
+    """
 
     source_points: list[list[float]]
     target_points: list[list[float]]
@@ -52,6 +57,9 @@ class Annotation:
     source_bbox: list[float] | None = None
     target_bbox: list[float] | None = None
     grades: tuple[int, int, int, int] = (-1, -1, -1, -1)  # viewpoint, scale, truncation, occlusion
+    keypoint_ids: list[int] | None = None
+    unpaired: tuple[tuple[int, float, float, bool], ...] = ()
+    azimuths: tuple[int, int] = (-1, -1)
 
 
 Size = tuple[int, int]  # width, height
