@@ -33,3 +33,43 @@ def pairs(count=12, points=9, seed=0, noise=12.0, visible=0.8):
         )
     made[0]["source_visible"][:2] = made[0]["target_visible"][:2] = True
     return made
+
+
+def spair_folder(root):
+    """The synthetic set of the golden cases as a folder of SPair-71k, with images of one colour."""
+    import json
+
+    from PIL import Image
+
+    from tests.golden.references import load
+
+    arrays = load("spair_synth")
+    shown = [
+        {str(k): point.tolist() if seen else None for k, (point, seen) in enumerate(zip(points, visible))}
+        for points, visible in zip(arrays["image_points"], arrays["image_visible"])
+    ]
+    folders = {name: root / name for name in ("JPEGImages", "ImageAnnotation")}
+    for row, (name, category) in enumerate(zip(arrays["image_name"].tolist(), arrays["image_category"].tolist())):
+        for folder in folders.values():
+            (folder / category).mkdir(parents=True, exist_ok=True)
+        Image.new("L", tuple(arrays["image_size"][row].tolist())).save(folders["JPEGImages"] / category / f"{name}.jpg")
+        told = {"kps": shown[row], "azimuth_id": int(arrays["image_azimuth"][row])}
+        (folders["ImageAnnotation"] / category / f"{name}.json").write_text(json.dumps(told))
+    pairs = root / "PairAnnotation" / "test"
+    lists = root / "Layout" / "large"
+    for folder in (pairs, lists):
+        folder.mkdir(parents=True)
+    for row, stem in enumerate(arrays["pair_file"].tolist()):
+        one, two = int(arrays["pair_source"][row]), int(arrays["pair_target"][row])
+        ids = [k for k in range(30) if shown[one][str(k)] and shown[two][str(k)]]
+        told = {
+            "src_kps": [shown[one][str(k)] for k in ids],
+            "trg_kps": [shown[two][str(k)] for k in ids],
+            "kps_ids": [str(k) for k in ids],
+            "src_bndbox": arrays["image_box"][one].tolist(),
+            "trg_bndbox": arrays["image_box"][two].tolist(),
+            "viewpoint_variation": int(arrays["pair_viewpoint"][row]),
+        }
+        (pairs / f"{stem}.json").write_text(json.dumps(told))
+    (lists / "test.txt").write_text("\n".join(arrays["pair_file"].tolist()) + "\n")
+    return root
