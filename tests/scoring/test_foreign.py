@@ -89,7 +89,7 @@ def test_every_form_gives_the_same_scores(tmp_path, truth, synth):
         (pair, mutual.ids[a:b], predicted[row][mutual.ids[a:b]])
         for row, (pair, a, b) in enumerate(zip(mutual.pair_ids.tolist(), mutual.offsets[:-1], mutual.offsets[1:]))
     ]
-    images = {pair: names for pair, names in zip(truth.pair_ids.tolist(), truth.images.tolist())}
+    images = dict(zip(truth.pair_ids.tolist(), truth.images.tolist()))
     np.savez(tmp_path / "ids.npz", predicted=predicted, pair_id=truth.pair_ids, ids=np.arange(30))
     padded = np.full((len(by_pair), 30, 2), np.nan)
     for row, (_, _, points) in enumerate(by_pair):
