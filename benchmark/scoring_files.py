@@ -17,7 +17,6 @@ from benchmark.scoring.protocol import Protocol
 from benchmark.scoring.truth import read_truth
 from sc_imagenet.errors import InputError
 
-
 SHOWN = 8  # differences that are told one by one
 
 

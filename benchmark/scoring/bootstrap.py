@@ -143,11 +143,16 @@ def scores(
     if not quantities:
         return {}
     averages = Averages(quantities, categories)
-    value = 100 * averages.value()
+    value = percent(averages.value())
     low = high = np.full(len(quantities), np.nan)
     if draws:
-        low, high = percentiles(100 * averages.drawn(draws, seed))
+        low, high = (percent(ends) for ends in percentiles(averages.drawn(draws, seed)))
     return {each.name: Score(*map(float, row)) for each, *row in zip(quantities, value, low, high)}
+
+
+def percent(fraction: np.ndarray) -> np.ndarray:
+    """Percent without what the order of a sum adds in the last bits: equal shares are equal, and print alike."""
+    return np.asarray(100 * fraction).round(9)
 
 
 def percentiles(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

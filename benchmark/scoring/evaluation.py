@@ -96,9 +96,12 @@ def evaluate(predictions: Predictions, protocol: Protocol) -> Evaluation:
         InputError: the threshold needs object boxes and some pairs have none.
     """
     chosen = predictions.mutual if protocol.points == "mutual" else predictions.other_visible
+    threshold = thresholds(predictions, protocol)
+    without = np.isnan(threshold)
+    if without.any():
+        chosen = chosen & ~without[predictions.owner]
     rows = np.flatnonzero(chosen)
     owner = predictions.owner[rows]
-    threshold = thresholds(predictions, protocol)
     error = errors(predictions, protocol, rows, owner)
     hits = protocol.comparison.within(error, threshold[owner], protocol.alphas)
     if protocol.validity == "dagger":
@@ -108,10 +111,16 @@ def evaluate(predictions: Predictions, protocol: Protocol) -> Evaluation:
 
 def errors(predictions: Predictions, protocol: Protocol, rows: np.ndarray, owner: np.ndarray) -> np.ndarray:
     """|predicted - true| (R,) in the protocol's frame; the smallest where a point has several valid targets."""
-    dtype = protocol.comparison.distance
-    predicted = predictions.predicted_in(protocol.frame).astype(dtype)
+    dtype, frame = protocol.comparison.distance, protocol.frame
     sizes = predictions.sizes[owner]
-    error = distance(predicted[rows], protocol.frame.place(predictions.true[rows], sizes).astype(dtype))
+    if dtype == frame.dtype == "float64" and frame.kind == "stretch" and predictions.frame.kind == "original":
+        # In double precision the difference is scaled, not the points: a tie in pixels stays one.
+        difference = (predictions.predicted[rows] - predictions.true[rows]) * frame.scale(sizes)
+        error = np.hypot(*difference.T)
+        predicted = predictions.predicted_in(frame)
+    else:
+        predicted = predictions.predicted_in(frame).astype(dtype)
+        error = distance(predicted[rows], frame.place(predictions.true[rows], sizes).astype(dtype))
     if predictions.further is not None and predictions.further_of is not None:
         of = predictions.further_of
         placed = protocol.frame.place(predictions.further, predictions.sizes[predictions.owner[of]]).astype(dtype)
@@ -132,7 +141,9 @@ def distance(one: np.ndarray, two: np.ndarray) -> np.ndarray:
 
 
 def thresholds(predictions: Predictions, protocol: Protocol) -> np.ndarray:
-    """d of every pair (N,) in the protocol's frame; NaN for a pair without points where it is taken from them.
+    """d of every pair (N,) in the protocol's frame; NaN for a pair that has none, which is left out.
+
+    The box around points that all lie in one place is none.
 
     Raises:
         InputError: it needs boxes and some pairs have none.
@@ -163,7 +174,8 @@ def thresholds(predictions: Predictions, protocol: Protocol) -> np.ndarray:
     high = _by_pair(np.maximum, valid) * scale
     if kind in _PAD:
         return high.max(axis=1) + _PAD[kind]
-    return (high - _by_pair(np.minimum, valid) * scale).max(axis=1)
+    sides = (high - _by_pair(np.minimum, valid) * scale).max(axis=1)
+    return np.where(sides > 0, sides, np.nan)
 
 
 def nearest_is_own(predictions: Predictions, protocol: Protocol) -> np.ndarray:
