@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -240,8 +239,3 @@ def _by_pair(reduce: np.ufunc, predictions: Predictions) -> np.ndarray:
     if filled.any():  # starts of the filled pairs alone: reduceat misreads empty stretches
         found[filled] = reduce.reduceat(predictions.true, predictions.offsets[:-1][filled], axis=0)
     return found
-
-
-def evaluations(predictions: Predictions, protocols: Sequence[Protocol]) -> list[Evaluation]:
-    """Under each protocol, resolved for the predictions' data set."""
-    return [evaluate(predictions, protocol.for_data(predictions.dataset)) for protocol in protocols]

@@ -81,15 +81,20 @@ class PCK:
         protocols: names such as ``geoaware@1`` or ``Protocol`` objects.
         dataset: of the catalogue; ids and thresholds are taken to be its.
         frame: that predicted points lie in, ``original`` or as ``letterbox-840``.
+        model: of ours, whose frame ``paper-2021@1`` takes.
     """
 
     def __init__(
-        self, protocols: str | Sequence[str | Protocol] = "strict@1", dataset: str = "", frame: str = "original"
+        self,
+        protocols: str | Sequence[str | Protocol] = "strict@1",
+        dataset: str = "",
+        frame: str = "original",
+        model: str = "",
     ) -> None:
         self.protocols = several(protocols)
         for protocol in self.protocols:
-            protocol.for_data(dataset)  # refuse before the loop, not after it
-        self.info = replace(NOWHERE, dataset=dataset)
+            protocol.for_data(dataset, model)  # refuse before the loop, not after it
+        self.info = replace(NOWHERE, dataset=dataset, model=model)
         self.frame = Frame.parse(frame)
         self._parts: list[Predictions] = []
 
@@ -178,7 +183,8 @@ def score(
     left_out: dict[str, str] = {}
     for protocol in protocols:
         try:
-            made[str(protocol)] = list(quantities(predictions, protocol.for_data(predictions.dataset), details))
+            resolved = protocol.for_data(predictions.dataset, predictions.info.model, predictions.info.size)
+            made[str(protocol)] = list(quantities(predictions, resolved, details))
         except InputError as error:
             left_out[str(protocol)] = str(error)
     if not made:

@@ -152,7 +152,7 @@ _PER_PAIR = (
     *("azimuths", "grades", "images"),
 )
 _PER_POINT = ("true", "predicted", "other", "ids", "true_visible", "other_visible", "scores")
-NOWHERE = PredictionInfo("", "test", "", 1, "", "", "forward")
+NOWHERE = PredictionInfo("", "test", "", 0, "", "", "forward")
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:

@@ -171,6 +171,7 @@ class Protocol:
     sample: Sample = field(default=Sample())
     readout: Readout = field(default=Readout())
     input: Input = field(default=Input())
+    per_model: bool = False  # frame and threshold are the model's own
     subset: str = ""  # "live": the geometry-aware subset as printed in the loop; "ids": from the result file
     notes: tuple[str, ...] = ()
     on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
@@ -185,22 +186,38 @@ class Protocol:
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
 
-    def for_data(self, dataset: str) -> Protocol:
+    def for_data(self, dataset: str, model: str = "", size: int | None = None) -> Protocol:
         """The protocol as it is on a data set, everything resolved.
 
+        Args:
+            dataset: of the catalogue; "" where it is none.
+            model: the registry's name, for a protocol whose frame is the model's.
+            size: side of the frame of a model that no table knows.
+
         Raises:
-            InputError: it depends on the data set and the catalogue does not know it.
+            InputError: it depends on the data set and the catalogue does not know it, or on the model and none is
+                given.
         """
         changed = dict(self.on.get(dataset, {}))
         if self.threshold == "data set" and "threshold" not in changed:
-            from sc_imagenet.catalog import CATALOG, canonical
+            changed["threshold"] = self._threshold_of(dataset)
+        if self.per_model:
+            from benchmark.scoring.bundles import paper
+            from benchmark.scoring.pck import rule
 
-            named = {"img": "image", "bbox": "box", "bbox-kp": "tight"}
-            known = canonical(dataset) in CATALOG if dataset else False
-            if not known:
-                raise InputError(f"{self} takes the threshold of the data set", fix="Say which: dataset='spair-71k'.")
-            changed["threshold"] = named[CATALOG[canonical(dataset)].threshold]
-        return replace(self, **changed, on={})
+            if not model and not size:
+                raise InputError(f"{self} is what a model's authors did", fix="Say which model: model='cats'.")
+            metric = paper(dataset, model, size)[0]
+            named = rule(metric.threshold, metric.frame)
+            changed |= {"frame": named.frame, "threshold": named.threshold}
+        return replace(self, **changed, on={}, per_model=False)
+
+    def _threshold_of(self, dataset: str) -> str:
+        from sc_imagenet.catalog import CATALOG, canonical
+
+        if not dataset or canonical(dataset) not in CATALOG:
+            raise InputError(f"{self} takes the threshold of the data set", fix="Say which: dataset='spair-71k'.")
+        return {"img": "image", "bbox": "box", "bbox-kp": "tight"}[CATALOG[canonical(dataset)].threshold]
 
     def at(self, *alphas: float) -> Protocol:
         """The same at other alphas."""

@@ -129,7 +129,12 @@ ALL = (
         alphas=(0.05, 0.10, 0.15),
         averages=("image",),
         decimals=1,
-        notes=("Frame, direction and the rule on PF-WILLOW are the model's: benchmark.scoring.metric_names.paper.",),
+        per_model=True,
+        notes=(
+            "CATs, SemiMatch and SCorrSAN 256, VAT 512, NC-Net 224, DHPF and TransforMatcher 240 pixels, not keeping "
+            "the aspect; HPF original pixels. On PF-WILLOW d is the largest coordinate + 1 (TransforMatcher + 2).",
+            "CATs, SemiMatch, SCorrSAN, VAT and NC-Net predict from target to source and take the source's box.",
+        ),
     ),
     Protocol(
         name="sd-dino",

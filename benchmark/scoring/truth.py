@@ -88,7 +88,7 @@ def _predictions(
         predicted=np.full((len(rows), 2), np.nan),
         other=rows[:, 3:5],
         offsets=np.concatenate([[0], np.cumsum([len(each) for each in points])]).astype(np.int64),
-        info=PredictionInfo(source.name, split, "", 1, "", "", "forward"),
+        info=PredictionInfo(source.name, split, "", 0, "", "", "forward"),
         ids=rows[:, 0].astype(int),
         true_visible=rows[:, 5] > 0,
         other_visible=rows[:, 6] > 0,

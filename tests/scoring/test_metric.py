@@ -24,7 +24,7 @@ seeds = st.integers(0, 10_000)
 
 
 def metric_of(rows, protocols=NAMES, **options):
-    metric = PCK(protocols, dataset=DATASET, **options)
+    metric = PCK(protocols, dataset=DATASET, model="cats", **options)
     for row in rows:
         metric.update(**row)
     return metric
@@ -56,7 +56,7 @@ def test_pairs_split_over_processes_and_merged_score_as_one(seed, processes):
     rows = pairs(seed=seed)
     whole = metric_of(rows).compute(50)
     parts = [metric_of(rows[rank::processes]) for rank in range(processes)]
-    merged = PCK(NAMES, dataset=DATASET)
+    merged = PCK(NAMES, dataset=DATASET, model="cats")
     for part in parts:
         merged.merge(pickle.loads(pickle.dumps(part)))  # as processes hand it over
     same(whole, merged.compute(50))
@@ -118,7 +118,7 @@ def test_lists_arrays_tensors_and_batches_are_read_alike():
     same(direct, metric_of(as_tensors).compute(20))
     batch = {name: [row[name] for row in rows] for name in rows[0]}
     batch["predicted_points"] = torch.tensor(np.stack(batch["predicted_points"]))
-    metric = PCK(NAMES, dataset=DATASET)
+    metric = PCK(NAMES, dataset=DATASET, model="cats")
     metric.update(**batch)
     same(direct, metric.compute(20))
 
@@ -179,6 +179,8 @@ def test_several_valid_targets_count_by_the_nearest():
 def test_a_metric_that_cannot_know_its_threshold_says_so_before_the_loop():
     with pytest.raises(InputError, match=r"strict@1 takes the threshold of the data set\. Say which"):
         PCK("strict@1")
+    with pytest.raises(InputError, match=r"paper-2021@1 is what a model's authors did\. Say which model"):
+        PCK("paper-2021@1", dataset=DATASET)
 
 
 def test_a_protocol_without_its_boxes_is_left_out_and_the_others_stay():

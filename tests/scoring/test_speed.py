@@ -36,7 +36,7 @@ def as_many_as_spair(count=12_234, seed=0):
         other=true,
         predicted=true + random.normal(0, 20, true.shape),
         offsets=offsets,
-        info=replace(NOWHERE, dataset="spair-71k"),
+        info=replace(NOWHERE, dataset="spair-71k", model="cats"),
         ids=np.arange(len(owner)) - offsets[:-1][owner],
         true_visible=random.random(len(owner)) < 0.75,
         other_visible=random.random(len(owner)) < 0.75,
