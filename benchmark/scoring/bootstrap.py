@@ -19,6 +19,26 @@ class Score:
     high: float
 
 
+@dataclass(frozen=True)
+class Difference:
+    """What two models score in percent, and second minus first in points.
+
+    ``low`` and ``high`` end the 95 % interval of the difference over the bootstrap draws; ``in_favour`` is the
+    share of draws in which the second is ahead, a tie counting half.
+    """
+
+    first: float
+    second: float
+    low: float
+    high: float
+    in_favour: float
+
+    @property
+    def value(self) -> float:
+        """Second minus first, in points."""
+        return self.second - self.first
+
+
 @dataclass(frozen=True, eq=False)
 class Quantity:
     """A share to be averaged over pairs: ``found`` of ``counts`` in each, (N,), under one of ``AVERAGES``.
@@ -148,6 +168,26 @@ def scores(
     if draws:
         low, high = (percent(ends) for ends in percentiles(averages.drawn(draws, seed)))
     return {each.name: Score(*map(float, row)) for each, *row in zip(quantities, value, low, high)}
+
+
+def differences(
+    first: Sequence[Quantity], second: Sequence[Quantity], categories: np.ndarray, draws: int = 1000, seed: int = 0
+) -> dict[str, Difference]:
+    """Second minus first of two models on the same pairs, by the quantities' names; both on the same draws.
+
+    What both share, easy pairs and hard ones, does not blur the difference.
+    """
+    one, two = (Averages(each, categories) for each in (first, second))
+    values = percent(one.value()), percent(two.value())
+    drawn = percent(two.drawn(draws, seed)) - percent(one.drawn(draws, seed))
+    found = {}
+    for column, quantity in enumerate(first):
+        known = drawn[np.isfinite(drawn[:, column]), column]  # a draw may miss a rare category
+        low, high = np.percentile(known, (2.5, 97.5)) if len(known) else (np.nan, np.nan)
+        in_favour = np.mean((known > 0) + 0.5 * (known == 0)) if len(known) else np.nan
+        ends = (values[0][column], values[1][column], low, high, in_favour)
+        found[quantity.name] = Difference(*map(float, ends))
+    return found
 
 
 def percent(fraction: np.ndarray) -> np.ndarray:

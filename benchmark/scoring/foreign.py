@@ -94,7 +94,7 @@ def _npz(path: Path) -> Foreign:
             for name in archive.namelist():
                 with archive.open(name) as file:
                     arrays[name.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
-    except (zipfile.BadZipFile, ValueError, OSError, KeyError, EOFError) as error:
+    except (zipfile.BadZipFile, ValueError, OSError, KeyError, EOFError, MemoryError) as error:
         raise InputError(f"is not an .npz file of plain arrays ({error})", where=path) from error
     if "predicted" not in arrays:
         raise InputError(f"has no array 'predicted', but {', '.join(sorted(arrays)) or 'none'}", where=path)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from benchmark.scoring.bootstrap import Quantity
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -21,6 +25,12 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     true = np.cumsum(labels)[last]
     precision, recall = true / (last + 1), true / labels.sum()
     return float((np.diff(recall, prepend=0) * precision).sum())
+
+
+def quantities(precisions: np.ndarray, alphas: Sequence[float], name: str = "kap") -> list[Quantity]:
+    """KAP's image mode, the mean over pairs of their average precisions (N, A), for intervals over pairs."""
+    ones = np.ones(len(precisions))
+    return [Quantity(f"{name}@{alpha:g}/image", column, ones) for alpha, column in zip(alphas, precisions.T)]
 
 
 def normalised(maps: np.ndarray) -> np.ndarray:

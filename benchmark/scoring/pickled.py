@@ -7,6 +7,7 @@ numpy arrays and torch tensors of numbers, from their bytes. Anything else a pic
 from __future__ import annotations
 
 import io
+import math
 import pickletools
 import zipfile
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import numpy as np
 
 from sc_imagenet.errors import InputError
 
-LARGEST = 4 << 30  # bytes of a file, unpacked
+LARGEST = 1 << 30  # bytes of a file, unpacked
 _FIX = "Write its points to .npz, .csv or .jsonl; 'scbench score --help' tells the form."
 
 _STORAGES = {
@@ -112,20 +113,19 @@ def _older(stream: io.BytesIO) -> Any:
     for _ in range(2):
         _Reader(stream).read()
     start = stream.tell()
-    # Storages come after the values that need them: the values are read a second time.
-    _Reader(stream, lambda key: b"").read()
+    first = _Reader(stream)  # storages come after the values that need them: these are read a second time
+    first.read()
     keys = _Reader(stream).read()
     storages: dict[str, bytes] = {}
-    sizes = _Reader.sizes_of(io.BytesIO(stream.getbuffer()[start:]))
     for key in keys:
         stream.read(8)
-        storages[key] = stream.read(sizes[key])
+        storages[key] = stream.read(first.sizes[key])
     stream.seek(start)
     return _Reader(stream, storages.__getitem__).read()
 
 
 class _Reader:
-    """A machine for the opcodes that build plain values."""
+    """A machine for the opcodes that build plain values; without ``storage`` tensors stay empty."""
 
     def __init__(self, stream: io.BytesIO, storage: Callable[[str], bytes] | None = None) -> None:
         self.stream = stream
@@ -133,13 +133,6 @@ class _Reader:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.sizes: dict[str, int] = {}
-
-    @classmethod
-    def sizes_of(cls, stream: io.BytesIO) -> dict[str, int]:
-        """Bytes of each storage that the values name."""
-        reader = cls(stream, lambda key: b"")
-        reader.read()
-        return reader.sizes
 
     def read(self) -> Any:
         for opcode, argument, _ in pickletools.genops(self.stream):
@@ -212,11 +205,10 @@ class _Reader:
     def _storage(self, told: Any) -> np.ndarray:
         kind, storage, key, _, count = told[:5]
         code = _STORAGES.get(storage.name if isinstance(storage, _Name) else "")
-        if kind != "storage" or code is None or self.storage is None:
+        if kind != "storage" or code is None:
             raise ValueError(f"a storage of {storage}")
         self.sizes[str(key)] = int(count) * np.dtype(code).itemsize
-        values = np.frombuffer(self.storage(str(key)), code)
-        return values if len(values) else np.zeros(int(count), code) if count < 1 << 28 else values
+        return np.frombuffer(b"" if self.storage is None else self.storage(str(key)), code)
 
     def _made(self, made: Any, arguments: Any) -> Any:
         if not isinstance(made, _Name):
@@ -236,17 +228,20 @@ class _Reader:
         if (made.module, name) == ("collections", "OrderedDict"):
             return dict(*arguments)
         if (made.module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            storage, offset, size, stride = arguments[:4]
-            if any(step < 0 for step in stride) or offset < 0:
-                raise ValueError("a tensor beyond its storage")
-            last = offset + sum((side - 1) * step for side, step in zip(size, stride)) if all(size) else 0
-            if last >= len(storage):
-                raise ValueError("a tensor beyond its storage")
-            strides = [step * storage.itemsize for step in stride]
-            return np.lib.stride_tricks.as_strided(storage[offset:], size, strides).copy()
+            return self._tensor(*arguments[:4])
         if (made.module, name) == ("torch.storage", "_load_from_bytes"):
             return plain(_bytes(arguments[0]))
         _refuse(made)
+
+    def _tensor(self, storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> np.ndarray:
+        if self.storage is None:
+            return storage
+        last = offset + sum((side - 1) * step for side, step in zip(size, stride)) if all(size) else 0
+        beyond = offset < 0 or any(step < 0 for step in stride) or last >= len(storage)
+        if beyond or math.prod(size) > len(storage):
+            raise ValueError("a tensor beyond its storage")
+        strides = [step * storage.itemsize for step in stride]
+        return np.lib.stride_tricks.as_strided(storage[offset:], size, strides).copy()
 
     def _built(self, made: Any, state: Any) -> None:
         if isinstance(made, _Kind):

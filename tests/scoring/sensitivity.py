@@ -1,4 +1,4 @@
-"""``python -m tests.scoring.sensitivity FILE``: one file of predictions under all protocols, as docs/protocols.md has it.
+"""``python -m tests.scoring.sensitivity FILE``: predictions under all protocols, as docs/protocols.md has them.
 
 Where a data set has no object boxes the tight box around the true points stands in.
 """
@@ -35,7 +35,8 @@ def table(predictions: Predictions, draws: int = 1000) -> list[str]:
         headline = scores.headline(name)
         average = next(iter(found)).split("/")[1]
         interval = f"{headline.low:.1f} to {headline.high:.1f}"
-        lines.append(f"| `{name}` | {average} | {headline.value:.1f} | {interval} | {headline.value - ours:+.1f} |")
+        apart = round(headline.value - ours, 1) + 0.0  # not minus zero
+        lines.append(f"| `{name}` | {average} | {headline.value:.1f} | {interval} | {apart:+.1f} |")
     return lines
 
 

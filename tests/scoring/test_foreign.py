@@ -1,20 +1,26 @@
 """Predictions in the forms of other programs: the same scores from each, and what is wrong with them is said."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import pickle
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmark.scoring import score
 from benchmark.scoring.foreign import read_foreign
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.joining import join
-from benchmark.scoring.pickled import plain
+from benchmark.scoring.pickled import plain, read_pickle
 from benchmark.scoring.plausible import suspicion
 from benchmark.scoring.protocols import several
 from benchmark.scoring.truth import read_truth
@@ -164,6 +170,27 @@ def test_a_pickle_that_names_one_list_over_and_over_stays_small():
     for _ in range(60):
         value = [value, value]
     assert len(plain(pickle.dumps(value))) == 2
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_pickle_is_refused_or_read_and_never_fails_otherwise(data):
+    import torch
+
+    rows = [{"src_fn": "a/b.jpg", "trg_fn": "a/c.jpg", "src_kpts_pred": np.zeros((3, 2), np.float32)}]
+    wholes = [pickle.dumps(rows, 2), pickle.dumps(rows, 4)]
+    for new in (True, False):
+        buffer = io.BytesIO()
+        torch.save([torch.zeros(2, 3, 2)], buffer, _use_new_zipfile_serialization=new)
+        wholes.append(buffer.getvalue())
+    content = bytearray(data.draw(st.sampled_from(wholes)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "p.pkl"
+        path.write_bytes(bytes(content))
+        with contextlib.suppress(InputError):
+            read_pickle(path)
 
 
 @pytest.mark.parametrize("cut", [1, 40, 200])
