@@ -113,7 +113,9 @@ def _older(stream: io.BytesIO) -> Any:
     for _ in range(2):
         _Reader(stream).read()
     start = stream.tell()
-    first = _Reader(stream)  # storages come after the values that need them: these are read a second time
+    first = _Reader(
+        stream, sizes_only=True
+    )  # storages come after the values that need them: these are read a second time
     first.read()
     keys = _Reader(stream).read()
     storages: dict[str, bytes] = {}
@@ -125,10 +127,13 @@ def _older(stream: io.BytesIO) -> Any:
 
 
 class _Reader:
-    """A machine for the opcodes that build plain values; without ``storage`` tensors stay empty."""
+    """A machine for the opcodes that build plain values; ``sizes_only`` leaves tensors as their storages are."""
 
-    def __init__(self, stream: io.BytesIO, storage: Callable[[str], bytes] | None = None) -> None:
+    def __init__(
+        self, stream: io.BytesIO, storage: Callable[[str], bytes] | None = None, sizes_only: bool = False
+    ) -> None:
         self.stream = stream
+        self.sizes_only = sizes_only
         self.storage = storage
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
@@ -234,7 +239,7 @@ class _Reader:
         _refuse(made)
 
     def _tensor(self, storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> np.ndarray:
-        if self.storage is None:
+        if self.sizes_only:
             return storage
         last = offset + sum((side - 1) * step for side, step in zip(size, stride)) if all(size) else 0
         beyond = offset < 0 or any(step < 0 for step in stride) or last >= len(storage)

@@ -165,6 +165,20 @@ def test_plain_pickles_of_every_protocol_are_read(version):
     assert found[0]["t"] == value[0]["t"]
 
 
+def test_tensors_are_read_from_every_wrapping_that_torch_and_pickle_write():
+    import torch
+
+    tensors = [torch.arange(12.0).reshape(2, 3, 2), torch.ones(2, dtype=torch.float16), torch.arange(6).reshape(2, 3).T]
+    wrapped = [pickle.dumps(tensors)]
+    for new in (True, False):
+        buffer = io.BytesIO()
+        torch.save(tensors, buffer, _use_new_zipfile_serialization=new)
+        wrapped.append(buffer.getvalue())
+    for content in wrapped:
+        for found, tensor in zip(plain(content), tensors, strict=True):
+            np.testing.assert_array_equal(found, tensor.numpy())
+
+
 def test_a_pickle_that_names_one_list_over_and_over_stays_small():
     value = [0]
     for _ in range(60):
