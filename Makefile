@@ -1,6 +1,7 @@
 # make quickstart  train and score a small CATs on the embedded data set, write a report
 # make test        lint, types, doctests and tests
 # make oldest      the tests on the oldest versions that pyproject.toml admits, in .venv-oldest (OLDEST_PYTHON=python3.10)
+# make processors  the tests as other processors and other numbers of threads compute, in turn (hours)
 # make fuzz        100,000 spoilt inputs into every reader of foreign bytes (a quarter of an hour)
 # make campaigns   kills, signals, disks and a soak: an hour of one core, minutes of many (JOBS=14); needs root for disks
 # make setup       only make .venv and install into it
@@ -16,7 +17,7 @@ OLDEST := .venv-oldest
 TESTS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
 	$(if $(DATA),SC_DATA_ROOT=$${SC_DATA_ROOT:-$(abspath $(DATA))})
 
-.PHONY: setup quickstart test oldest fuzz campaigns lint clean
+.PHONY: setup quickstart test oldest processors fuzz campaigns lint clean
 
 setup: $(STAMP)
 
@@ -44,6 +45,17 @@ $(OLDEST)/.installed: pyproject.toml tests/oldest.txt
 	$(OLDEST)/bin/python -m pip install --disable-pip-version-check --progress-bar on \
 		--constraint tests/oldest.txt -e '.[offline,saliency,dev]'
 	touch $@
+
+processors: $(STAMP)
+	failed=0; \
+	for setting in \
+		"ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2" \
+		"ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2" \
+		"OMP_NUM_THREADS=2 OMP_WAIT_POLICY=ACTIVE" \
+		"OMP_NUM_THREADS=4 ATEN_CPU_CAPABILITY=avx2"; do \
+		echo "$$setting"; \
+		$(TESTS) env $$setting $(BIN)/python -m pytest -n $(JOBS) --dist loadfile || failed=1; \
+	done; exit $$failed
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz --inputs 100000 --workers 2 --saved runs/fuzz

@@ -20,7 +20,7 @@ from baselines.registry import register
 from sc_imagenet.backbones.pretrained import LITE0
 from sc_imagenet.errors import InputError
 from sc_imagenet.generation.cascade import CascadeNetwork
-from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses
+from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses, trained_parameters
 from sc_imagenet.generation.features import FeatureReader
 from sc_imagenet.generation.network_options import STAGES, Stage
 from sc_imagenet.generation.saliency import feature_masks
@@ -61,7 +61,7 @@ class Cascade(Matcher):
     Args:
         backbone: timm's name; the paper's is iBOT's ViT-B/16.
         layers: layers to read (see ``FeatureReader``).
-        size: side S of the input.
+        size: side S of the input; the next that the backbone's cells fill is taken.
         network: options of the network by name (see ``NetworkOptions``); those left out have their defaults.
         stage: the stage that is read, as a diagnostic; None: the last one.
         upsample: the target's scores are up-sampled so many times (bicubic) before the best is taken.
@@ -93,10 +93,11 @@ class Cascade(Matcher):
             raise InputError(
                 f"the network has no stage {stage!r} to read", fix=f"It has: {', '.join(STAGES[: options.depth])}"
             )
-        self.size, self.stage, self.upsample, self.window = size, stage, upsample, window
+        self.stage, self.upsample, self.window = stage, upsample, window
         self.backbone = FeatureReader(backbone, layers, size, pretrained=pretrained)
-        self.mean, self.std = self.backbone.mean, self.backbone.std
+        self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.network = CascadeNetwork(self.backbone.channels, options)
+        trained_parameters(self.network, TrainingOptions(network=options))  # freezes the stages that nothing reads
 
     def forward(self, source: Tensor, target: Tensor) -> Scores:
         """Images (B, 3, S, S) -> scores of all matches."""

@@ -42,7 +42,7 @@ class CATs(Matcher):
         backbone: timm's name.
         layers: layers to correlate at (see ``sc_imagenet/backbones/layers.py``); None: ``SPAIR_LAYERS`` of a
             ResNet-101, the coarse layers of any other backbone.
-        size: side S of the input.
+        size: side S of the input; the next that the backbone's cells fill is taken.
         feature_size: cells along each side of the correlated grids; None: S / 16.
         projection: channels that each layer's features are projected to, beside the correlations.
         heads, depth, mlp_ratio: of the transformer.
@@ -74,8 +74,9 @@ class CATs(Matcher):
         super().__init__()
         if layers is None and backbone.split(".")[0] == "resnet101":
             layers = SPAIR_LAYERS
-        self.size = size
-        self.feature_size = grid = feature_size or size // 16
+        self.backbone = build_backbone(backbone, layers, size, pretrained)
+        self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
+        self.feature_size = grid = feature_size or self.size // 16
         width = grid * grid + projection
         if width % (2 * heads):
             raise InputError(
@@ -83,8 +84,6 @@ class CATs(Matcher):
                 f"are not a multiple of 2 x {heads} heads",
                 fix=f"projection={projection + -width % (2 * heads)} would do.",
             )
-        self.backbone = build_backbone(backbone, layers, size, pretrained)
-        self.mean, self.std = self.backbone.mean, self.backbone.std
         channels = self.backbone.channels
         self.proj = nn.ModuleList(nn.Linear(count, projection) for count in channels)
         self.decoder = Aggregator(grid, len(channels), projection, heads, depth, mlp_ratio)

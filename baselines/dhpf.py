@@ -70,7 +70,7 @@ class DHPF(Matcher):
         backbone: timm's name.
         layers: candidate layers (see ``sc_imagenet/backbones/layers.py``); None: all that are not finer than
             the grid, 34 of a ResNet-101, 17 of a ResNet-50.
-        size: side S of the input.
+        size: side S of the input; the next that the finest layer's cells fill is taken.
         stride: pixels between cells of the grid on which layers are compared.
         rate: share of the pairs for which each layer should be chosen.
         threshold: what "easy" is measured against: the larger side of the target's object box ("bbox"), or S
@@ -82,6 +82,7 @@ class DHPF(Matcher):
     """
 
     direction = "forward"
+    training_arguments = ("rate", "threshold")
     backbone: Backbone
 
     def __init__(
@@ -95,15 +96,15 @@ class DHPF(Matcher):
         pretrained: bool | str = True,
     ) -> None:
         super().__init__()
-        self.size = size
         self.stride = stride
         self.rate = rate
         self.threshold = threshold
-        side = -(-size // stride)
+        self.backbone = build_backbone(
+            backbone, "all" if layers is None else layers, size, pretrained, overhang=True
+        ).requires_grad_(False)
+        self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
+        side = -(-self.size // stride)
         self.grid = (side, side)
-        self.backbone = build_backbone(backbone, "all" if layers is None else layers, size, pretrained)
-        self.backbone.requires_grad_(False)
-        self.mean, self.std = self.backbone.mean, self.backbone.std
         read = zip(self.backbone.channels, self.backbone.strides)
         self.candidates = [place for place, (_, step) in enumerate(read) if layers is not None or step >= stride]
         channels = [self.backbone.channels[place] for place in self.candidates]

@@ -42,6 +42,8 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     keep_aspect images keep their shape in the S x S frame (see ``sc_imagenet/frames.py``) instead of filling it
     mean, std   normalisation of the RGB input in [0, 1]
     backbone    the part trained at the recipe's ``backbone_lr``, or frozen; None if there is none
+    training_arguments  names of constructor arguments that only training reads, kept as attributes of these names:
+                each stage of a run sets them as its own recipe has them
 
     Constructor arguments are plain JSON values, so that ``save_pretrained`` can keep them. ``from_pretrained``
     is strict, and fetches no weights for the backbone: those saved with the model are complete.
@@ -53,6 +55,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     backbone: nn.Module | None  # no value here: a class attribute would hide the child's module
+    training_arguments: ClassVar[tuple[str, ...]] = ()
     card: ClassVar[RegisteredCard | None] = None  # set by ``registry.register``
 
     def __init__(self) -> None:
@@ -64,9 +67,22 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What it was built with, constructor arguments by name; whether weights were fetched is not kept."""
-        kept = self._hub_mixin_config
-        return {name: value for name, value in kept.items() if name != "pretrained"} if isinstance(kept, dict) else {}
+        """What it was built with, constructor arguments by name; whether weights were fetched is not kept.
+
+        Those that only training reads have the values of its last stage, and ``size`` is the side that images have, be
+        it another than was asked for (see ``Backbone.size``).
+        """
+        if not isinstance(self._hub_mixin_config, dict):
+            return {}
+        kept = {name: value for name, value in self._hub_mixin_config.items() if name != "pretrained"}
+        named = [*self.training_arguments, "size"]
+        return {**kept, **{name: getattr(self, name) for name in named if name in kept}}
+
+    def set_training_arguments(self, arguments: Mapping[str, Any]) -> None:
+        """Set those of ``training_arguments`` that are among ``arguments``, as a stage's recipe has them."""
+        for name in self.training_arguments:
+            if name in arguments:
+                setattr(self, name, arguments[name])
 
     def forward(self, source: Tensor, target: Tensor) -> Any:
         """The model's native output for normalised images (B, 3, S, S): a flow, a correlation, ..."""

@@ -50,6 +50,7 @@ class Score:
     low: float
     high: float
     pairs: int
+    published: int | None = None  # pairs of the whole split
 
 
 def model_card(
@@ -185,10 +186,15 @@ def _scores(scores: Sequence[Score]) -> str:
     head = ["| data | metric | percent | 95 % interval over pairs | pairs |", "|---|---|---|---|---|"]
     rows = [
         f"| {score.dataset}, {score.split} | `{score.metric}` | {score.value:.1f} "
-        f"| {score.low:.1f} to {score.high:.1f} | {score.pairs:,} |"
+        f"| {score.low:.1f} to {score.high:.1f} | {_pairs(score)} |"
         for score in scores
     ]
     return "\n".join([*head, *rows])
+
+
+def _pairs(score: Score) -> str:
+    of = f" of {score.published:,}" if score.published is not None and score.pairs < score.published else ""
+    return f"{score.pairs:,}{of}"
 
 
 def _recipe_table(recipes: Sequence[ListedRecipe], trains: bool) -> str:

@@ -41,7 +41,7 @@ class NCNet(Matcher):
         layers: layers to correlate at (see ``sc_imagenet/backbones/layers.py``), the mean of their correlations
             being taken; None: ``LAYERS`` of a ResNet-101, the coarse layers of any other backbone. A ResNet is
             read after its blocks' last ReLU.
-        size: side S of the input.
+        size: side S of the input; the next that the backbone's cells fill is taken.
         kernel: taps of the 4-D convolutions along each dimension.
         width: channels between the convolutions.
         sharpness: None starts with random weights, as published; a number with so many times the filtered
@@ -68,9 +68,8 @@ class NCNet(Matcher):
         super().__init__()
         if layers is None and backbone.split(".")[0] == "resnet101":
             layers = LAYERS
-        self.size = size
         self.backbone = build_backbone(backbone, layers, size, pretrained, activated=True).requires_grad_(False)
-        self.mean, self.std = self.backbone.mean, self.backbone.std
+        self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.consensus = Consensus(kernel, width)
         if sharpness is not None:
             self.consensus.start_at_correlation(sharpness)

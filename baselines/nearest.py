@@ -41,7 +41,7 @@ class Nearest(Matcher):
     Args:
         backbone: timm's name.
         layers: layers to read (see ``sc_imagenet/backbones/layers.py``); None: the coarse ones, stride 16 and more.
-        size: side S of the input.
+        size: side S of the input; the next that the backbone's cells fill is taken.
         grid: cells along each side of the common grid; None: that of the finest layer read.
         standardise: give each channel of each layer mean 0 and variance 1 over the image before the L2 norm.
             Channels that are high everywhere say nothing about where a part lies.
@@ -67,14 +67,13 @@ class Nearest(Matcher):
         pretrained: bool | str = True,
     ) -> None:
         super().__init__()
-        self.size = size
         self.grid = grid
         self.standardise = standardise
         self.upsample = upsample
         self.window = window
         self.temperature = temperature
         self.backbone = build_backbone(backbone, layers, size, pretrained).requires_grad_(False)
-        self.mean, self.std = self.backbone.mean, self.backbone.std
+        self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
 
     def forward(self, source: Tensor, target: Tensor) -> Features:
         """Images (B, 3, S, S) -> features (B, C, h, w) of both, ready for inner products."""

@@ -21,7 +21,11 @@ LEAST = {"batch": 1, "epochs": 1, "validate_every": 1, "points": 1, "share": 1e-
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is built and trained; every field can be set with ``--set recipe.<field>=<value>``."""
+    """How a model is built and trained; every field can be set with ``--set recipe.<field>=<value>``.
+
+    Of the arguments in ``model`` those that only training reads (``Matcher.training_arguments``) hold for the stage
+    that the recipe is of; a run of two stages builds its one model by the last stage's others.
+    """
 
     model: Mapping[str, Any] = field(default_factory=dict)  # arguments of the model's constructor
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -38,6 +42,7 @@ class Recipe:
     gamma: float = 0.5
     warmup: int = 0  # steps of linear warm-up
     validate_every: int = 1  # epochs
+    validation: Literal["strict", "paper"] = "strict"  # whose PCK@0.1 chooses the best weights: benchmark/protocols.py
     augmentation: str = "none"  # a name of sc_imagenet.augmentation
     points: int = 40  # most points of a pair; further ones are left out
     backbone_batchnorm: Literal["train", "eval"] = "train"  # statistics of the batch, or the stored ones

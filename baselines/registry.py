@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import baselines
 from baselines.matcher import Matcher
@@ -152,6 +152,29 @@ def create_from_outside(name: str, arguments: Mapping[str, Any], where: object) 
     if not isinstance(matcher.size, int) or matcher.size < SMALLEST:
         raise InputError(f"size = {matcher.size!r} is no side of an image, at least {SMALLEST} pixels", where=where)
     return matcher
+
+
+def training_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What only training reads of a model, as ``arguments`` have it, else as it is by default.
+
+    >>> training_arguments("scorrsan", {"size": 256, "pseudo_start": 60})
+    {'pseudo_start': 60}
+
+    Raises:
+        InputError: unknown model, or a value of another kind.
+    """
+    model = card(name).model
+    parameters, hints = inspect.signature(model.__init__).parameters, get_type_hints(model.__init__)
+    found = {}
+    for argument in model.training_arguments:
+        default, kind = parameters[argument].default, hints[argument]
+        value = found[argument] = arguments.get(argument, default)
+        if get_origin(kind) is Literal:
+            if value not in get_args(kind):
+                raise unknown_name(f"{name}'s {argument}", str(value), get_args(kind))
+        elif type(value) is not kind and (kind, type(value)) != (float, int):
+            raise InputError(f"{name}'s {argument}={value!r} is not of the kind of its default, {default!r}")
+    return found
 
 
 def _check_numbers(value: Any) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sc_imagenet.backbones.weight_files import shortened
+from sc_imagenet.backbones import with_positions_of
+from sc_imagenet.backbones.weight_files import shortened, wrapper_of
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path, read_json, write_json
 
@@ -47,10 +48,12 @@ def load_strictly(
 ) -> None:
     """Load weights, all of them and no others; the model is unchanged if anything does not fit.
 
+    Position embeddings of a vision transformer saved for another size of images are interpolated.
+
     Args:
         model: built already.
         label: what the message calls it.
-        state: weights under the model's own keys.
+        state: weights under the model's own keys, as ``read_state`` gives them: without what looks like a wrapper.
         where: the file to name in the message.
         optional: beginnings or ends of keys that may be missing.
 
@@ -58,6 +61,10 @@ def load_strictly(
         InputError: weights are missing, unknown or of another shape.
     """
     own = model.state_dict()
+    prefix = wrapper_of(own)  # of a model all of whose weights lie in its own ``net`` or ``model``
+    if wrapper_of(state) != prefix:
+        state = {prefix + key: value for key, value in state.items()}
+    state = with_positions_of(model, state)
     absent = [key for key in own if key not in state]
     missing = [key for key in absent if not key.startswith(optional) and not key.endswith(optional)]
     extra = [key for key in state if key not in own]

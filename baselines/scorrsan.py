@@ -54,11 +54,11 @@ class SCorrSAN(Matcher):
         backbone: timm's name.
         layers: the one layer to read, as a list (see ``sc_imagenet/backbones/layers.py``); None: ``RESNET101_LAYER``
             of a ResNet-101; of any other backbone the last of its coarse layers with the finest cells.
-        size: side S of the input.
+        size: side S of the input; the next that the backbone's cells fill is taken.
         context: each cell is compared with this many on each of four lines through it (odd; section 3.1).
         width: channels that features and similarities are mixed to.
         networks: 1, or 2 to train with a partner.
-        pseudo_start: the epoch from which two networks learn from each other.
+        pseudo_start: the epoch from which two networks learn from each other, counted from 0 in every training.
         pretrained: the backbones' weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
 
     Raises:
@@ -66,6 +66,7 @@ class SCorrSAN(Matcher):
     """
 
     direction = "backward"
+    training_arguments = ("pseudo_start",)
     backbone: nn.ModuleList
     coarse: int  # cells along each side of the features
     fine: int  # and of the flow
@@ -90,12 +91,11 @@ class SCorrSAN(Matcher):
             raise InputError(f"SCorrSAN: context={context} has no middle", fix="Take an odd number.")
         if networks not in (1, 2):
             raise InputError(f"SCorrSAN: networks={networks}", fix="1, or 2 to train with a partner.")
-        self.size = size
         self.pseudo_start = pseudo_start
         self.backbone = nn.ModuleList(build_backbone(backbone, layers, size, pretrained) for _ in range(networks))
         first: Any = self.backbone[0]
-        self.mean, self.std = first.mean, first.std
-        self.coarse = -(-size // first.strides[0])
+        self.size, self.mean, self.std = first.size, first.mean, first.std
+        self.coarse = self.size // first.strides[0]
         self.fine = UPSAMPLING * self.coarse
         self.heads = nn.ModuleList(Head(first.channels[0], context, width, self.fine) for _ in range(networks))
 

@@ -45,6 +45,8 @@ class SemiMatch(CATs):
         dynamic: rescale the unsupervised loss to the value of the supervised one at every step.
     """
 
+    training_arguments = ("confidence", "keyout", "dynamic")
+
     def __init__(
         self,
         backbone: str = "resnet101.tv_in1k",

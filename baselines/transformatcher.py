@@ -50,7 +50,8 @@ class TransforMatcher(Matcher):
         backbone: timm's name. There are two of it, one for each image: they start equal and are trained apart.
         layers: layers to correlate at (see ``sc_imagenet/backbones/layers.py``); None: ``LAYERS`` of a
             ResNet-101, the coarse layers of any other backbone. A ResNet is read after its blocks' last ReLU.
-        size: side S of the input. The finest layer's cells are the grid, of side S / stride.
+        size: side S of the input; the next that the finest layer's cells fill is taken. They are the grid, of side
+            S / stride.
         depth: blocks of the transformer.
         sharpness: None starts with random weights, as published; a number with so many times the mean
             correlation of all layers, which the transformer leaves as it is until it is trained.
@@ -75,10 +76,9 @@ class TransforMatcher(Matcher):
         super().__init__()
         if layers is None and backbone.split(".")[0] == "resnet101":
             layers = LAYERS
-        branch = build_backbone(backbone, layers, size, pretrained, activated=True)
-        self.size = size
-        self.mean, self.std = branch.mean, branch.std
-        self.grid = -(-size // min(branch.strides))
+        branch = build_backbone(backbone, layers, size, pretrained, activated=True, overhang=True)
+        self.size, self.mean, self.std = branch.size, branch.mean, branch.std
+        self.grid = self.size // min(branch.strides)
         self.backbone = Branches(branch)
         self.match2match = MatchToMatch(self.grid, len(branch.channels), depth)
         if sharpness is not None:

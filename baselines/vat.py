@@ -60,7 +60,7 @@ class VAT(Matcher):
         layers: layers to correlate at (see ``sc_imagenet/backbones/layers.py``); None: ``PUBLISHED_LAYERS`` of a
             ResNet-101, of any other backbone the last layer of every stage from stride 8 on. A layer belongs to the
             level (stride 32, 16 or 8) of its stride; a level without any takes those of the nearest.
-        size: side S of the input.
+        size: side S of the input; the next that the backbone's cells fill is taken.
         width: channels of the volumes, a multiple of 16.
         residual: add what the decoder gives to where the raw correlations at stride 16 point, beginning with
             nothing added. The published model gives the whole flow itself and has to learn it from noise.
@@ -87,15 +87,14 @@ class VAT(Matcher):
             raise InputError(f"VAT: a width of {width} channels", fix="Take a multiple of 16.")
         if layers is None and backbone.split(".")[0] == "resnet101":
             layers = PUBLISHED_LAYERS
-        self.size = size
         self.residual = residual
         self.backbone = build_backbone(backbone, layers, size, pretrained, finest=LEVELS[-1].stride)
-        self.mean, self.std = self.backbone.mean, self.backbone.std
+        self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.members = members(self.backbone.strides)
         counts, deepest = [len(chosen) for chosen in self.members], [chosen[-1] for chosen in self.members]
-        grids = [cells(size, 2 * level.stride) for level in LEVELS]
+        grids = [cells(self.size, 2 * level.stride) for level in LEVELS]
         self.feature_size = finest = grids[-1]
-        source = cells(size, 64)
+        source = cells(self.size, 64)
         self.encoders = nn.ModuleList(
             Encoder4d(count, [width >> n for n in reversed(range(level.layers))], level.first, groups(level.layers))
             for count, level in zip(counts, LEVELS)

@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.ablation_cases import CASES, FULL, Case, case_called, paper_figures
+from benchmark.result import count_of_pairs, published_pairs
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_json
+from sc_imagenet.files import files_in, read_json
 
 FOLDER = "ablations"  # of the folder of runs, where the report looks for them
 METRIC = "bbox-kp/image"
@@ -125,10 +126,12 @@ def ablation_table(folder: Path, metric: str = METRIC, only: tuple[str, ...] = (
     """
     settings = read_json(folder / "settings.json") if read and (folder / "settings.json").exists() else {}
     measured: dict[str, dict[int, dict[str, float]]] = {}
-    for file in sorted((folder / "measured").glob("*.json")) if read else ():
+    pairs = None  # that every case was measured on
+    for file in files_in(folder / "measured", ".json") if read else ():
         content: Any = read_json(file)
         try:
             measured.setdefault(content["case"], {})[content["seed"]] = dict(content["metrics"])
+            pairs = content.get("pairs")
         except (KeyError, TypeError, ValueError) as error:
             raise InputError("is not a measured ablation", where=file, fix="Delete it and measure again.") from error
     dataset = str(settings.get("evaluate", "pf-willow")).partition(":")[0]
@@ -137,7 +140,7 @@ def ablation_table(folder: Path, metric: str = METRIC, only: tuple[str, ...] = (
         for case in CASES
         if not only or case.name in only
     )
-    return AblationTable(_about(settings), metric, rows)
+    return AblationTable(_about(settings, pairs), metric, rows)
 
 
 def row_of(
@@ -234,12 +237,16 @@ def _change(case: Case, measured: BySeed, full: BySeed, alpha: float, metric: st
     return Change(found, expected, found.value * expected > 0, sure)
 
 
-def _about(settings: Mapping[str, Any]) -> str:
+def _about(settings: Mapping[str, Any], pairs: object) -> str:
     if not settings:
         return ""
     options = settings["options"]
     words = [options["backbone"], f"{options['size']} px"]
     words.append(f"{settings['max_steps']} steps" if settings["max_steps"] else f"{options['epochs']} epochs")
     words.append(f"measured on {settings['evaluate']}")
-    words += [f"{settings['limit']} pairs of it"] if settings["limit"] else []
+    if isinstance(pairs, int):
+        name, _, split = str(settings["evaluate"]).replace("_", "-").partition(":")
+        words.append(count_of_pairs(pairs, published_pairs(name, split or "test")))
+    elif settings["limit"]:
+        words.append(f"{settings['limit']} pairs of it")
     return ", ".join(words)

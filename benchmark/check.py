@@ -23,7 +23,7 @@ from sc_imagenet.errors import InputError
 
 PAIRS = 2
 STEPS = 8  # of optimisation
-RATE = 3e-4
+RATE = 1e-4
 COUNTS = (0, 1, 100)  # of points
 
 

@@ -17,6 +17,7 @@ from typing import NoReturn
 import typer
 
 import benchmark.commands
+from sc_imagenet.allocator import keep_freed_memory
 from sc_imagenet.errors import InputError
 from sc_imagenet.slow_files import watch
 from sc_imagenet.stopping import INTERRUPTED, TERMINATED, terminated, was_terminated
@@ -39,6 +40,7 @@ def _collect() -> None:
 
 def main() -> None:
     """Run ``scbench`` and exit."""
+    keep_freed_memory()
     # Threads that wait by spinning make everything ten times slower where cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _collect()

@@ -60,6 +60,7 @@ class Comparison:
     pairs: int
     only_first: int  # pairs left out because the other run has none of them
     only_second: int
+    without_box: int  # of the pairs, those that bbox-kp leaves out
     draws: int
     overall: dict[Metric, Difference]
     per_category: dict[str, Difference]  # under the ranking metric
@@ -97,9 +98,9 @@ def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predict
 
 
 def pair_shares(predictions: Predictions, metric: Metric) -> np.ndarray:
-    """Percent of each pair's points that are right, (N,); NaN for a pair without points."""
+    """Percent of each pair's points that are right, (N,); NaN for a pair in which none counts."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return 100 * pck.hits(predictions, [metric])[:, 0] / predictions.counts
+        return 100 * pck.hits(predictions, [metric])[:, 0] / pck.points(predictions, [metric])[:, 0]
 
 
 def compare(
@@ -122,8 +123,7 @@ def compare(
     total = len(first), len(second)
     first, second = align(first, second)
     info = first.info
-    if not len(first.true):
-        raise InputError(f"no shared pair of {info.dataset}:{info.split} has a point to score")
+    pck.check(first, metrics)
     values = [pck.values(predictions, metrics) for predictions in (first, second)]
     drawn = [pck.bootstrap(predictions, metrics, draws, seed) for predictions in (first, second)]
     overall = {
@@ -138,6 +138,7 @@ def compare(
         len(first),
         total[0] - len(first),
         total[1] - len(first),
+        pck.pairs_without_box(first),
         draws,
         overall,
         _by_category(first, second, ranking, draws, seed),
@@ -162,7 +163,7 @@ def _by_category(
     names, category = np.unique(first.categories, return_inverse=True)
     member = (category[:, None] == np.arange(len(names))).astype(float)  # (N, categories)
     found = [pck.hits(predictions, [metric])[:, 0] for predictions in (first, second)]
-    counts = first.counts.astype(float)
+    counts = pck.points(first, [metric])[:, 0].astype(float)
     if metric.average != "point":
         found, counts = [hits / np.maximum(counts, 1) for hits in found], (counts > 0).astype(float)
     gain, weight = member * (found[1] - found[0])[:, None], member * counts[:, None]
@@ -182,9 +183,10 @@ def _changed(
     first: Predictions, second: Predictions, metric: Metric, most: int
 ) -> tuple[tuple[ChangedPair, ...], tuple[ChangedPair, ...]]:
     hits = [pck.hits(predictions, [metric])[:, 0].astype(int) for predictions in (first, second)]
+    counts = pck.points(first, [metric])[:, 0]
     pairs = [
         ChangedPair(str(pair), str(category), int(points), int(a), int(b))
-        for pair, category, points, a, b in zip(first.pair_ids, first.categories, first.counts, *hits)
+        for pair, category, points, a, b in zip(first.pair_ids, first.categories, counts, *hits)
         if points
     ]
     up = sorted((pair for pair in pairs if pair.gain > 0), key=lambda pair: (-pair.gain, pair.pair_id))

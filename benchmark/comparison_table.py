@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmark.comparison import ChangedPair, Comparison, Difference
+from benchmark.result import count_of_pairs, published_pairs
 from benchmark.score_table import DIRECTIONS
 
 
@@ -33,6 +34,8 @@ def plain(comparison: Comparison) -> dict[str, object]:
         "first": asdict(comparison.first),
         "second": asdict(comparison.second),
         "pairs": comparison.pairs,
+        "pairs_published": _published(comparison),
+        "pairs_without_bbox_kp": comparison.without_box,
         "only_first": comparison.only_first,
         "only_second": comparison.only_second,
         "draws": comparison.draws,
@@ -47,6 +50,11 @@ def plain(comparison: Comparison) -> dict[str, object]:
     }
 
 
+def _published(comparison: Comparison) -> int | None:
+    info = comparison.first
+    return published_pairs(info.dataset, info.split, info.form)
+
+
 def _values(found: Difference) -> dict[str, float | None]:
     values = {**asdict(found), "difference": found.value}
     return {name: value if value == value else None for name, value in values.items()}  # NaN is no JSON
@@ -59,7 +67,10 @@ def _print(console: Console, comparison: Comparison) -> None:
     console.print(
         f"first   {escape(one.model)}, run {escape(one.run)}\nsecond  {escape(two.model)}, run {escape(two.run)}"
     )
-    console.print(f"{comparison.pairs:,} pairs that both predicted" + (f"; {left_out:,} left out" if left_out else ""))
+    counted = count_of_pairs(comparison.pairs, _published(comparison))
+    console.print(f"{counted} that both predicted" + (f"; {left_out:,} left out" if left_out else ""))
+    if comparison.without_box and any(metric.threshold == "bbox-kp" for metric in comparison.overall):
+        console.print(f"{comparison.without_box:,} of them have no box around their points: bbox-kp leaves them out")
     table = _table("metric")
     for metric, found in comparison.overall.items():
         table.add_row(str(metric), *_cells(found))

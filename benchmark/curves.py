@@ -25,10 +25,8 @@ Curves = dict[str, dict[str, list[float]]]  # data: protocol ("bbox/image"): per
 def curves_of(predictions: Predictions) -> dict[str, list[float]]:
     """PCK in percent at each of ``ALPHAS`` under the protocols ``strict`` and ``paper``, by protocol."""
     info = predictions.info
-    boxes = pck.has_boxes(predictions)
     bundles = (protocols.strict(info.scored_as), protocols.paper(info.scored_as, info.model, info.size))
-    rules = {metric.protocol: metric for bundle in bundles for metric in bundle}
-    rules = {name: metric for name, metric in rules.items() if boxes or metric.threshold != "bbox"}
+    rules = {metric.protocol: metric for bundle in bundles for metric in pck.measurable(predictions, bundle)}
     metrics = [replace(metric, alpha=alpha) for metric in rules.values() for alpha in ALPHAS]
     values = iter(pck.values(predictions, metrics).round(4).tolist()) if metrics else iter(())
     return {name: list(itertools.islice(values, len(ALPHAS))) for name in rules}

@@ -11,6 +11,7 @@ from PIL import Image
 from benchmark.data import Pairs, is_generated
 from benchmark.data_splits import readable_splits
 from sc_imagenet.catalog import info
+from sc_imagenet.checks import check_size
 from sc_imagenet.drawing import contact_sheet, draw_pair
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.images import open_image
@@ -44,7 +45,7 @@ def picture_of_pairs(
     title = info(shown.dataset).title if shown.form is None else shown.name
     drawn = []
     for row in (rows[index] for index in picked):
-        source, target = (_opened(row[side], row["pair_id"]) for side in ("source", "target"))
+        source, target = (_opened(row, side) for side in ("source", "target"))
         mirrored = ", mirrored before use" if row["mirrored"] else ""
         line = f"{title} {shown.split}, {names[row['category']]}{mirrored}: {row['pair_id']}"
         drawn.append(draw_pair(source, target, row["source_points"], row["target_points"], title=line))
@@ -59,10 +60,15 @@ def _split_to_show(name: str, root: str | None) -> Pairs:
     return Pairs.parse(name, splits[0], Path(root) if root else None)
 
 
-def _opened(stored: dict, pair_id: str) -> Image.Image:
+def _opened(row: dict, side: str) -> Image.Image:
+    stored, pair = row[side], f"pair {row['pair_id']}"
     if stored["bytes"] is not None:
-        return open_image(stored["bytes"], name=stored["path"] or pair_id)
-    try:
-        return open_image(stored["path"])
-    except InputError as error:
-        raise InputError(f"{error} It is named by pair {pair_id}") from error
+        image = open_image(stored["bytes"], name=stored["path"] or pair)
+    else:
+        try:
+            image = open_image(stored["path"])
+        except InputError as error:
+            raise InputError(f"{error} It is named by {pair}") from error
+    if row[f"{side}_size"] is not None:
+        check_size(stored["path"], image.size, row[f"{side}_size"], pair)
+    return image

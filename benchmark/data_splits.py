@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sc_imagenet.catalog import canonical, info
-from sc_imagenet.convert import available_splits
+from sc_imagenet.convert import available_splits, why_none
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.sources import open_source
 
@@ -26,9 +26,9 @@ def readable_splits(name: str, root: str | None = None) -> tuple[str, list[str]]
     reasons = available_splits(open_source(name, root))
     here = [each for each, reason in reasons.items() if reason is None and split in ("", each)]
     if not here:
-        reason = reasons[split] if split else next(iter(reasons.values()))
+        absent = {each: reason for each, reason in reasons.items() if reason is not None and split in ("", each)}
         raise InputError(
-            f"{entry.title} cannot be read: {reason}",
+            f"{entry.title} cannot be read: {why_none(absent)}",
             fix=f"'scbench data info {name}' tells the layout and how to get it.",
         )
     return name, sorted(here, key=lambda each: FIRST_SHOWN.index(each) if each in FIRST_SHOWN else 9)

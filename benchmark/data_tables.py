@@ -13,6 +13,7 @@ from sc_imagenet.roots import DATA_ROOT
 if TYPE_CHECKING:
     from sc_imagenet.verify import VerifyReport
 
+STRAYS = 20  # named
 COLOURS = {"ok": "green", "damaged": "bold red", "partial": "yellow", "differs": "yellow"}
 
 
@@ -107,6 +108,8 @@ def print_verified(report: VerifyReport, as_json: bool) -> None:
         return
     from rich.table import Table
 
+    from sc_imagenet.backbones.weight_files import shortened
+
     table = Table("split", "what", "found", "published", "", title=_plain(f"{report.dataset} in {report.root}"))
     for column in (2, 3):
         table.columns[column].justify = "right"
@@ -121,9 +124,17 @@ def print_verified(report: VerifyReport, as_json: bool) -> None:
     console.print(table)
     for absent, reason in report.absent.items():
         console.print(_plain(f"{absent} is not here: {reason}"))
+    splits_of: dict[str, list[str]] = {}
     for found in report.splits:
         for fault in found.faults:
-            console.print(_plain(f"{found.split}: {fault}"))
+            splits_of.setdefault(fault, []).append(found.split)
+    for fault, splits in splits_of.items():
+        console.print(_plain(f"{', '.join(splits)}: {fault}"))
+    for found in report.splits:
+        for kind, count in found.more.items():
+            console.print(_plain(f"{found.split}: and {count:,} more {kind}"))
+    if report.strays:
+        console.print(_plain(f"not of the data set, not read: {shortened(report.strays, STRAYS)}"))
 
 
 def _row(entry: DataSet, root: str | None) -> dict[str, Any]:

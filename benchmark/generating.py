@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sc_imagenet.errors import InputError
 from sc_imagenet.files import write_json
 from sc_imagenet.generation.engines import open_engine
 from sc_imagenet.generation.export import Exported, export
+from sc_imagenet.generation.features import FeatureReader
 from sc_imagenet.generation.options import GenerationOptions
 from sc_imagenet.generation.pipeline import PhotographSource, Pipeline
 from sc_imagenet.generation.release_json import write_release
@@ -83,6 +84,7 @@ def train_network(
         except ValueError:
             values[key] = text
     training = TrainingOptions.from_dict(values)
+    training = replace(training, size=filled_size(training.backbone, training.layers, training.size))
     root = photograph_source(source).root
     with bars() as update:
         folder = train(
@@ -96,6 +98,18 @@ def train_network(
         )
     say(f"network: {folder}")
     return folder
+
+
+def filled_size(backbone: str, layers: Sequence[int] | None, size: int) -> int:
+    """The side of images that a backbone's cells fill; said where it is another than ``size``.
+
+    Raises:
+        InputError: a backbone or layers that are not there.
+    """
+    reader = FeatureReader(backbone, layers, size, pretrained=False)
+    if reader.backbone.size_note is not None:
+        say(reader.backbone.size_note)
+    return reader.size
 
 
 @dataclass(frozen=True)
@@ -124,6 +138,8 @@ def generate_set(
     """
     running = open_engine(engine, workers)
     photographs = photograph_source(source)
+    if options.network is None:  # a trained one brings its size
+        options = replace(options, size=filled_size(options.backbone, None, options.size))
     with held(out, "data set"), bars(quiet=quiet) as update:
         pipeline = Pipeline(photographs, out, options, running, report=update, say=say)
         found = pipeline.scan()

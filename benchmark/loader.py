@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sc_imagenet.allocator import keep_freed_memory
 from sc_imagenet.errors import InputError
 from sc_imagenet.pairs import collate_pairs
 from sc_imagenet.workers import ended_with_the_reading
@@ -84,5 +85,6 @@ def _collate(items: Sequence[Item | InputError]) -> dict[str, Tensor] | InputErr
 
 def _begin_worker(_: int) -> None:
     """Schedulers and terminals signal a whole group: the main process alone decides what is done then."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))

@@ -5,6 +5,9 @@ the frame distances are taken in, and the average. A metric's name says all thre
 
     pck@0.1/bbox/image        original pixels
     pck@0.1/img@256/image     points and predictions first scaled to 256 x 256, aspect not kept
+
+Points that all lie in one place, a single one above all, have no box: under bbox-kp such a pair counts in none of the
+averages (``pairs_without_box`` says how many there are). The padded rules give it a threshold, as their authors do.
 """
 
 from __future__ import annotations
@@ -110,7 +113,7 @@ def distances(predictions: Predictions, frame: int | None = None) -> np.ndarray:
 
 
 def thresholds(predictions: Predictions, threshold: str, frame: int | None = None) -> np.ndarray:
-    """d of every pair (N,), in original pixels or in pixels of the frame; NaN for a pair without points.
+    """d of every pair (N,), in original pixels or in pixels of the frame; NaN for a pair that has none.
 
     Raises:
         InputError: the threshold needs boxes and some pairs have none.
@@ -131,12 +134,35 @@ def thresholds(predictions: Predictions, threshold: str, frame: int | None = Non
     high = _by_pair(np.maximum, predictions) * scale
     if threshold in _PAD:
         return high.max(axis=1) + _PAD[threshold]
-    return (high - _by_pair(np.minimum, predictions) * scale).max(axis=1)
+    sides = (high - _by_pair(np.minimum, predictions) * scale).max(axis=1)
+    return np.where(sides > 0, sides, np.nan)
 
 
 def has_boxes(predictions: Predictions) -> bool:
     """Whether every pair has the object box that threshold 'bbox' needs."""
     return not np.isnan(predictions.boxes).any()
+
+
+def pairs_without_box(predictions: Predictions) -> int:
+    """How many pairs have points, but all in one place: threshold 'bbox-kp' leaves them out."""
+    return int(((predictions.counts > 0) & np.isnan(thresholds(predictions, "bbox-kp"))).sum())
+
+
+def points(predictions: Predictions, metrics: Sequence[Metric]) -> np.ndarray:
+    """Points that count, by pair and metric: (N, M); 0 where the metric has no threshold for the pair."""
+    without = {rule: np.isnan(thresholds(predictions, *rule)) for rule in {(m.threshold, m.frame) for m in metrics}}
+    return np.stack([np.where(without[m.threshold, m.frame], 0, predictions.counts) for m in metrics], axis=1)
+
+
+def measurable(predictions: Predictions, metrics: Sequence[Metric]) -> list[Metric]:
+    """Those of the metrics that have what they need: object boxes of all pairs, two points apart in some."""
+    boxes = has_boxes(predictions)
+    apart = pairs_without_box(predictions) < (predictions.counts > 0).sum()
+    return [
+        metric
+        for metric in metrics
+        if (boxes or metric.threshold != "bbox") and (apart or metric.threshold != "bbox-kp")
+    ]
 
 
 def hits(predictions: Predictions, metrics: Sequence[Metric]) -> np.ndarray:
@@ -178,17 +204,29 @@ def score(predictions: Predictions, metrics: Sequence[Metric], draws: int = 1000
     All metrics share the draws. Pairs without points count in none of the averages.
 
     Raises:
-        InputError: no pair has a point, or a metric needs boxes that are not there.
+        InputError: no pair has a point, a metric needs boxes that are not there, or has a threshold for no pair.
     """
     if not metrics:
         return {}
-    if not len(predictions.true):
-        raise InputError(f"no pair of {predictions.info.dataset} has a point to score")
+    check(predictions, metrics)
     low, high = np.nanpercentile(bootstrap(predictions, metrics, draws, seed), (2.5, 97.5), axis=0)
     return {
-        str(metric): Score(*(float(x) for x in scores))
+        str(metric): Score(*(float(x) for x in _exact(np.array(scores))))
         for metric, *scores in zip(metrics, values(predictions, metrics), low, high)
     }
+
+
+def check(predictions: Predictions, metrics: Sequence[Metric]) -> None:
+    """Raise InputError unless every metric has a threshold for some pair, and boxes where it needs them."""
+    name = predictions.info.dataset
+    if not len(predictions.true):
+        raise InputError(f"no pair of {name} has a point to score")
+    for metric, counts in zip(metrics, points(predictions, metrics).T):
+        if not counts.any():
+            raise InputError(
+                f"{metric}: no pair of {name} has two points apart, so none has a box around them",
+                fix="Score by img, or by bbox where there are object boxes.",
+            )
 
 
 def values(predictions: Predictions, metrics: Sequence[Metric]) -> np.ndarray:
@@ -208,13 +246,13 @@ def bootstrap(predictions: Predictions, metrics: Sequence[Metric], draws: int, s
 def per_category(predictions: Predictions, metric: Metric) -> dict[str, float]:
     """PCK in percent of each category's pairs: over their points for average ``point``, else over pairs."""
     found = hits(predictions, [metric])[:, 0]
-    counts = predictions.counts
+    counts = points(predictions, [metric])[:, 0]
     if metric.average != "point":
         found, counts = found / np.maximum(counts, 1), counts > 0
     names, index = np.unique(predictions.categories, return_inverse=True)
     total = np.bincount(index, counts)
     share = 100 * np.bincount(index, found) / np.maximum(total, 1)
-    return {str(name): float(value) for name, value, n in zip(names, share, total) if n}
+    return {str(name): float(value) for name, value, n in zip(names, _exact(share), total) if n}
 
 
 def category_pairs(predictions: Predictions) -> dict[str, int]:
@@ -229,31 +267,34 @@ class _Averages:
     def __init__(self, predictions: Predictions, metrics: Sequence[Metric]) -> None:
         rules = list(dict.fromkeys(replace(metric, average="image") for metric in metrics))
         found = hits(predictions, rules)  # metrics that differ in the average alone share a column
-        counts = predictions.counts[:, None]
+        counts = points(predictions, rules)
         _, category = np.unique(predictions.categories, return_inverse=True)
         self.order = np.argsort(category, kind="stable")  # pairs of a category next to each other
         self.ends = np.cumsum(np.bincount(category))
         self.columns = np.hstack([found / np.maximum(counts, 1), found, counts > 0, counts])[self.order]
-        self.rules = len(rules)
         self.metrics = [(metric.average, rules.index(replace(metric, average="image"))) for metric in metrics]
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         """Values (R, M) for weights (R, N)."""
         weights = weights[:, self.order]
-        m = self.rules
         sums = np.stack(
             [weights[:, start:end] @ self.columns[start:end] for start, end in zip((0, *self.ends[:-1]), self.ends)],
             axis=1,
-        )  # (R, categories, 2m + 2)
-        ratios, found, pairs, points = np.split(sums, (m, 2 * m, 2 * m + 1), axis=2)
+        )  # (R, categories, 4m)
+        ratios, found, pairs, counted = np.split(sums, 4, axis=2)
         with np.errstate(invalid="ignore", divide="ignore"):  # a draw may miss a category, or every point
             by_average = {
                 "image": ratios.sum(axis=1) / pairs.sum(axis=1),
-                "point": found.sum(axis=1) / points.sum(axis=1),
+                "point": found.sum(axis=1) / counted.sum(axis=1),
             }
             by_category = np.where(pairs > 0, ratios / pairs, 0).sum(axis=1)
             by_average["category"] = by_category / (pairs > 0).sum(axis=1)
-        return 100 * np.stack([by_average[average][:, rule] for average, rule in self.metrics], axis=1)
+        return _exact(100 * np.stack([by_average[average][:, rule] for average, rule in self.metrics], axis=1))
+
+
+def _exact(percent: np.ndarray) -> np.ndarray:
+    """Percent without what the order of a sum adds in the last bits: equal shares are equal, and print alike."""
+    return percent.round(9)
 
 
 def _scale(predictions: Predictions, frame: int | None) -> np.ndarray:

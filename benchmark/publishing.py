@@ -105,7 +105,9 @@ def scores_of(result: Result) -> list[Score]:
         measured = result.metrics.get(data.key, {})
         for metric in strict(data.scored_as):
             if (score := measured.get(str(metric))) is not None:
-                found.append(Score(data.name, data.split, str(metric), **score, pairs=data.pairs))
+                found.append(
+                    Score(data.name, data.split, str(metric), **score, pairs=data.pairs, published=data.published)
+                )
     return found
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from sc_imagenet.catalog import CATALOG
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, write_json
 from sc_imagenet.names import check_name
@@ -30,6 +31,13 @@ class EvaluatedData:
     manifest_sha256: str
     pairs: int
     form: str | None = None  # the data set of the catalogue that a generated one is like
+    published: int | None = None  # pairs that the split has as published; None where no number is
+    without_box: int = 0  # of the pairs: those whose points lie in one place, which bbox-kp leaves out
+
+    @property
+    def counted(self) -> str:
+        """How many pairs of how many: ``12 of 12,234 pairs``."""
+        return count_of_pairs(self.pairs, self.published, self.without_box)
 
     @property
     def scored_as(self) -> str:
@@ -84,6 +92,25 @@ def data_key(name: str, split: str) -> str:
     return name if split == "test" else f"{name}:{split}"
 
 
+def published_pairs(name: str, split: str, form: str | None = None) -> int | None:
+    """How many pairs a split has as published; None where no number is, or the set is a generated one.
+
+    >>> published_pairs("spair-71k", "test"), published_pairs("my-set", "test", "sc-imagenet")
+    (12234, None)
+    """
+    return CATALOG[name].pairs.get(split) if form is None and name in CATALOG else None
+
+
+def count_of_pairs(pairs: int, published: int | None, without_box: int = 0) -> str:
+    """How many pairs of how many, and how many of them bbox-kp leaves out.
+
+    >>> count_of_pairs(35, 12_234), count_of_pairs(12_234, 12_234), count_of_pairs(4, None, 1)
+    ('35 of 12,234 pairs', '12,234 pairs', '4 pairs, 1 of them without bbox-kp')
+    """
+    of = f" of {published:,}" if published is not None and pairs < published else ""
+    return f"{pairs:,}{of} pairs" + (f", {without_box:,} of them without bbox-kp" if without_box else "")
+
+
 def write_result(path: Path | str, result: Result) -> None:
     """Write a run's result, atomically; ``path`` is the file or the run's folder."""
     write_json(_file(path), {"version": RESULT_VERSION, **asdict(result)})
@@ -112,13 +139,20 @@ def read_result(path: Path | str) -> Result:
     try:
         _check_kinds(content)
         _check_texts(content, file)
-        content["data"] = tuple(EvaluatedData(**entry) for entry in content["data"])
+        content["data"] = tuple(_evaluated(entry) for entry in content["data"])
         content["changes"] = tuple(content["changes"])
         _check_scores(content["metrics"], {"value", "low", "high"})
         _check_scores(content["per_category"], None)
     except (TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(f"has an entry of another kind ({error})", where=file) from error
     return Result(**content)
+
+
+def _evaluated(entry: Mapping[str, Any]) -> EvaluatedData:
+    data = EvaluatedData(**entry)
+    if "published" in entry:
+        return data
+    return replace(data, published=published_pairs(data.name, data.split, data.form))  # older results do not say it
 
 
 def _check_kinds(content: Mapping[str, Any]) -> None:
@@ -148,8 +182,9 @@ def _check_kinds(content: Mapping[str, Any]) -> None:
         texts = (data["split"], data["name"], data["manifest_sha256"], data.get("form") or "")
         if not (all(isinstance(text, str) for text in texts) and type(data["pairs"]) is int):
             raise TypeError(f"data is {data!r:.80}")
-        if not 0 <= data["pairs"] < LARGEST:
-            raise TypeError(f"pairs is {data['pairs']!r:.80}")
+        for count in (data["pairs"], data.get("published") or 0, data.get("without_box", 0)):
+            if type(count) is not int or not 0 <= count < LARGEST:
+                raise TypeError(f"a number of pairs is {count!r:.80}")
 
 
 def _check_texts(value: Any, where: Path) -> None:

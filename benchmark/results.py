@@ -8,9 +8,19 @@ from pathlib import Path
 from benchmark import pck, protocols
 from benchmark.curves import Curves, curves_of, write_curves
 from benchmark.predictions import Predictions, read_predictions
-from benchmark.result import RESULT_FILE, Metrics, PerCategory, Result, data_key, read_result
+from benchmark.result import (
+    RESULT_FILE,
+    EvaluatedData,
+    Metrics,
+    PerCategory,
+    Result,
+    data_key,
+    published_pairs,
+    read_result,
+)
 from sc_imagenet.catalog import canonical
 from sc_imagenet.errors import InputError, visible
+from sc_imagenet.files import files_in
 
 PREDICTIONS = "predictions"  # folder of a run that holds its Parquet files
 
@@ -26,16 +36,35 @@ def prediction_files(path: Path | str) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError("no such file or folder", where=path, fix="Give a Parquet file or a run's folder.")
-    found = sorted((path / PREDICTIONS).glob("*.parquet"))
+    found = files_in(path / PREDICTIONS, ".parquet")
     if not found:
         raise InputError(f"holds no {PREDICTIONS}/*.parquet", where=path, fix="Give a run's folder.")
     return found
 
 
 def metrics_of(predictions: Predictions, protocol: str = "all") -> list[pck.Metric]:
-    """The metrics of a protocol bundle for these predictions, whose file knows data set and model."""
+    """The metrics of a protocol bundle for these predictions, whose file knows data set and model.
+
+    Those that have a threshold for none of the pairs are left out of several.
+    """
     info = predictions.info
-    return protocols.bundle(protocol, info.scored_as, info.model, info.size, pck.has_boxes(predictions))
+    bundle = protocols.bundle(protocol, info.scored_as, info.model, info.size, pck.has_boxes(predictions))
+    # A bundle of one threshold is refused by name where that cannot be had, rather than scored by nothing.
+    return pck.measurable(predictions, bundle) or bundle
+
+
+def evaluated_data(predictions: Predictions) -> EvaluatedData:
+    """What a result says of the data that were predicted."""
+    info = predictions.info
+    return EvaluatedData(
+        info.dataset,
+        info.split,
+        info.manifest_sha256,
+        len(predictions),
+        info.form,
+        published_pairs(info.dataset, info.split, info.form),
+        pck.pairs_without_box(predictions),
+    )
 
 
 def score_run(folder: Path | str, draws: int = 1000, seed: int = 0) -> tuple[Metrics, PerCategory]:
@@ -107,4 +136,4 @@ def find_runs(runs: Path | str) -> tuple[list[FoundRun], list[str]]:
 def _is_run(folder: Path) -> bool:
     """Whether a folder holds anything that a run writes; other folders are nobody's business."""
     written = (RESULT_FILE, "config.json", "log.jsonl", ".lock", "checkpoints", PREDICTIONS)
-    return folder.is_dir() and any((folder / name).exists() for name in written)
+    return folder.is_dir() and not folder.name.startswith(".") and any((folder / name).exists() for name in written)

@@ -13,7 +13,7 @@ from baselines.recipe import Recipe
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: on which pairs, by which recipe."""
+    """One training: on which pairs, by which recipe; its ``model`` holds only what this training alone reads."""
 
     dataset: str
     split: str
@@ -27,7 +27,7 @@ class RunConfig:
     """Everything that decides a run's weights and predictions; what is evaluated is not part of it."""
 
     model: str
-    arguments: Mapping[str, Any]  # of the model's constructor
+    arguments: Mapping[str, Any]  # of the model's constructor, without those that only a training reads
     stages: tuple[Stage, ...] = ()  # pre-training first, then fine-tuning
     preset: str = "paper"
     checkpoint_sha256: str | None = None

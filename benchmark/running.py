@@ -10,6 +10,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
@@ -20,6 +21,7 @@ from baselines.checkpoints.places import TRAINED_ON, recorded_name, weights_file
 from baselines.checkpoints.published import published
 from baselines.matcher import Matcher
 from baselines.recipe import STAGES, find_recipe, override, with_backbone
+from baselines.saved import load_strictly
 from benchmark.data import Pairs
 from benchmark.environment import environment
 from benchmark.evaluation import direction_of, evaluate
@@ -27,16 +29,17 @@ from benchmark.loader import loader_deaths
 from benchmark.memory import peak_memory
 from benchmark.predictions import PredictionInfo, read_predictions
 from benchmark.progress import say
-from benchmark.result import EvaluatedData, Result, write_result
-from benchmark.results import prediction_files, score_run
+from benchmark.result import Result, count_of_pairs, published_pairs, write_result
+from benchmark.results import PREDICTIONS, evaluated_data, score_run
 from benchmark.run_config import RunConfig, Stage
 from benchmark.run_folder import RunFolder
 from benchmark.run_options import Options, changes_of, make_accelerator
 from benchmark.score_table import print_tables, scored
 from benchmark.training import Training
-from benchmark.validation import Validation
+from benchmark.validation import Validation, selection_metric
+from sc_imagenet.backbones import Backbone
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_json, sha256_of, write_json
+from sc_imagenet.files import files_in, read_json, sha256_of, write_json
 from sc_imagenet.loading import manifest_sha256
 from sc_imagenet.pairs import PairDataset
 
@@ -67,20 +70,22 @@ class Run:
             if stage not in names and any(key.startswith(f"{stage}.") for key in options.settings):
                 raise InputError(f"a setting concerns {stage}, but there is no --{stage}")
         recipes = [override(recipe, options.settings, stage) for recipe, stage in zip_longest(built, names)]
+        training = [registry.training_arguments(name, recipe.model) for recipe in recipes]
         # One model runs through all stages: the last stage's, which is the one that is scored.
-        arguments = dict(recipes[len(self.trained_on) - 1].model if self.trained_on else recipes[0].model)
+        last = recipes[len(self.trained_on) - 1].model if self.trained_on else recipes[0].model
+        arguments = {key: value for key, value in last.items() if key not in training[0]}
         if self.checkpoint:  # it says how the model is built; the recipe says how it is trained
             theirs = published(name)
-            arguments = {key: arguments[key] for key in (theirs.scheme if theirs else ()) if key in arguments}
+            arguments = {key: arguments[key] for key in (theirs.settings if theirs else ()) if key in arguments}
         stages = tuple(
             Stage(
                 pairs.name,
                 pairs.split,
                 pairs.validation.split if pairs.validation else None,
                 manifest_sha256(pairs.dataset, pairs.split, root=pairs.root),
-                replace(recipe, model={}),
+                replace(recipe, model=of_stage),
             )
-            for pairs, recipe in zip(self.trained_on, recipes)
+            for pairs, recipe, of_stage in zip(self.trained_on, recipes, training)
         )
         return RunConfig(
             model=name,
@@ -108,6 +113,7 @@ class Run:
             matcher = self.weights(self.config.training)
             claim(self.folder, self.config, self.accelerator)
             matcher.to(self.accelerator.device).eval()
+            self._say_size(matcher)
             for pairs in self.evaluated_on:
                 self._evaluate(matcher, pairs)
             result = self._result(self.config, matcher)
@@ -124,7 +130,7 @@ class Run:
         if folder.trained.exists():
             self._say(f"{folder.path}: trained already, weights loaded")
             matcher = self._untrained(config, weights_follow=True)
-            matcher.load_state_dict(load_file(folder.best))
+            load_strictly(matcher, config.model, load_file(folder.best), folder.best)
             return matcher
         with ExitStack() as held:
             if self.accelerator.is_main_process and folder != self.folder:
@@ -160,7 +166,12 @@ class Run:
             seed=config.seed,
         )
         validation = data.validation and Validation(
-            matcher, self._open(data.validation), data.dataset, self.accelerator, self.options.workers
+            matcher,
+            self._open(data.validation),
+            selection_metric(stage.recipe, data.dataset, config.model, matcher.size),
+            data.dataset,
+            self.accelerator,
+            self.options.workers,
         )
         training = Training(
             matcher,
@@ -176,8 +187,13 @@ class Run:
         resumed = ", resumed" if folder.resume.exists() else ""
         self._say(
             f"{folder.path}: training {config.model} on {stage.dataset}:{stage.split} "
-            f"({len(rows)} pairs, {training.steps} steps){resumed}"
+            f"({count_of_pairs(len(rows), published_pairs(data.name, data.split, data.form))}, "
+            f"{training.steps} steps){resumed}"
         )
+        if cut := points_left_out(rows, stage.recipe.points):
+            self._say(cut)
+        if validation:
+            self._say(f"the best weights are those of the highest {validation.metric} on {data.validation}")
         if self.options.tracker:
             about = {"run": config.id, "model": config.model, "data": str(data), "seed": config.seed}
             self.accelerator.init_trackers("sc-imagenet", {**about, "lr": stage.recipe.lr, "batch": stage.recipe.batch})
@@ -207,7 +223,7 @@ class Run:
         trained_in = RunFolder.of(self.options.runs, config.training)
         model = registry.card(config.model)
         trained = read_json(trained_in.trained) if config.stages else {}
-        evaluated = [read_predictions(path) for path in sorted(folder.path.glob("predictions/*.parquet"))]
+        evaluated = [read_predictions(path) for path in files_in(folder.path / PREDICTIONS, ".parquet")]
         metrics, per_category = score_run(folder.path) if evaluated else ({}, {})
         names = [stage.dataset for stage in config.stages]
         arguments = matcher.arguments
@@ -225,10 +241,7 @@ class Run:
             seed=config.seed,
             direction=direction_of(matcher, config.direction),
             size=matcher.size,
-            data=tuple(
-                EvaluatedData(p.info.dataset, p.info.split, p.info.manifest_sha256, len(p), p.info.form)
-                for p in evaluated
-            ),
+            data=tuple(map(evaluated_data, evaluated)),
             metrics=metrics,
             per_category=per_category,
             seconds=trained.get("seconds", 0.0),
@@ -245,6 +258,11 @@ class Run:
         with self.accelerator.main_process_first():
             return pairs.open(self.config.limit)
 
+    def _say_size(self, matcher: Matcher) -> None:
+        backbone = next((part for part in matcher.modules() if isinstance(part, Backbone)), None)
+        if backbone is not None and backbone.size_note is not None:
+            self._say(backbone.size_note)
+
     def _say(self, line: str) -> None:
         if self.accelerator.is_main_process:
             say(line)
@@ -256,6 +274,20 @@ def share_of(rows: datasets.Dataset, share: float, seed: int) -> datasets.Datase
         return rows
     drawn = np.random.default_rng(seed).permutation(len(rows))
     return rows.select(np.sort(drawn[: max(1, round(share * len(rows)))]))
+
+
+def points_left_out(rows: datasets.Dataset, most: int) -> str | None:
+    """A line that says how many points a training on at most ``most`` a pair leaves out; None if it takes all."""
+    table = rows.select_columns("source_points").with_format("arrow")
+    counts = [pc.list_value_length(part["source_points"]).to_numpy() for part in table.iter(10_000)]
+    count = np.concatenate([np.zeros(0, np.int64), *counts])
+    over = count[count > most] - most
+    if not len(over):
+        return None
+    return (
+        f"{over.sum():,} of {count.sum():,} points are left out: {len(over):,} of {len(count):,} pairs have more than "
+        f"{most} (--set recipe.points=N)"
+    )
 
 
 def claim(folder: RunFolder, config: RunConfig, accelerator: Accelerator) -> None:
@@ -275,16 +307,15 @@ def trained_on(weights: Path) -> str | None:
 
 
 def execute(options: Options, as_json: bool = False) -> Result:
-    """Run, print the scores of what was evaluated, and return the result."""
+    """Run, print the scores on what this command names, and return the result."""
     accelerator = make_accelerator(options)
     run = Run(options, accelerator)
     result = run.execute()
     if accelerator.is_main_process:
         if as_json:
             print(json.dumps(asdict(result), indent=2))
-        elif result.data:
-            print_tables(
-                [scored(file, "strict", (), None, 1000) for file in prediction_files(run.folder.path)], False, False
-            )
+        else:  # what was asked for now; what the run was evaluated on before is in its result.json
+            files = dict.fromkeys(run.folder.predictions(pairs.name, pairs.split) for pairs in run.evaluated_on)
+            print_tables([scored(file, "strict", (), None, 1000) for file in files], False, False)
         say(f"{run.folder.path}: done")
     return result

@@ -13,9 +13,10 @@ from rich.table import Table
 
 from benchmark import pck, protocols
 from benchmark.pck import Metric, Score
-from benchmark.predictions import PredictionInfo, read_predictions
+from benchmark.predictions import PredictionInfo, Predictions, read_predictions
+from benchmark.result import count_of_pairs, published_pairs
 from benchmark.results import metrics_of
-from sc_imagenet.errors import InputError
+from sc_imagenet.files import read_text
 
 DIRECTIONS = {
     "forward": "source -> target, predictions lie in the target",
@@ -32,6 +33,7 @@ class Scored:
     pairs: int
     points: int
     of: int  # pairs in the file; more than ``pairs`` when only a subset was scored
+    without_box: int  # of the pairs, those that bbox-kp leaves out
     draws: int
     scores: dict[Metric, Score]
     per_category: dict[Metric, dict[str, float]]
@@ -39,20 +41,19 @@ class Scored:
     labels: dict[str, str]  # protocol: "strict", "paper", "paper, legacy", ...
     notes: tuple[str, ...]
 
+    @property
+    def published(self) -> int | None:
+        """Pairs of the split as published, None where no number is."""
+        return published_pairs(self.info.dataset, self.info.split, self.info.form)
+
 
 def pair_list(file: Path) -> list[str]:
     """The pair ids of a text file, one a line.
 
     Raises:
-        InputError: the file cannot be read as text.
+        InputError: the file is missing or is not text.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise InputError("no such file", where=file, fix="Give pair ids, one a line.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read as text ({error})", where=file) from error
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in read_text(file).splitlines() if line.strip()]
 
 
 def scored(file: Path, protocol: str, metrics: Sequence[Metric], pairs: Sequence[str] | None, draws: int) -> Scored:
@@ -85,12 +86,13 @@ def scored(file: Path, protocol: str, metrics: Sequence[Metric], pairs: Sequence
         len(predictions),
         len(predictions.true),
         of,
+        pck.pairs_without_box(predictions),
         draws,
         {metric: found[str(metric)] for metric in wanted},
         {metric: pck.per_category(predictions, metric) for metric in narrow},
         pck.category_pairs(predictions),
         labels,
-        _notes(info, labels, pairs is not None),
+        _notes(predictions, wanted, labels, pairs is not None),
     )
 
 
@@ -106,8 +108,16 @@ def print_tables(tables: Sequence[Scored], per_category: bool, as_json: bool) ->
         _print(console, entry, per_category)
 
 
-def _notes(info: PredictionInfo, labels: dict[str, str], is_subset: bool) -> tuple[str, ...]:
-    notes = []
+def _notes(
+    predictions: Predictions, metrics: Sequence[Metric], labels: dict[str, str], is_subset: bool
+) -> tuple[str, ...]:
+    info, notes = predictions.info, []
+    without_box = pck.pairs_without_box(predictions)
+    if without_box and any(metric.threshold == "bbox-kp" for metric in metrics):
+        notes.append(
+            f"bbox-kp: {without_box:,} of the {len(predictions):,} pairs have one point, or all in one place, and so "
+            "no box around them; they are in none of its averages."
+        )
     if any("legacy" in label for label in labels.values()):
         notes.append(
             "legacy: the points were padded before their box was taken, so d is the largest coordinate; "
@@ -131,10 +141,11 @@ def _notes(info: PredictionInfo, labels: dict[str, str], is_subset: bool) -> tup
 
 def _print(console: Console, entry: Scored, per_category: bool) -> None:
     info = entry.info
-    subset = f" of {entry.of:,}" if entry.pairs < entry.of else ""
+    counted = count_of_pairs(entry.pairs, entry.published)
+    subset = f", a subset of the {entry.of:,} predicted" if entry.pairs < entry.of else ""
     data = f"{escape(info.dataset)} {escape(info.split)}"
     console.print(f"\n[bold]{data}[/]   {escape(info.model)}, run {escape(info.run)}")
-    console.print(f"{DIRECTIONS[info.direction]}   {entry.pairs:,}{subset} pairs, {entry.points:,} points")
+    console.print(f"{DIRECTIONS[info.direction]}   {counted}{subset}, {entry.points:,} points")
     alphas = sorted({metric.alpha for metric in entry.scores})
     table = Table("threshold", "frame", "average")
     for alpha in alphas:
@@ -187,6 +198,8 @@ def _plain(entry: Scored, per_category: bool) -> dict[str, object]:
         **asdict(entry.info),
         "pairs": entry.pairs,
         "pairs_in_file": entry.of,
+        "pairs_published": entry.published,
+        "pairs_without_bbox_kp": entry.without_box,
         "points": entry.points,
         "draws": entry.draws,
         "metrics": {str(metric): {**asdict(score), "legacy": metric.legacy} for metric, score in entry.scores.items()},

@@ -22,6 +22,7 @@ from baselines.recipe import Recipe, find_recipe, override, with_backbone
 from benchmark.memory import process_memory
 from benchmark.synthetic_warps import warped_pairs
 from benchmark.training import StepLoss, frozen_parameters
+from sc_imagenet.allocator import keep_freed_memory
 from sc_imagenet.backbones import Backbone
 from sc_imagenet.backbones.pretrained import create_network
 from sc_imagenet.errors import InputError, unknown_name
@@ -244,7 +245,7 @@ def _timed(run: Callable[[], None], device: str) -> float:
 
 def _memory_alone(setup: Setup, key: tuple[str, str]) -> int:
     """Peak memory of a pass in a process of its own, which nothing else has filled."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=keep_freed_memory) as alone:
         return alone.submit(_memory_of_pass, setup, key).result()
 
 

@@ -67,7 +67,7 @@ class Training:
 
     Args:
         matcher: the model, its starting weights in place.
-        recipe: optimiser, rates, schedule, batch.
+        recipe: optimiser, rates, schedule, batch, and the arguments of the model that only training reads.
         pairs: the training pairs.
         folder: where checkpoints and the log go; a training found there is taken up again.
         validate: gives the validation PCK@0.1 in percent of the weights as they are; None for no validation.
@@ -90,6 +90,7 @@ class Training:
         workers: int = 0,
     ) -> None:
         self.matcher, self.recipe, self.pairs, self.folder = matcher, recipe, pairs, folder
+        matcher.set_training_arguments(recipe.model)
         self.accelerator, self.validate, self.seed, self.workers = accelerator, validate, seed, workers
         self.batches = Batches(len(pairs), recipe.batch, seed, accelerator.num_processes)
         self.steps = max_steps or recipe.epochs * len(self.batches)

@@ -1,4 +1,4 @@
-"""The validation that chooses the best weights: PCK@0.1 by the data set's strict protocol, over all processes."""
+"""The validation that chooses the best weights: PCK@0.1 under the recipe's protocol, over all processes."""
 
 from __future__ import annotations
 
@@ -8,22 +8,40 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from baselines.matcher import Matcher
+from baselines.recipe import Recipe
 from benchmark.evaluation import predict_rows
-from benchmark.pck import score
+from benchmark.pck import Metric, score
 from benchmark.predictions import PredictionInfo, predictions_of
-from benchmark.protocols import strict
+from benchmark.protocols import bundle
 from sc_imagenet.pairs import PairDataset
+
+
+def selection_metric(recipe: Recipe, dataset: str, model: str, size: int) -> Metric:
+    """The PCK@0.1 that chooses the best weights of a training.
+
+    >>> print(selection_metric(Recipe(), "spair-71k", "cats", 256))
+    pck@0.1/bbox/image
+    >>> print(selection_metric(Recipe(validation="paper"), "spair-71k", "cats", 256))
+    pck@0.1/bbox@256/image
+    """
+    return next(metric for metric in bundle(recipe.validation, dataset, model, size) if metric.alpha == 0.1)
 
 
 class Validation:
     """Scores a model's present weights on a validation split; call it for the value in percent."""
 
     def __init__(
-        self, matcher: Matcher, rows: datasets.Dataset, dataset: str, accelerator: Accelerator, workers: int
+        self,
+        matcher: Matcher,
+        rows: datasets.Dataset,
+        metric: Metric,
+        dataset: str,
+        accelerator: Accelerator,
+        workers: int,
     ) -> None:
         self.matcher = matcher
         self.pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std, keep_aspect=matcher.keep_aspect)
-        self.metric = next(metric for metric in strict(dataset) if metric.alpha == 0.1)
+        self.metric = metric
         self.accelerator = accelerator
         self.workers = workers
         self.info = PredictionInfo(dataset, "validation", "", matcher.size, "", "", matcher.direction)

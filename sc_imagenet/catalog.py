@@ -106,9 +106,11 @@ CATALOG: dict[str, DataSet] = {
             classes=679,
             points="32 (files may hold up to 40)",
             manual=(
-                "1. Sign the agreement in the README at github.com/21210240056/SC-ImageNet and mail it to "
-                "the authors, whose addresses are given there; they answer with a link.\n"
-                "2. Unpack what they send so that sc-imagenet/Layout lies in your data root.\n"
+                "1. Sign the agreement in the README at github.com/21210240056/SC-ImageNet and mail it to the "
+                "authors, whose addresses are given there: they ask for it before access.\n"
+                "2. The same README holds the link. Get all of SC-IMAGENET.tar.gz.part.*, join them with "
+                "cat SC-IMAGENET.tar.gz.part.* > SC-IMAGENET.tar.gz, and unpack that with tar xzf so that "
+                "SC-IMAGENET/Layout lies in your data root.\n"
                 "3. Get the ImageNet images yourself: ILSVRC2012_img_train.tar from image-net.org after "
                 "registering, or ILSVRC/imagenet-1k on the Hugging Face Hub after accepting its terms.\n"
                 "4. Set IMAGENET_ROOT to the folder that holds <wnid>/<wnid>_<number>.JPEG."
@@ -209,8 +211,8 @@ CATALOG: dict[str, DataSet] = {
         DataSet(
             name="diy-sc",
             title="DIY-SC",
-            paper="Duenkel et al., 2025",
-            licence="code MIT; none stated for the labels; images: as SPair-71k",
+            paper="Duenkel et al., ICCV 2025",
+            licence="CC0-1.0; images: as SPair-71k",
             homepage="https://genintel.github.io/DIY-SC",
             splits=("train",),
             pairs={},
@@ -220,12 +222,12 @@ CATALOG: dict[str, DataSet] = {
             manual=(
                 "1. Open the Google Drive folder linked under 'Generation of pseudo-labels' in the README at "
                 "github.com/odunkel/DIY-SC (pip install gdown, then gdown --folder "
-                "1nGjNsWpqbcqUJS-fNXU_41pMBMdE42Je) and put its JSON files in your data root as "
-                "diy-sc/{trn,val}/<category>_anns.json.\n"
+                "1nGjNsWpqbcqUJS-fNXU_41pMBMdE42Je) and put its files in your data root as "
+                "diy-sc/{trn,val}/<category>_anns.pt (or .json).\n"
                 "2. Its images are those of SPair-71k: scbench data download spair-71k."
             ),
             folders=("DIY-SC", "diy_sc"),
-            layout="diy-sc/{trn,val}/<category>_anns.json\nspair-71k/JPEGImages/<category>/<image>.jpg",
+            layout="diy-sc/{trn,val}/<category>_anns.pt (or .json)\nspair-71k/JPEGImages/<category>/<image>.jpg",
         ),
         DataSet(
             name="toy",

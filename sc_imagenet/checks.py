@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.names import check_inside, check_name
@@ -30,9 +31,10 @@ def check_pair(
     is not known only the lower bounds are looked at.
 
     Raises:
-        InputError: no points, unequal numbers of points, NaN or infinity, a box or a grade that is none, or, with
-            ``outside="error"``, a point that lies outside.
+        InputError: no points, unequal numbers of points, NaN or infinity, a box or a grade that is none, an image of
+            another size than was annotated, or, with ``outside="error"``, a point that lies outside.
     """
+    check_sizes(entry, found, source_size, target_size)
     pair = f"pair {entry.pair_id}"
     source, target = found.source_points, found.target_points
     if len(source) != len(target):
@@ -64,6 +66,26 @@ def check_pair(
                     fix="Mend the file, or give outside='keep' to count and keep such points.",
                 )
     return count
+
+
+def check_sizes(entry: Entry, found: Annotation, source_size: Size | None, target_size: Size | None) -> None:
+    """Raise InputError if an image has another size than it had when it was annotated."""
+    for image, size, annotated in (
+        (entry.source, source_size, found.annotated_source_size),
+        (entry.target, target_size, found.annotated_target_size),
+    ):
+        if size is not None and annotated is not None:
+            check_size(image, size, annotated, f"pair {entry.pair_id}")
+
+
+def check_size(image: object, size: Sequence[int], annotated: Sequence[int], pair: str) -> None:
+    """Raise InputError if an image is not of the size that its points were given for."""
+    if tuple(size) != tuple(annotated):
+        raise InputError(
+            f"is {size[0]} x {size[1]} pixels, the points of {pair} are for {annotated[0]} x {annotated[1]}",
+            where=image,
+            fix="Get the image again in its own size: points are in its pixels.",
+        )
 
 
 def known_size(entry: Entry, image: str, root: object, sizes: dict[str, Size | str]) -> Size:

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -109,6 +109,20 @@ def lookup_key(source: Source, split: str) -> str:
 def available_splits(source: Source) -> dict[str, str | None]:
     """Every split of a data set with the reason why it cannot be read from this root, None if it can."""
     return {split: source.missing(split) for split in info(source.name).splits}
+
+
+def why_none(reasons: Mapping[str, str]) -> str:
+    """Why none of the splits can be read, in one line; a reason that several have is said once.
+
+    >>> why_none({"train": "trn.txt is not there", "test": "test.txt is not there"})
+    'train: trn.txt is not there; test: test.txt is not there'
+    """
+    by_reason: dict[str, list[str]] = {}
+    for split, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(split)
+    if len(by_reason) == 1:
+        return next(iter(by_reason))
+    return "; ".join(f"{', '.join(splits)}: {reason}" for reason, splits in by_reason.items())
 
 
 def _options(options: dict[str, Any]) -> Options:

@@ -42,8 +42,9 @@ def licence_of(entry: DataSet) -> dict[str, str]:
     >>> licence_of(info("pf-willow"))
     {'license': 'unknown'}
     """
-    if entry.licence.lower() in ("apache-2.0", "mit"):
-        return {"license": entry.licence.lower()}
+    own = entry.licence.partition(";")[0].lower()  # what follows is said of images, which no card is beside
+    if own in ("apache-2.0", "cc0-1.0", "mit"):
+        return {"license": own}
     if "none stated" in entry.licence:
         return {"license": "unknown"}
     return {"license": "other", "license_name": f"{entry.name}-terms", "license_link": entry.homepage}

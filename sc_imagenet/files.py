@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -16,6 +17,12 @@ from sc_imagenet.errors import InputError
 from sc_imagenet.slow_files import watched
 
 PROBE = 64 * 1024  # bytes that a disk with room takes
+MARKS = {  # the longer first: a mark of UTF-32 begins with one of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 @contextmanager
@@ -94,6 +101,44 @@ def read_json(path: Path | str) -> Any:
         raise InputError(f"is not valid JSON ({error})", where=path) from error
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=path) from error
+
+
+def read_text(path: Path | str) -> str:
+    """A text file that any program may have written: UTF-8, or UTF-16 or UTF-32 that begins with its byte order mark.
+
+    Byte order marks are dropped, wherever they stand: joined files have some inside.
+
+    Raises:
+        InputError: the file is missing or is not text.
+    """
+    try:
+        with watched(path):
+            content = Path(path).read_bytes()
+        text = content.decode(next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8"))
+    except FileNotFoundError as error:
+        raise InputError("no such file", where=path) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"is not text ({error})", where=path, fix="Save it as UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=path) from error
+    return text.replace("\ufeff", "")
+
+
+def files_in(folder: Path, *endings: str) -> list[Path]:
+    """The files of a folder whose names end in one of ``endings``, by name; none where there is no such folder.
+
+    A name that begins with a dot (``._a.mat`` of macOS, ``.DS_Store``) is nobody's data.
+    """
+    try:
+        with os.scandir(folder) as found:
+            names = sorted(
+                each.name
+                for each in found
+                if not each.name.startswith(".") and each.name.endswith(endings) and each.is_file()
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder / name for name in names]
 
 
 def sha256_of(path: Path | str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from pathlib import Path
 from typing import Any
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import atomic_path
+from sc_imagenet.files import atomic_path, files_in
 from sc_imagenet.roots import cache_folder
 from sc_imagenet.slow_files import watched
 
@@ -49,7 +50,7 @@ def is_data_set(given: str) -> bool:
     """
     folder = Path(given).expanduser()
     if folder.is_dir():
-        return any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet"))
+        return any(files_in(place, ".parquet") for place in (folder, folder / "data"))
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", given) is not None
 
 
@@ -119,8 +120,9 @@ def _open(data_set: str) -> Any:
 
     folder = Path(data_set).expanduser()
     if folder.is_dir():
-        inside = folder / "data" if any(folder.glob("data/*.parquet")) else folder
-        files = sorted(map(str, inside.glob("train*.parquet"))) or sorted(map(str, inside.glob("*.parquet")))
+        found = files_in(folder / "data", ".parquet") or files_in(folder, ".parquet")
+        train = [file for file in found if file.name.startswith("train")]
+        files = [glob.escape(str(file)) for file in train or found]  # they are taken for patterns
         rows = datasets.load_dataset("parquet", data_files={"train": files}, split="train", streaming=True)
     else:
         rows = datasets.load_dataset(data_set, split="train", streaming=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from sc_imagenet.augmentation import Crop, augmentation, changed
+from sc_imagenet.checks import check_size
 from sc_imagenet.frames import Frame
 from sc_imagenet.images import open_image
 
@@ -33,6 +34,8 @@ class PairDataset(torch.utils.data.Dataset):
     without, as the published codes do. With ``keep_aspect`` an image keeps its shape and lies in the frame as
     ``sc_imagenet.frames.Frame`` says; it is always resized as a float tensor, as HPF does. Random draws depend
     on (seed, epoch, index, side) alone.
+
+    Items raise InputError where an image cannot be read or has another size than its row records.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class PairDataset(torch.utils.data.Dataset):
         box = row[f"{name}_bbox"]
         bbox = np.full(4, np.nan, np.float32) if box is None else np.asarray(box, dtype=np.float32)
         image, (width, height) = self._image(row[name])
+        if (recorded := row.get(f"{name}_size")) is not None:
+            check_size(row[name]["path"], (width, height), recorded, f"pair {row['pair_id']}")
         images = {name: image}
         origin, shown, crop = np.zeros(2, np.float32), (width, height), None
         if self.augment is not None:

@@ -1,8 +1,9 @@
 """Looking a data set through: is all there, can all be read, does it agree with what was published.
 
-Damage is what a loader would refuse or could not read: a missing or unreadable image or annotation, a pair
-listed twice, points outside their image (where the data set does not allow them). A number that differs from
-the published one is reported but is no damage: a copy may hold a part of the data set on purpose.
+Damage is what a loader would refuse or could not read: a missing or unreadable image or annotation, an image of
+another size than was annotated, a pair listed twice, points outside their image (where the data set does not allow
+them). A number that differs from the published one is reported but is no damage: a copy may hold a part of the data
+set on purpose. Nor are things among its files that are not its data.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import Any, Literal
 
 from sc_imagenet import shards
 from sc_imagenet.catalog import canonical, info
-from sc_imagenet.checks import check_entry, check_pair
-from sc_imagenet.convert import available_splits
+from sc_imagenet.checks import check_entry, check_pair, check_size
+from sc_imagenet.convert import available_splits, why_none
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.images import open_image
 from sc_imagenet.sources import Annotation, Entry, Options, Source, open_source
 from sc_imagenet.sources.source import Size
+from sc_imagenet.sources.tables import recorded_size
 from sc_imagenet.workers import in_order, processes_for
 
 State = Literal["ok", "partial", "differs", "damaged", "counted", "unchecked"]
@@ -29,9 +31,9 @@ Report = Callable[[str, int, int], None]  # what is being looked at, how many ar
 
 CHUNK = 64  # images handed to a process at once
 EXAMPLES = 20  # faults kept in words, of each kind
+OF_IMAGES = ("missing images", "unreadable images", "images of another size")
 FAULTS = (
-    "missing images",
-    "unreadable images",
+    *OF_IMAGES,
     "unreadable annotations",
     "points outside their image",
     "duplicate pair ids",
@@ -67,6 +69,7 @@ class SplitReport:
     split: str
     lines: tuple[Line, ...]
     faults: tuple[str, ...]  # in words, each one line; at most ``EXAMPLES`` of each kind
+    more: dict[str, int]  # how many there are beside them, by kind
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,13 @@ class VerifyReport:
     splits: tuple[SplitReport, ...]
     lines: tuple[Line, ...]  # of all splits together
     absent: dict[str, str] = field(default_factory=dict)  # splits that are not here, and why
+    damage: dict[str, int] = field(default_factory=dict)  # faults by kind; an image that several splits use counts once
+    strays: tuple[str, ...] = ()  # what lies among its files and is not read, relative to the root
 
     @property
     def damaged(self) -> bool:
         """Whether anything is missing or corrupt."""
-        return any(line.state == "damaged" for split in self.splits for line in split.lines)
+        return bool(self.damage)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -118,11 +123,15 @@ def verify(
     absent = {each: why for each, why in reasons.items() if why is not None}
     if not here:
         raise InputError(
-            f"{entry.title} cannot be looked through: {next(iter(absent.values()))}",
+            f"{entry.title} cannot be looked through: {why_none(absent)}",
             fix=f"'scbench data info {name}' tells the layout and how to get it.",
         )
-    looked = [_Split(source, each, num_proc, report or _silent) for each in here]
+    tell = report or _silent
+    looked = [_Split(source, each) for each in here]
     images = set().union(*(each.images for each in looked))
+    found = _look_at_images(source.image_root(), sorted(images), num_proc, tell)
+    for each in looked:
+        each.look(found, tell)
     classes = set().union(*(each.classes for each in looked))
     whole = not absent and split is None
     lines = (
@@ -130,75 +139,120 @@ def verify(
         _line("classes", len(classes), entry.classes if whole else None),
     )
     splits = tuple(each.report() for each in looked)
-    return VerifyReport(name, source.root, splits, lines, absent)
+    strays = tuple(str(path.relative_to(source.root)) for path in source.strays())
+    return VerifyReport(name, source.root, splits, lines, absent, _damage(splits, looked), strays)
+
+
+def _damage(splits: tuple[SplitReport, ...], looked: list[_Split]) -> dict[str, int]:
+    damage = {}
+    for kind in FAULTS:
+        counts = [line.found for each in splits for line in each.lines if (line.what, line.state) == (kind, "damaged")]
+        total = len(set().union(*(each.bad[kind] for each in looked))) if kind in OF_IMAGES else sum(counts)
+        if counts:
+            damage[kind] = total
+    return damage
+
+
+Found = dict[str, tuple[Size | None, str | None]]  # by image: its size, or why it has none
+
+
+def _look_at_images(root: Path | None, names: list[str], num_proc: int | None, report: Report) -> Found | None:
+    """Decode every image, once however many splits use it; None where no images are at hand."""
+    if root is None:
+        return None
+    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    looked: Found = {}
+    with closing(in_order(_decode, chunks, processes_for(len(names), num_proc, few=400), _start, (root,))) as decoded:
+        for part in decoded:
+            looked.update(part)
+            report("images", len(looked), len(names))
+    return looked
 
 
 class _Split:
     """One split being looked through."""
 
-    def __init__(self, source: Source, split: str, num_proc: int | None, report: Report) -> None:
+    def __init__(self, source: Source, split: str) -> None:
         self.source, self.name = source, split
         self.counts: Counter[str] = Counter()
+        self.told: Counter[str] = Counter()  # lines a kind, whatever each counts
         self.faults: dict[str, list[str]] = {fault: [] for fault in FAULTS}
-        self.images: set[str] = set()
+        self.bad: dict[str, set[str]] = {kind: set() for kind in OF_IMAGES}
         self.classes: set[str] = set()
-        self.sizes: dict[str, Size | None] = {}
+        self.images_at_hand = False
+        self.pairs: list[_Listed] = []
         try:
             pairs = list(_pairs(source, split))
-            for pair, _ in pairs:
-                check_entry(pair, source.root)
+            for pair in pairs:
+                check_entry(pair.entry, source.root)
         except InputError as error:  # the list itself is damaged: there is nothing else to look at
             self._fault("unreadable annotations", str(error))
             return
-        self.images = {image for pair, _ in pairs for image in (pair.source, pair.target)}
-        self.images_at_hand = self._look_at_images(num_proc, report)
+        self.pairs = pairs
+
+    @property
+    def images(self) -> set[str]:
+        return {image for pair in self.pairs for image in (pair.entry.source, pair.entry.target)}
+
+    def look(self, images: Found | None, report: Report) -> None:
+        """Look at every pair, with what is known of the images."""
+        if images is not None:
+            self.images_at_hand = True
+            for name in sorted(self.images):
+                if (why := images[name][1]) is not None:
+                    missing = not (self.source.image_root() / name).exists()  # type: ignore[operator]
+                    self._fault_of_image("missing images" if missing else "unreadable images", name, why)
         seen: set[str] = set()
-        for number, (pair, annotation) in enumerate(pairs, start=1):
+        for number, pair in enumerate(self.pairs, start=1):
             self.counts["pairs"] += 1
-            self.classes.add(pair.category)
-            if pair.pair_id in seen:
-                self._fault("duplicate pair ids", f"pair {pair.pair_id} is listed twice")
-            seen.add(pair.pair_id)
-            self._look_at_pair(pair, annotation)
-            if number % 256 == 0 or number == len(pairs):
-                report(f"{split} pairs", number, len(pairs))
+            self.classes.add(pair.entry.category)
+            if pair.entry.pair_id in seen:
+                self._fault("duplicate pair ids", f"pair {pair.entry.pair_id} is listed twice")
+            seen.add(pair.entry.pair_id)
+            self._look_at_pair(pair, images or {})
+            if number % 256 == 0 or number == len(self.pairs):
+                report(f"{self.name} pairs", number, len(self.pairs))
 
-    def _look_at_images(self, num_proc: int | None, report: Report) -> bool:
-        root = self.source.image_root()
-        if root is None:
-            return False
-        names = sorted(self.images)
-        chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
-        done = 0
-        processes = processes_for(len(names), num_proc, few=400)
-        with closing(in_order(_decode, chunks, processes, _start, (root,))) as decoded:
-            for found in decoded:
-                for name, (size, fault) in found.items():
-                    self.sizes[name] = size
-                    if fault is not None:
-                        missing = not (root / name).exists()
-                        self._fault("missing images" if missing else "unreadable images", fault)
-                done += len(found)
-                report(f"{self.name} images", done, len(names))
-        return True
-
-    def _look_at_pair(self, pair: Entry, known: Annotation | None) -> None:
-        sizes = self.sizes.get(pair.source), self.sizes.get(pair.target)
-        if self.images_at_hand and None in sizes:
-            return  # its image was reported; without its size some data sets' points have no meaning
+    def _look_at_pair(self, pair: _Listed, images: Found) -> None:
+        entry = pair.entry
+        source_size, target_size = (images.get(name, (None, None))[0] for name in (entry.source, entry.target))
         try:
-            annotation = known or self.source.annotation(pair, *sizes)
-            outside = check_pair(pair, annotation, *sizes, outside="keep")
+            annotation = pair.annotation or self.source.annotation(entry, source_size, target_size)
         except InputError as error:
             self._fault("unreadable annotations", str(error))
             return
         self.counts["points"] += len(annotation.source_points)
+        other = False
+        for name, size, annotated in (
+            (entry.source, source_size, annotation.annotated_source_size),
+            (entry.target, target_size, annotation.annotated_target_size),
+        ):
+            try:
+                if size is not None and annotated is not None:
+                    check_size(name, size, annotated, f"pair {entry.pair_id}")
+            except InputError as error:
+                other = True
+                self._fault_of_image("images of another size", name, str(error))
+        if other:
+            return  # where its points would lie says nothing
+        try:
+            outside = check_pair(entry, annotation, source_size, target_size, outside="keep")
+        except InputError as error:
+            self._fault("unreadable annotations", str(error))
+            return
         if outside:
-            line = f"{annotation.where}: pair {pair.pair_id} has {outside} points outside their image"
+            line = f"{annotation.where}: pair {entry.pair_id} has {outside} points outside their image"
             self._fault("points outside their image", line, outside)
+
+    def _fault_of_image(self, kind: str, name: str, line: str) -> None:
+        """As ``_fault``, once an image."""
+        if name not in self.bad[kind]:
+            self.bad[kind].add(name)
+            self._fault(kind, line)
 
     def _fault(self, kind: str, line: str, count: int = 1) -> None:
         self.counts[kind] += count
+        self.told[kind] += 1
         if len(self.faults[kind]) < EXAMPLES:
             self.faults[kind].append(line)
 
@@ -215,11 +269,12 @@ class _Split:
             state: State = "damaged" if count else "ok"
             if kind == "points outside their image" and self.source.outside == "keep" and count:
                 state = "counted"
-            if "images" in kind and not self.sizes and self.images:
+            if kind in OF_IMAGES and not self.images_at_hand and self.pairs:
                 state = "unchecked"
             lines.append(Line(kind, count, 0 if state != "unchecked" else None, state))
         faults = tuple(line for kind in FAULTS for line in self.faults[kind])
-        return SplitReport(self.name, tuple(lines), faults)
+        more = {kind: rest for kind in FAULTS if (rest := self.told[kind] - len(self.faults[kind])) > 0}
+        return SplitReport(self.name, tuple(lines), faults, more)
 
 
 def _line(what: str, found: int, published: int | None) -> Line:
@@ -229,12 +284,19 @@ def _line(what: str, found: int, published: int | None) -> Line:
     return Line(what, found, published, state)
 
 
-def _pairs(source: Source, split: str) -> Iterator[tuple[Entry, Annotation | None]]:
-    """The pairs of a split; with their points where these lie in Parquet beside them."""
+@dataclass(frozen=True)
+class _Listed:
+    """A pair of a list; with its points where these lie in Parquet beside it."""
+
+    entry: Entry
+    annotation: Annotation | None = None
+
+
+def _pairs(source: Source, split: str) -> Iterator[_Listed]:
     shipped = getattr(source, "shards", None)
     paths = shipped("pairs", split) if shipped is not None else []
     if not paths:
-        yield from ((entry, None) for entry in source.entries(split))
+        yield from map(_Listed, source.entries(split))
         return
     for path in paths:
         parquet = shards.open_parquet(path)
@@ -242,10 +304,15 @@ def _pairs(source: Source, split: str) -> Iterator[tuple[Entry, Annotation | Non
         schema = shards.features_of("pairs", names).arrow_schema
         for table in shards.read_batches(parquet, schema, path):
             for row in table.to_pylist():
-                images = row["source"]["path"], row["target"]["path"]
-                yield (
-                    Entry(row["pair_id"], names[row["category"]], *images, None),
-                    Annotation(row["source_points"] or [], row["target_points"] or [], path),
+                yield _Listed(
+                    Entry(row["pair_id"], names[row["category"]], row["source"]["path"], row["target"]["path"], None),
+                    Annotation(
+                        row["source_points"] or [],
+                        row["target_points"] or [],
+                        path,
+                        annotated_source_size=recorded_size(row["source_size"]),
+                        annotated_target_size=recorded_size(row["target_size"]),
+                    ),
                 )
 
 
@@ -257,9 +324,9 @@ def _start(root: Path) -> None:
     _root = root
 
 
-def _decode(names: list[str]) -> dict[str, tuple[Size | None, str | None]]:
+def _decode(names: list[str]) -> Found:
     """The size of each image, or why it has none."""
-    found: dict[str, tuple[Size | None, str | None]] = {}
+    found: Found = {}
     for name in names:
         try:
             found[name] = open_image(_root / name).size, None

@@ -15,6 +15,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
+from sc_imagenet.allocator import keep_freed_memory
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -93,6 +95,7 @@ def ended_with_the_reading() -> Iterator[None]:
 
 
 def _begin(told: Connection, initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    keep_freed_memory()
     # Terminals and schedulers signal a whole group: what Ctrl-C means is the main process's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 import huggingface_hub
 import pytest
 
+from sc_imagenet.allocator import keep_freed_memory
+
+keep_freed_memory()  # as commands do
+
 
 @pytest.fixture
 def hub_offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import PATIENCE
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"Write[^`]*`([\w/]+\.py)`.*?```python\n(.*?)```", TEXT, re.S)
@@ -79,7 +81,7 @@ def said(house) -> dict[str, str]:
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(house), "COLUMNS": "150"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert f"codes: {[0] * len(commands)}" in done.stdout, done.stdout + done.stderr
     parts = done.stdout.split("\n$ ")

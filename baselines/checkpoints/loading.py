@@ -27,7 +27,7 @@ def load_checkpoint(
         model_name: as in the registry.
         path: as ``weights_file`` takes it: the authors' file; a folder of ``save_pretrained`` or of a run; OWNER/NAME
             of the Hub; or a ``.safetensors`` file, its ``config.json`` beside it or in the run's folder above it.
-        settings: arguments of the model that hold whatever the checkpoint says, such as those of a training scheme.
+        settings: arguments of the model that hold whatever the checkpoint says, such as those that training reads.
 
     Returns:
         The model in evaluation mode, and the SHA-256 of the file of weights.

@@ -23,7 +23,7 @@ class Published:
     arguments    constructor arguments read off the shapes of the converted weights; raises InputError
     optional     beginnings or ends of our keys that a file may lack: weights that nothing reads
     backbone     whether the file holds the backbone; if not, the backbone's own weights are taken
-    scheme       constructor arguments that say how the model is trained; a recipe sets them whatever the file holds
+    settings     constructor arguments that no file tells of, though results depend on them; a recipe sets them
     """
 
     marker: str | tuple[str, ...]
@@ -31,7 +31,7 @@ class Published:
     arguments: Callable[[Mapping[str, Tensor]], dict[str, Any]]
     optional: tuple[str, ...] = (".num_batches_tracked", "backbone.net.fc.")
     backbone: bool = True
-    scheme: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
 
 def published(model: str) -> Published | None:

@@ -70,5 +70,4 @@ PUBLISHED = Published(
     convert=convert,
     arguments=arguments,
     optional=(".num_batches_tracked", "backbone.0.net.fc."),
-    scheme=("pseudo_start",),
 )

@@ -6,4 +6,4 @@ from dataclasses import replace
 
 from baselines.checkpoints import cats
 
-PUBLISHED = replace(cats.PUBLISHED, scheme=("temperature", "confidence", "keyout", "dynamic"))
+PUBLISHED = replace(cats.PUBLISHED, settings=("temperature",))

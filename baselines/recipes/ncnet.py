@@ -16,6 +16,7 @@ PAPER = Recipe(
     batch=16,
     epochs=5,
     augmentation="none",
+    validation="paper",
     backbone_batchnorm="eval",
 )
 
@@ -42,7 +43,7 @@ def sc_imagenet() -> Recipe:
 @recipe("ncnet")
 def any_data() -> Recipe:
     """Data that the authors did not train on: the values of PF-PASCAL."""
-    return PAPER
+    return replace(PAPER, validation="strict")
 
 
 LAPTOP = replace(

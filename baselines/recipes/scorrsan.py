@@ -32,6 +32,7 @@ PAPER = Recipe(
     gamma=0.5,
     augmentation="photometric",
     points=40,
+    validation="paper",
     backbone_batchnorm="train",
 )
 
@@ -68,7 +69,7 @@ def sc_imagenet() -> Recipe:
 @recipe("scorrsan")
 def any_data() -> Recipe:
     """Data that the authors did not train on: the values of PF-PASCAL."""
-    return pf_pascal()
+    return replace(pf_pascal(), validation="strict")
 
 
 LAPTOP = replace(

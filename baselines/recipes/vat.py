@@ -25,6 +25,7 @@ PAPER = Recipe(
     gamma=0.5,
     augmentation="cats",
     points=40,
+    validation="paper",
     backbone_batchnorm="train",
 )
 
@@ -61,7 +62,7 @@ def sc_imagenet() -> Recipe:
 @recipe("vat")
 def any_data() -> Recipe:
     """Data that the authors did not train on: their values."""
-    return PAPER
+    return replace(PAPER, validation="strict")
 
 
 LAPTOP = replace(

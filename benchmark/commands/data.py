@@ -118,10 +118,7 @@ def verify(
         found = look_through(name, split or None, data_root, num_proc, report)
     print_verified(found, as_json)
     if found.damaged:
-        counts: dict[str, int] = {}
-        for line in (line for each in found.splits for line in each.lines if line.state == "damaged"):
-            counts[line.what] = counts.get(line.what, 0) + line.found
-        listed = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+        listed = ", ".join(f"{count:,} {what}" for what, count in found.damage.items())
         raise InputError(f"is damaged: {listed}", where=found.dataset, fix="Get the files named above again.")
 
 

@@ -13,7 +13,7 @@ from benchmark import protocols
 from benchmark.curves import Curves
 from benchmark.pck import Metric
 from benchmark.report.measured import Measured, averaged
-from benchmark.result import Result, data_key
+from benchmark.result import EvaluatedData, Result, data_key
 from benchmark.results import FoundRun
 from sc_imagenet.catalog import info
 from sc_imagenet.errors import InputError
@@ -84,6 +84,8 @@ class Board:
     title: str
     split: str
     pairs: int
+    published: int | None  # pairs of the split as published
+    without_box: int  # of the pairs, those that bbox-kp leaves out
     manifest_sha256: str
     direction: str
     metrics: tuple[Metric, ...]
@@ -115,13 +117,16 @@ def boards_of(found: Sequence[FoundRun], curves: Mapping[str, Curves]) -> tuple[
     image, under another threshold: nothing is ranked across protocols.
     """
     groups: dict[tuple[str, str, int, str, str, str], list[FoundRun]] = {}
+    parts: dict[tuple[str, str, int, str, str, str], EvaluatedData] = {}
     for run in found:
         for part in run.result.data:
             same = (part.name, part.split, part.pairs, part.manifest_sha256, run.result.direction, part.form or "")
             groups.setdefault(same, []).append(run)
+            parts[same] = max(part, parts.get(same, part), key=lambda each: each.without_box)  # older ones lack it
     settings = {run.result.run: setting_of(run) for run in found}
     boards = []
-    for (name, split, pairs, manifest, direction, form), members in sorted(groups.items(), key=lambda item: item[0]):
+    for same, members in sorted(groups.items(), key=lambda item: item[0]):
+        name, split, pairs, manifest, direction, form = same
         data = data_key(name, split)
         metrics = tuple(protocols.strict(form or name))
         title = name if form else info(name).title
@@ -130,8 +135,9 @@ def boards_of(found: Sequence[FoundRun], curves: Mapping[str, Curves]) -> tuple[
             for run in members
         ]
         entries.sort(key=_rank)
+        counts = pairs, parts[same].published, parts[same].without_box
         boards.append(
-            Board(data, name, form or None, title, split, pairs, manifest, direction, metrics, tuple(entries))
+            Board(data, name, form or None, title, split, *counts, manifest, direction, metrics, tuple(entries))
         )
     return tuple(boards)
 

@@ -56,7 +56,7 @@ def facts(result: Result, folder: Path) -> tuple[str, Facts]:
         ("Seed", str(result.seed)),
         ("Direction", run_text.arrow(result)),
         *((f"Trained on {_split(stage)}", f"manifest {stage.get('manifest_sha256')}") for stage in _stages(config)),
-        *((f"Scored on {d.key}", f"{d.pairs:,} pairs, manifest {d.manifest_sha256}") for d in result.data),
+        *((f"Scored on {d.key}", f"{d.counted}, manifest {d.manifest_sha256}") for d in result.data),
         ("Weights", f"sha256 {result.weights_sha256}" if result.weights_sha256 else ""),
         ("Trained for", run_text.duration(result.seconds) if result.seconds else ""),
         ("Peak memory", run_text.size(result.peak_memory)),

@@ -44,7 +44,20 @@ def tables_csv(report: Report) -> str:
 def runs_csv(report: Report) -> str:
     """Every metric of every run."""
     heads = ["run", "model", "backbone", "pretrain", "finetune", "checkpoint", "preset", "changes", "seed"]
-    heads += ["direction", "seconds", "peak_memory", "training", "data", "metric", "value", "low", "high"]
+    heads += [
+        "direction",
+        "seconds",
+        "peak_memory",
+        "training",
+        "data",
+        "pairs",
+        "published",
+        "metric",
+        "value",
+        "low",
+        "high",
+    ]
+    counts = {(sheet.result.run, data.key): data for sheet in report.sheets for data in sheet.result.data}
     lines = (
         [
             result.run,
@@ -61,6 +74,7 @@ def runs_csv(report: Report) -> str:
             result.peak_memory,
             run_text.training(result),
             data,
+            *((found.pairs, found.published) if (found := counts.get((result.run, data))) else (None, None)),
             metric,
             score["value"],
             score["low"],

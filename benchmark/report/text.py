@@ -7,6 +7,7 @@ from benchmark.report.boards import Board, Setting
 from benchmark.report.build import Cell, Report, TableView
 from benchmark.report.measured import Measured
 from benchmark.report.paper_tables import Column, PaperTable, Row
+from benchmark.result import count_of_pairs
 from sc_imagenet.catalog import info
 
 TRUE_ERRORS = "How far its labels lie from the truth, which the renderer knows and the labelling did not see:"
@@ -99,16 +100,18 @@ def which_runs(setting: Setting) -> str:
 
 
 def board_title(board: Board) -> str:
-    """``Toy, test split, 200 pairs``, and the direction if it is not the usual one."""
+    """``Toy, test split, 200 of 300 pairs``, and the direction if it is not the usual one."""
     against = "" if board.direction == "forward" else ", target \N{RIGHTWARDS ARROW} source"
-    return f"{board.title}, {board.split} split, {board.pairs:,} pairs{against}"
+    return f"{board.title}, {board.split} split, {count_of_pairs(board.pairs, board.published)}{against}"
 
 
 def protocol(board: Board) -> str:
     """The board's metric without alpha, in words."""
     metric = board.metrics[0]
     side = "target" if board.direction == "forward" else "source"
-    return f"{metric.threshold}, original pixels of the {side}, {metric.average} average"
+    left_out = board.without_box if metric.threshold == "bbox-kp" else 0
+    without = f", {left_out:,} pairs without a box around their points left out" if left_out else ""
+    return f"{metric.threshold}, original pixels of the {side}, {metric.average} average{without}"
 
 
 def summary(report: Report) -> str:

@@ -28,8 +28,23 @@ def weights_at_hand(name: str) -> bool:
     return name.split(".")[0] == LITE0 and importlib.util.find_spec(LITE0_PACKAGE) is not None
 
 
-def create_network(name: str, pretrained: bool | str, size: int) -> Any:
-    """A timm network for images of side ``size``.
+def is_fixed_size(name: str) -> bool:
+    """Whether a network of timm is built for images of one size, as vision transformers are.
+
+    >>> is_fixed_size("vit_small_patch14_dinov2"), is_fixed_size("resnet18")
+    (True, False)
+
+    Raises:
+        InputError: timm does not know the tag behind the name's dot.
+    """
+    try:
+        return ":" not in name and bool(getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False))
+    except RuntimeError as error:
+        raise InputError(str(error)) from error
+
+
+def create_network(name: str, pretrained: bool | str, size: int | None) -> Any:
+    """A timm network for images of side ``size``; None: of the side that it was trained for.
 
     Args:
         name: timm's name of it, such as ``resnet101.tv_in1k`` or ``vit_small_patch14_dinov2.lvd142m``.
@@ -48,11 +63,7 @@ def create_network(name: str, pretrained: bool | str, size: int) -> Any:
                 f"timm has no backbone {name!r}",
                 fix=f"Did you mean {', '.join(close)}?" if close else "timm.list_models() lists them.",
             )
-        try:
-            fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
-        except RuntimeError as error:
-            raise InputError(str(error)) from error
-        if fixed:
+        if size is not None and is_fixed_size(name):
             options["img_size"] = size
     state = _own_state(name, pretrained)
     if state is not None and is_ibot(state):

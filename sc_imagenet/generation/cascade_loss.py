@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sc_imagenet.generation.cascade import CascadeNetwork
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.losses import class_loss, pixel_loss, pooled_score
-from sc_imagenet.generation.network_options import Stage
+from sc_imagenet.generation.network_options import STAGES, Stage
 from sc_imagenet.generation.pmps import (
     Matches,
     PlaceMatches,
@@ -195,3 +195,12 @@ def carry_matches(matches: Matches, pairs: TrainingPairs, source: Views, target:
         valid = valid & ((places > 0) & (places < 1)).all(-1)
         carried.append(places)
     return PlaceMatches(carried[0], carried[1], valid)
+
+
+def trained_parameters(network: CascadeNetwork, options: TrainingOptions) -> list[nn.Parameter]:
+    """Those of the stages whose losses have a weight; the others, which nothing reads, are frozen."""
+    network.requires_grad_(False)
+    for stage in STAGES[: options.network.depth]:
+        if options.weight(stage) > 0:
+            network.stages[stage].requires_grad_(True)
+    return [each for each in network.parameters() if each.requires_grad]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sc_imagenet.allocator import keep_freed_memory
 from sc_imagenet.errors import InputError
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.photographs import Photograph, Scan
@@ -58,6 +59,7 @@ class ComputedViews:
             batch_size=None,
             sampler=range(start, stop),
             num_workers=self.loaders,
+            worker_init_fn=_begin_loader,
             pin_memory=device.type == "cuda",
             **ahead,
         )
@@ -123,3 +125,7 @@ class _StepImages(Dataset[Any]):
             except InputError as error:  # an exception would come back as a traceback of another process
                 return str(error)
         return torch.stack(pixels)
+
+
+def _begin_loader(_: int) -> None:
+    keep_freed_memory()

@@ -7,6 +7,7 @@ COCO detector with an energy score, counts made by any program, or, without othe
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, nms
 from torchvision.transforms.v2 import functional as F
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import sha256_of
+from sc_imagenet.files import read_text, sha256_of
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.generation.saliency import FOREGROUND
 from sc_imagenet.images import open_image
@@ -77,22 +78,22 @@ class CountsFile:
         """Read the file.
 
         Raises:
-            InputError: it lacks these columns, or a count is not a number.
+            InputError: it is missing or no text, lacks these columns, or a count is not a number.
         """
         self.path = path
+        text = read_text(path)
         self.identity = f"file-{sha256_of(path)[:16]}"
         try:
-            with open(path, newline="", encoding="utf-8") as file:
-                rows = csv.DictReader(file)
-                if not {"path", "objects"} <= set(rows.fieldnames or ()):
-                    raise InputError("has no columns 'path' and 'objects'", where=path)
-                self._counts = {}
-                for number, row in enumerate(rows, start=2):
-                    try:
-                        self._counts[row["path"]] = int(row["objects"])
-                    except (TypeError, ValueError) as error:
-                        raise InputError(f"line {number}: {row['objects']!r:.80} is not a count", where=path) from error
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            rows = csv.DictReader(io.StringIO(text, newline=""))
+            if not {"path", "objects"} <= set(rows.fieldnames or ()):
+                raise InputError("has no columns 'path' and 'objects'", where=path)
+            self._counts = {}
+            for number, row in enumerate(rows, start=2):
+                try:
+                    self._counts[row["path"]] = int(row["objects"])
+                except (TypeError, ValueError) as error:
+                    raise InputError(f"line {number}: {row['objects']!r:.80} is not a count", where=path) from error
+        except csv.Error as error:
             raise InputError(f"is not a CSV file ({error})", where=path) from error
 
     def counts(self, root: Path, photographs: Sequence[Photograph], masks: Tensor) -> list[int]:

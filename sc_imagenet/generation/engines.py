@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import Any, Protocol, TypeVar
 
+from sc_imagenet.allocator import keep_freed_memory
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.workers import process_pool
 
@@ -118,7 +119,7 @@ class RayEngine:
 
         ray = self._ray
         gpus = 1 if torch.cuda.is_available() else 0
-        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)(attempt)
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)(attempt_in_ray)
         running = {remote.remote(function, task): task for task in tasks}
         while running:
             done, _ = ray.wait(list(running), num_returns=1)
@@ -138,6 +139,12 @@ def attempt(function: Callable[[Task], bytes], task: Task) -> bytes | InputError
         return function(task)
     except InputError as error:
         return error
+
+
+def attempt_in_ray(function: Callable[[Task], bytes], task: Task) -> bytes | InputError:
+    """``attempt`` in a process that Ray has started."""
+    keep_freed_memory()
+    return attempt(function, task)
 
 
 def open_engine(name: str, workers: int) -> Engine:

@@ -58,7 +58,8 @@ class FeatureReader(nn.Module):
         backbone: timm's name.
         layers: layers to read (see ``sc_imagenet/backbones/layers.py``); None: 5 and 7 of EfficientNet-Lite0
             (strides 16 and 32), else the coarse ones of a CNN, the last block of a ViT.
-        size: input side S in pixels.
+        size: input side S in pixels that is asked for; the reader's own ``size`` is the next that the backbone's
+            cells fill.
         grid: cells along each side; None: those of the finest layer read.
         pretrained: the backbone's weights: True, False, or a file; iBOT's released teachers load into
             ``vit_base_patch16_224`` (see ``sc_imagenet/backbones/ibot.py``).
@@ -78,9 +79,8 @@ class FeatureReader(nn.Module):
         super().__init__()
         if layers is None and backbone.split(".")[0] == LITE0:
             layers = LITE0_LAYERS
-        self.size = size
         self.backbone = build_backbone(backbone, layers, size, pretrained, final_norm=True).requires_grad_(False)
-        self.mean, self.std = self.backbone.mean, self.backbone.std
+        self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.channels = sum(self.backbone.channels)
         self._grid = grid
         self.eval()

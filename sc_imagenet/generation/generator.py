@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import nn
 
+from sc_imagenet.backbones import with_positions_of
 from sc_imagenet.backbones.pretrained import LITE0
 from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.errors import InputError
@@ -71,7 +72,7 @@ class Generator(nn.Module):
             if not (layers is None or (isinstance(layers, list) and all(type(layer) is int for layer in layers))):
                 raise TypeError(f"layers {layers!r:.80}")
             generator = cls(backbone, layers, size, False, network)
-            generator.load_state_dict(read_state(folder / "model.safetensors"))
+            generator.load_state_dict(with_positions_of(generator, read_state(folder / "model.safetensors")))
         except (KeyError, TypeError, RuntimeError, IndexError, AttributeError, AssertionError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"does not hold a trained generator ({reason})", where=folder) from error

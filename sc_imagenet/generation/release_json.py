@@ -4,7 +4,8 @@
     <out>/spair/PairAnnotation/{trn,val}/<pair id>.json
     <out>/spair/JPEGImages/<class>/<class>_<image id>.JPEG   links to the photographs
 
-A pair id is ``<n>-<source id>-<target id>:<class>``; the signs that divide it are replaced in class names.
+A pair id is ``<n>-<source id>-<target id>:<class>``; the signs that divide it, and blanks at the ends, which readers of
+lists drop, are replaced in class names.
 """
 
 from __future__ import annotations
@@ -62,15 +63,15 @@ def write_release(out: Path, root: Path, records: Mapping[str, Record]) -> Path:
 
 
 def release_names(categories: Iterable[str]) -> dict[str, str]:
-    """Class names without the signs that divide a pair id, still different from one another.
+    """Class names without the signs that divide a pair id and blanks at the ends, still different from one another.
 
-    >>> release_names(["n01440764", "T-rex", "T_rex"])
-    {'n01440764': 'n01440764', 'T-rex': 'T_rex_', 'T_rex': 'T_rex'}
+    >>> release_names(["n01440764", "T-rex", "T_rex", "a dog "])
+    {'n01440764': 'n01440764', 'T-rex': 'T_rex_', 'T_rex': 'T_rex', 'a dog ': 'a dog_'}
     """
     categories = list(categories)
     names: dict[str, str] = {}
     for category in categories:
-        name = re.sub("[-:]", "_", category)
+        name = re.sub(r"[-:]|^\s|\s$", "_", category)
         while name in names.values() or (name != category and name in categories):
             name += "_"
         names[category] = name
@@ -90,6 +91,8 @@ def _annotation(row: Mapping[str, Any], category: str) -> dict[str, Any]:
         "trg_kps": row["target_points"],
         "src_bndbox": row["source_bbox"],
         "trg_bndbox": row["target_bbox"],
+        "src_imsize": row["source_size"],
+        "trg_imsize": row["target_size"],
         "category": category,
         **{grade: row[grade] for grade in GRADES},
     }

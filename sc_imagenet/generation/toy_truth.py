@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sc_imagenet.files import files_in
 from sc_imagenet.generation.pipeline import PhotographSource
 from sc_imagenet.shards import open_parquet
 from sc_imagenet.sources import open_source
@@ -38,7 +39,7 @@ def label_errors(out: Path) -> dict[str, Any]:
         PCK@0.1 of all points, where those beside the object or with a hidden target are wrong.
     """
     errors, on_object, visible, right = [], [], [], []
-    for path in sorted((out / "pairs").glob("*.parquet")):
+    for path in files_in(out / "pairs", ".parquet"):
         for row in open_parquet(path).read(["source", "target", "source_points", "target_points"]).to_pylist():
             source, target = (pictured(SPLIT, *_image(row[side]["path"])) for side in ("source", "target"))
             # The labels measure from the image's corner, the renderer from the middle of its first pixel.

@@ -26,10 +26,9 @@ from torch import Tensor, nn
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path, read_json, write_json
-from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses
+from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses, trained_parameters
 from sc_imagenet.generation.classes import name_of_photographs
 from sc_imagenet.generation.generator import Generator
-from sc_imagenet.generation.network_options import STAGES
 from sc_imagenet.generation.seen import scan_kept
 from sc_imagenet.generation.training_draws import StepDraws
 from sc_imagenet.generation.training_options import TrainingOptions
@@ -177,7 +176,7 @@ class CascadeTraining:
         self.out, self.accelerator = out, accelerator
         self.draws = StepDraws(views.classes, options, accelerator.process_index, accelerator.num_processes)
         self.steps = max_steps or options.epochs * self.draws.epoch_steps
-        parameters = _trained_parameters(generator, options)
+        parameters = trained_parameters(generator.network, options)
         optimiser: torch.optim.Optimizer
         if options.optimiser == "sgd":
             optimiser = torch.optim.SGD(
@@ -269,15 +268,6 @@ class CascadeTraining:
                 self.step = whole_number("step", state["step"], self.steps)
         if self.accelerator.is_main_process and log.exists():
             shorten_log(log, self.step)
-
-
-def _trained_parameters(generator: Generator, options: TrainingOptions) -> list[nn.Parameter]:
-    """Those of the stages whose losses have a weight; processes would wait for gradients of the others."""
-    generator.network.requires_grad_(False)
-    for stage in STAGES[: options.network.depth]:
-        if options.weight(stage) > 0:
-            generator.network.stages[stage].requires_grad_(True)
-    return [each for each in generator.network.parameters() if each.requires_grad]
 
 
 def rate_factor(step: int, steps: int, warmup: int) -> float:

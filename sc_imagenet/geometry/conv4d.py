@@ -31,15 +31,15 @@ def conv4d(volume: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     [[36.0, 54.0, 36.0], [54.0, 81.0, 54.0], [36.0, 54.0, 36.0]]
     """
     rows, columns = volume.shape[2:4]
-    cells, inverse, taps = _bases(rows, columns, weight.shape[2], volume.device)
-    spectrum = cells.to(volume.dtype) @ volume.flatten(4).flatten(2, 3)  # (B, C, 2F, h' w')
+    cells, inverse, taps = _bases(rows, columns, weight.shape[2], volume.device, volume.dtype)
+    spectrum = cells @ volume.flatten(4).flatten(2, 3)  # (B, C, 2F, h' w')
     planes = spectrum.unflatten(2, (2, -1)).permute(0, 3, 2, 1, 4).flatten(2, 3)  # real and imaginary: (B, F, 2C, ...)
     factors = torch.einsum("zft,octuv->zfocuv", taps.to(weight.dtype), weight.flatten(2, 3))
     real, imaginary = factors
     product = torch.cat((torch.cat((real, -imaginary), 2), torch.cat((imaginary, real), 2)), 1)  # (F, 2O, 2C, k, k)
     convolved = _convolve_planes(planes.unflatten(3, volume.shape[4:]), product)
     convolved = convolved.flatten(3).unflatten(2, (2, -1)).permute(0, 3, 2, 1, 4).flatten(2, 3)  # (B, O, 2F, h' w')
-    result = (inverse.to(volume.dtype) @ convolved).unflatten(2, (rows, columns)).unflatten(4, volume.shape[4:])
+    result = (inverse @ convolved).unflatten(2, (rows, columns)).unflatten(4, volume.shape[4:])
     return result if bias is None else result + bias.view(-1, 1, 1, 1, 1)
 
 
@@ -57,7 +57,9 @@ def _convolve_planes(planes: Tensor, weight: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=16)
-def _bases(rows: int, columns: int, size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _bases(
+    rows: int, columns: int, size: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
     """Discrete Fourier transforms as real matrices, for F frequencies of a frame padded by half a kernel.
 
     Returns the transform of cells (2F, h w), its inverse (h w, 2F), and the transform of taps (2, F, k k); real
@@ -81,5 +83,5 @@ def _bases(rows: int, columns: int, size: int, device: torch.device) -> tuple[Te
     counted = torch.where(alone, 1.0, 2.0).double().repeat(periods[0])[:, None] / (periods[0] * periods[1])
     inverse = torch.cat((cells.real * counted, cells.imag * counted)).T
     real = torch.cat((cells.real, cells.imag)), inverse, torch.stack((taps.real, taps.imag))
-    forward, backward, factors = (basis.float().contiguous().to(device) for basis in real)
+    forward, backward, factors = (basis.to(dtype).contiguous().to(device) for basis in real)
     return forward, backward, factors

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sc_imagenet.geometry.precision import at_least_float32
 from sc_imagenet.geometry.volumes import Grid
 
 BINS = 8192  # of the published codes: a bin's side is chosen so that about so many cover all offsets
@@ -108,7 +109,7 @@ def bins_of(offsets: Tensor, bin_side: float) -> Tensor:
 
 
 def grid_scores(votes: Tensor, space: HoughSpace) -> Tensor:
-    """The score of every match, (B, N_source, N_target), for votes of the same shape, in float32.
+    """The score of every match, (B, N_source, N_target), for votes of the same shape, in float32 at least.
 
     Scores are a linear function of the votes, and a symmetric one: the gradient of a vote is the score that the
     incoming gradients give it. Costs O(N_source * N_target) and keeps nothing for the backward pass.
@@ -118,7 +119,7 @@ def grid_scores(votes: Tensor, space: HoughSpace) -> Tensor:
     >>> scores[0, 0].tolist()
     [4.0, 0.0, 0.0, 0.0]
     """
-    return _GridScores.apply(votes.float(), space)
+    return _GridScores.apply(at_least_float32(votes), space)
 
 
 def difference_scores(votes: Tensor, space: HoughSpace) -> Tensor:

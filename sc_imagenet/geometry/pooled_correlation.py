@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sc_imagenet.geometry.chunks import at_once
+from sc_imagenet.geometry.precision import at_least_float32
 
 CHUNK = 1 << 19  # entries of a volume that are held at once on a processor
 EPS = 1e-5  # added to the norm of a feature
@@ -48,7 +49,7 @@ def pooled_correlation(
     [0.0, 1.0, 0.0, 0.0]
     """
     with torch.autocast(target[0].device.type, enabled=False):
-        maps = [features.float() for features in (*target, *source)]
+        maps = [at_least_float32(features) for features in (*target, *source)]
         return _PooledCorrelation.apply(pool_target, pool_source, *maps)
 
 

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from sc_imagenet.geometry.precision import at_least_float32
+
 FINE_AT_ONCE = {"cpu": 2**19, "cuda": 2**26}  # up-sampled scores held at a time: on a CPU what its caches hold
 
 
@@ -40,7 +42,7 @@ def upsampled_soft_argmax(scores: Tensor, xs: Tensor, ys: Tensor, temperature: f
 
     The same as resizing to H x W (bilinear, corners aligned) and ``soft_argmax``, but the fine scores are never
     held: a few rows at a time are up-sampled, reduced to their expectation and forgotten, and made again for the
-    backward pass. In float32 whatever the precision around.
+    backward pass. In float32 at least, whatever the precision around.
 
     Args:
         scores: (N, h, w), N distributions over a coarse grid; each may span up to some 300 temperatures.
@@ -58,7 +60,8 @@ def upsampled_soft_argmax(scores: Tensor, xs: Tensor, ys: Tensor, temperature: f
     at_once = FINE_AT_ONCE.get(scores.device.type, FINE_AT_ONCE["cuda"])
     rows = max(1, at_once // (len(xs) * len(ys)))
     with torch.autocast(scores.device.type, enabled=False):
-        given = (scores.float() / temperature, xs.float(), ys.float())
+        fine = at_least_float32(scores)
+        given = (fine / temperature, xs.to(fine), ys.to(fine))
         if len(scores) <= rows or not torch.is_grad_enabled():
             positions = [_expected_position(some, *given[1:]) for some in given[0].split(rows)]
         else:
@@ -81,7 +84,7 @@ def _expected_position(logits: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
 
 def _linear(fine: Tensor, count: int) -> Tensor:
     """Matrix (count, len(fine)) that resizes ``count`` values linearly, corners aligned."""
-    identity = torch.eye(count, device=fine.device)
+    identity = torch.eye(count, device=fine.device, dtype=fine.dtype)
     return F.interpolate(identity[None], len(fine), mode="linear", align_corners=True)[0]
 
 

@@ -2,17 +2,18 @@
 
     {train,val,test}_pairs.csv   NCNet's lists, or {trn,val,test}_pairs.csv of the DHPF-style package:
                                  source path, target path, class 1..20, then flip (train) or
-                                 XA, YA, XB, YB, ';'-separated (NCNet's test list only)
+                                 XA, YA, XB, YB, ';'-separated (NCNet's test list only); with a header or without
     Annotations/<class>/<image>.mat   ``kps`` (K, 2), NaN = absent; ``bbox``, row 0 = xyxy
     JPEGImages/<image>.jpg
 
-Points. NCNet's test list carries them: MATLAB's 1-based pixels, stored here 0-based. All other lists name
-pairs only and need the .mat files, whose numbers are stored as they are. A point counts where both images
-have it.
+Points are those of the list where it has some (NCNet's test list), else those of the .mat files, which have the
+boxes, too; without them a pair has none. A point counts where both images have it.
 
-Frame. The points are in the images as PF-PASCAL ships them, resized to a longer side of 300 px (no
-coordinate of the test list exceeds 300, while VOC's own files are 500 px long). Joined with VOC's files they
-are scaled by (longer side / 300); left unscaled they would be inside the image and silently wrong.
+Origin. Both files hold MATLAB's pixels, which count from 1; stored here 0-based.
+
+Frame. Both are in the images as PF-PASCAL ships them, resized to a longer side of 300 px (no coordinate of the
+lists exceeds 300, while VOC's own files are 500 px long). In VOC's files, wherever they lie, they are scaled by
+(longer side / 300); left unscaled they would be inside the image and silently wrong.
 
 ``mirrored`` are the rows with flip = 1; the stored points are those of the image as it lies on disk.
 ``test_clean`` are the test pairs that are not training pairs too, in either order (95 of 299 are).
@@ -26,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.sources.source import Annotation, Entry, Size, Source, first_existing
+from sc_imagenet.sources.source import Annotation, Entry, Size, Source, first_existing, lacking, strangers
 from sc_imagenet.sources.tables import numbers, read_mat, read_rows
 
 CATEGORIES = (
@@ -42,10 +43,11 @@ class PfPascal(Source):
     """PF-PASCAL from either package."""
 
     name = "pf-pascal"
+    version = 2
 
     def missing(self, split: str) -> str | None:
-        if self._list(split) is None:
-            return f"{self.root / (LISTS[split][0] + '_pairs.csv')} is not there"
+        if why := lacking(self._list(split) or self.root / f"{LISTS[split][0]}_pairs.csv"):
+            return why
         if split == "test_clean" and self._list("train") is None:
             return f"{self.root / 'train_pairs.csv'} is not there, which tells which test pairs are clean"
         if not self._has_points(split) and not (self.root / "Annotations").is_dir():
@@ -81,17 +83,17 @@ class PfPascal(Source):
         assert where is not None  # missing() was asked before
         has_points = self._has_points(split)
         entries = []
-        for line, row in enumerate(read_rows(where, columns=3), start=2):
+        for position, (line, row) in enumerate(read_rows(where, columns=3), start=1):
             source, target = (Path(path.strip()).name for path in row[:2])
             number = row[2].strip()
             if not (number.isdecimal() and len(number) < 3 and 1 <= int(number) <= len(CATEGORIES)):
                 raise InputError(f"line {line}: class {number[:20]!r} is not 1 to 20", where=where)
             category = CATEGORIES[int(number) - 1]
-            points = row[3:7] if has_points else None
-            if points is not None and len(points) < 4:
+            points = row[3:7] if has_points else []
+            if has_points and len(points) < 4:
                 raise InputError(f"line {line} has no XA, YA, XB, YB as the first has", where=where)
-            mirrored = points is None and len(row) > 3 and row[3].strip() == "1"
-            pair_id = f"{line - 1:04d}-{Path(source).stem}-{Path(target).stem}:{category}"
+            mirrored = not has_points and len(row) > 3 and row[3].strip() == "1"
+            pair_id = f"{position:04d}-{Path(source).stem}-{Path(target).stem}:{category}"
             entries.append(Entry(pair_id, category, source, target, (where, line, points), mirrored))
         if split == "test_clean":
             seen = {frozenset((pair.source, pair.target)) for pair in self.entries("train")}
@@ -99,47 +101,38 @@ class PfPascal(Source):
         return entries
 
     def annotation(self, entry: Entry, source_size: Size | None, target_size: Size | None) -> Annotation:
-        where, line, listed = entry.annotation
-        # A package's own images are the frame of its own .mat files, whatever their size.
-        own = listed is None and self.image_root() == self.root / "JPEGImages"
-        source_scale, target_scale = (
-            1.0 if own or size is None else max(size) / LONGER_SIDE for size in (source_size, target_size)
+        files = [self._mat(entry.category, image) for image in (entry.source, entry.target)]
+        listed = bool(entry.annotation[2])
+        where = "{} line {}".format(*entry.annotation) if listed else files[0]
+        points = _listed(entry) if listed else _annotated(entry, files)
+        boxes = [read_mat(file, "bbox").reshape(-1)[:4] if not listed or file.exists() else None for file in files]
+        scales = [self._scale(size) for size in (source_size, target_size)]
+        source, target = (((side - 1) * scale).tolist() for side, scale in zip(points, scales))
+        source_box, target_box = (
+            None if box is None else ((box - 1) * scale).tolist() for box, scale in zip(boxes, scales)
         )
-        if listed is not None:
-            x_a, y_a, x_b, y_b = (
-                np.array(numbers(column.split(";"), where, line)) - 1  # MATLAB counts pixels from 1
-                for column in listed
-            )
-            if not len(x_a) == len(y_a) == len(x_b) == len(y_b):
-                raise InputError(
-                    f"line {line} (pair {entry.pair_id}) has {len(x_a)}, {len(y_a)}, {len(x_b)}, {len(y_b)} "
-                    "coordinates in XA, YA, XB, YB; they must be as many",
-                    where=where,
-                )
-            source, target = np.stack([x_a, y_a], 1) * source_scale, np.stack([x_b, y_b], 1) * target_scale
-            return Annotation(source.tolist(), target.tolist(), f"{where} line {line}")
-        source_file, target_file = (self._mat(entry.category, image) for image in (entry.source, entry.target))
-        source, target = read_mat(source_file, "kps"), read_mat(target_file, "kps")
-        if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2:
-            raise InputError(
-                f"pair {entry.pair_id}: 'kps' is {source.shape} here and {target.shape} in "
-                f"{target_file.name}; both must be (K, 2) with the same K",
-                where=source_file,
-            )
-        both = ~(np.isnan(source).any(1) | np.isnan(target).any(1))
-        return Annotation(
-            (source[both] * source_scale).tolist(),
-            (target[both] * target_scale).tolist(),
-            source_file,
-            (read_mat(source_file, "bbox").reshape(-1)[:4] * source_scale).tolist(),
-            (read_mat(target_file, "bbox").reshape(-1)[:4] * target_scale).tolist(),
-        )
+        return Annotation(source, target, where, source_box, target_box)
+
+    def _scale(self, size: Size | None) -> float:
+        """From the images that were annotated to one of ``size``."""
+        if size is None:
+            return 1.0
+        own = self.image_root() == self.root / "JPEGImages"  # a small one there was never enlarged
+        return 1.0 if own and max(size) <= LONGER_SIDE else max(size) / LONGER_SIDE
 
     def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
         lists = [path for name in LISTS if (path := self._list(name)) is not None]
         folders = [self.root / "Annotations" / category for category in CATEGORIES]
         images = self.image_root()
         return sorted(set(lists)), [*folders, *([images] if images else [])]
+
+    def strays(self) -> list[Path]:
+        annotations = self.root / "Annotations"
+        return [
+            *strangers(annotations, names=CATEGORIES),
+            *(path for category in CATEGORIES for path in strangers(annotations / category, (".mat",))),
+            *strangers(self.root / "JPEGImages", (".jpg",)),
+        ]
 
     def _list(self, split: str) -> Path | None:
         names = LISTS[split]
@@ -149,7 +142,33 @@ class PfPascal(Source):
     def _has_points(self, split: str) -> bool:
         """Whether the list carries points: NCNet's test list has them in four columns after the class."""
         where = self._list(split)
-        return where is not None and len(read_rows(where, columns=3)[0]) >= 7
+        return where is not None and len(read_rows(where, columns=3)[0][1]) >= 7
 
     def _mat(self, category: str, image: str) -> Path:
         return self.root / "Annotations" / category / f"{Path(image).stem}.mat"
+
+
+def _listed(entry: Entry) -> list[np.ndarray]:
+    """The points (K, 2) of both images that a pair's line holds, as MATLAB counts pixels."""
+    where, line, columns = entry.annotation
+    x_a, y_a, x_b, y_b = (np.array(numbers(column.split(";"), where, line)) for column in columns)
+    if not len(x_a) == len(y_a) == len(x_b) == len(y_b):
+        raise InputError(
+            f"line {line} (pair {entry.pair_id}) has {len(x_a)}, {len(y_a)}, {len(x_b)}, {len(y_b)} "
+            "coordinates in XA, YA, XB, YB; they must be as many",
+            where=where,
+        )
+    return [np.stack([x_a, y_a], 1), np.stack([x_b, y_b], 1)]
+
+
+def _annotated(entry: Entry, files: list[Path]) -> list[np.ndarray]:
+    """The points (K, 2) that both images' .mat files have, as MATLAB counts pixels."""
+    source, target = (read_mat(file, "kps") for file in files)
+    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2:
+        raise InputError(
+            f"pair {entry.pair_id}: 'kps' is {source.shape} here and {target.shape} in "
+            f"{files[1].name}; both must be (K, 2) with the same K",
+            where=files[0],
+        )
+    both = ~(np.isnan(source).any(1) | np.isnan(target).any(1))
+    return [source[both], target[both]]

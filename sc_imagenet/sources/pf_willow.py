@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.sources.source import Annotation, Entry, Size, Source, first_existing
+from sc_imagenet.files import files_in
+from sc_imagenet.sources.source import Annotation, Entry, Size, Source, first_existing, strangers
 from sc_imagenet.sources.tables import numbers, read_mat, read_rows
 
 CATEGORIES = (
@@ -81,12 +82,21 @@ class PfWillow(Source):
         return Annotation(source.T.tolist(), target.T.tolist(), where)
 
     def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
-        files = sorted(path for category in CATEGORIES for path in (self.folder / category).glob("*.*"))
+        files = [path for category in CATEGORIES for path in files_in(self.folder / category, ".png", ".mat")]
         return [self.csv] if self.csv.exists() else [], files
+
+    def strays(self) -> list[Path]:
+        found = strangers(self.folder, names=(*CATEGORIES, self.csv.name))
+        for category in CATEGORIES:
+            folder = self.folder / category
+            found += strangers(folder, (".png", ".mat"))
+            if not self.csv.exists():
+                found += [path for path in files_in(folder, ".png") if not path.with_suffix(".mat").exists()]
+        return found
 
     def _listed(self) -> list[Entry]:
         entries = []
-        for line, row in enumerate(read_rows(self.csv, columns=2 + 4 * POINTS), start=2):
+        for line, row in read_rows(self.csv, columns=2 + 4 * POINTS):
             source, target = ("/".join(path.strip().split("/")[1:]) for path in row[:2])
             category = source.split("/")[0]
             if category not in CATEGORIES:
@@ -105,7 +115,7 @@ class PfWillow(Source):
         ]
 
     def _images(self, category: str) -> list[str]:
-        return sorted(f"{category}/{path.with_suffix('.png').name}" for path in (self.folder / category).glob("*.mat"))
+        return [f"{category}/{path.stem}.png" for path in files_in(self.folder / category, ".mat")]
 
     def _photographs_to_train(self, pairs: list[Entry]) -> set[str]:
         classes: dict[str, set[str]] = {}

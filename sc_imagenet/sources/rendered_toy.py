@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from sc_imagenet.files import atomic_path
+from sc_imagenet.slow_files import unwatched
 from sc_imagenet.sources.source import Annotation, Entry, Size, Source
 from sc_imagenet.sources.tables import GRADES, read_lines
 
@@ -58,7 +59,7 @@ class RenderedToy(Source):
         if rows.exists():
             return rows
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{split}.lock"):
+        with unwatched(), FileLock(folder / f"{split}.lock"):
             if not rows.exists():  # else another process rendered while this one waited
                 with atomic_path(rows) as temporary, open(temporary, "w", encoding="utf-8") as file:
                     file.writelines(json.dumps(row) + "\n" for row in render_pairs(folder, split))

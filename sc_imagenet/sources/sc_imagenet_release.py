@@ -22,9 +22,10 @@ import os
 from pathlib import Path
 
 from sc_imagenet import imagenet
+from sc_imagenet.files import files_in
 from sc_imagenet.roots import IMAGENET_ROOT
-from sc_imagenet.sources.source import Annotation, Entry, Size, Source
-from sc_imagenet.sources.spair_71k import pair_file, split_pair_id
+from sc_imagenet.sources.source import Annotation, Entry, Size, Source, lacking, strangers
+from sc_imagenet.sources.spair_71k import pair_file, split_pair_id, unlisted
 from sc_imagenet.sources.tables import read_lines, read_pair_json
 
 FOLDERS = {"train": "trn", "validation": "val", "test": "test"}
@@ -38,18 +39,18 @@ class ScImageNet(Source):
 
     def shards(self, config: str, split: str) -> list[Path]:
         """The Parquet files of a split, if the root is of that form."""
-        return sorted((self.root / config).glob(f"{split}-*.parquet"))
+        return [path for path in files_in(self.root / config, ".parquet") if path.name.startswith(f"{split}-")]
 
     def missing(self, split: str) -> str | None:
         if self.shards("pairs", split):
             return None
         for needed in (self._list(split), self._annotations(split)):
-            if not needed.exists():
-                return f"neither {self.root / 'pairs' / split}-*.parquet nor {needed} is there"
+            if why := lacking(needed):
+                return f"{self.root / 'pairs' / split}-*.parquet is not there and {why}"
         return None
 
     def categories(self) -> tuple[str, ...]:
-        lists = [split for split in FOLDERS if self._list(split).exists()]
+        lists = [split for split in FOLDERS if not lacking(self._list(split))]
         return tuple(sorted({wnid for split in lists for _, _, _, wnid in self._lines(split)}))
 
     def image_root(self) -> Path | None:
@@ -81,6 +82,11 @@ class ScImageNet(Source):
         images = self.image_root()
         lists = [self._list(each) for each in FOLDERS if self._list(each).exists()]  # all make the class list
         return lists, [self._annotations(split), *([images] if images else [])]
+
+    def strays(self) -> list[Path]:
+        if (self.root / "pairs").is_dir():
+            return strangers(self.root / "pairs", (".parquet", ".json"))
+        return [path for split in FOLDERS for path in unlisted(self._annotations(split), self._list(split))]
 
     def _lines(self, split: str) -> list[tuple[str, str, str, str]]:
         where = self._list(split)

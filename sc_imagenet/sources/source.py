@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from sc_imagenet.errors import InputError
+from sc_imagenet.files import files_in
 
 Outside = Literal["error", "keep"]
+Size = tuple[int, int]  # width, height
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Annotation:
     keypoint_ids  of the points, as the data set numbers them; None where it does not
     unpaired      points that one of the images alone shows: (id, x, y, whether it is the source that does)
     azimuths      view of the source's and of the target's object in SPair-71k's eighths of a turn, or -1
+    annotated_source_size, annotated_target_size   (width, height) that the data set says its image had when it was
+                                                   annotated; None where it says nothing
     """
 
     source_points: list[list[float]]
@@ -60,9 +66,8 @@ class Annotation:
     keypoint_ids: list[int] | None = None
     unpaired: tuple[tuple[int, float, float, bool], ...] = ()
     azimuths: tuple[int, int] = (-1, -1)
-
-
-Size = tuple[int, int]  # width, height
+    annotated_source_size: Size | None = None
+    annotated_target_size: Size | None = None
 
 
 class Source:
@@ -110,6 +115,30 @@ class Source:
     def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
         """What tells that a split changed: files to hash, and files and folders whose mtime is looked at."""
         raise NotImplementedError
+
+    def strays(self) -> list[Path]:
+        """What lies among the data set's files and is none of them: it is not read, but a report names it."""
+        return []
+
+
+def strangers(folder: Path, endings: tuple[str, ...] = (), names: Collection[str] = ()) -> list[Path]:
+    """What lies in a folder and neither is a file that ends so nor has one of the names; dot names are never told."""
+    if not folder.is_dir():
+        return []
+    known = {*(path.name for path in (files_in(folder, *endings) if endings else ())), *names}
+    with os.scandir(folder) as found:
+        left = sorted(each.name for each in found if not each.name.startswith(".") and each.name not in known)
+    return [folder / name for name in left]
+
+
+def lacking(path: Path) -> str | None:
+    """Why a list or folder cannot be read, in words: it is not there, or an empty file; else None.
+
+    A part of a data set may come with the lists of all its splits, some of them empty.
+    """
+    if not path.exists():
+        return f"{path} is not there"
+    return f"{path} is empty" if path.is_file() and not path.stat().st_size else None
 
 
 def first_existing(*candidates: Path) -> Path | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json
-from sc_imagenet.sources.source import Annotation, Entry, Size, Source
+from sc_imagenet.sources.source import Annotation, Entry, Size, Source, lacking, strangers
 from sc_imagenet.sources.tables import read_lines, read_pair_json
 
 CATEGORIES = (
@@ -30,12 +30,11 @@ class Spair71k(Source):
     """SPair-71k; no points are shifted, boxes and points are stored as its files have them."""
 
     name = "spair-71k"
+    version = 2
 
     def missing(self, split: str) -> str | None:
-        for needed in (self._list(split), self._annotations(split), self.root / "JPEGImages"):
-            if not needed.exists():
-                return f"{needed} is not there"
-        return None
+        needed = (self._list(split), self._annotations(split), self.root / "JPEGImages")
+        return next((why for path in needed if (why := lacking(path))), None)
 
     def categories(self) -> tuple[str, ...]:
         return CATEGORIES
@@ -75,6 +74,15 @@ class Spair71k(Source):
     def _image(self, category: str, image: str) -> Path:
         return self.root / "ImageAnnotation" / category / f"{Path(image).stem}.json"
 
+    def strays(self) -> list[Path]:
+        images = self.root / "JPEGImages"
+        return [
+            *strangers(images, names=CATEGORIES),
+            *(path for category in CATEGORIES for path in strangers(images / category, (".jpg",))),
+            *strangers(self.root / "PairAnnotation", names=FOLDERS.values()),
+            *(path for split in FOLDERS for path in unlisted(self._annotations(split), self._list(split))),
+        ]
+
     def _list(self, split: str) -> Path:
         return self.root / "Layout" / "large" / f"{FOLDERS[split]}.txt"
 
@@ -82,13 +90,17 @@ class Spair71k(Source):
         return self.root / "PairAnnotation" / FOLDERS[split]
 
 
-@functools.lru_cache(maxsize=4096)
 def image_keypoints(path: Path) -> tuple[dict[int, tuple[float, float]], int]:
-    """The visible points of an image by their ids, and its azimuth; kept, as each image is in many pairs.
+    """The visible points of an image by their ids, and its azimuth.
 
     Raises:
         InputError: missing, truncated, or not an image annotation.
     """
+    return _image_keypoints(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)  # each image is in many pairs
+def _image_keypoints(path: Path, changed: int) -> tuple[dict[int, tuple[float, float]], int]:
     content = read_json(path)
     try:
         points = {int(number): (float(p[0]), float(p[1])) for number, p in content["kps"].items() if p is not None}
@@ -96,6 +108,14 @@ def image_keypoints(path: Path) -> tuple[dict[int, tuple[float, float]], int]:
         return points, -1 if azimuth is None else int(azimuth)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise InputError(f"is not an image annotation ({error})", where=path, fix="Get the file again.") from error
+
+
+def unlisted(annotations: Path, pairs: Path) -> list[Path]:
+    """What lies in a folder of annotations and is that of no pair of the list, where there is one."""
+    if lacking(pairs):
+        return []
+    files = {f"{line.replace(':', '-')}.json" for line in read_lines(pairs)}
+    return [path for path in strangers(annotations) if path.name.replace(":", "-") not in files]
 
 
 def split_pair_id(line: str, where: Path, number: int) -> tuple[str, str, str, str]:

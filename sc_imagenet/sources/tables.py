@@ -11,48 +11,46 @@ from typing import Any
 import numpy as np
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_json
+from sc_imagenet.files import read_json, read_text
 from sc_imagenet.mat_file import LARGEST, read_matrix
 from sc_imagenet.slow_files import watched
-from sc_imagenet.sources.source import Annotation
+from sc_imagenet.sources.source import Annotation, Size
 
 GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not empty.
+    """The lines of a text file that are not empty, without the blanks around them.
 
     Raises:
         InputError: missing, empty or not text.
     """
-    try:
-        with watched(path):
-            text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError("no such file", where=path) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read ({error})", where=path) from error
+    text = read_text(path)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise InputError("is empty, one pair a line was expected", where=path, fix="Get the file again.")
     return lines
 
 
-def read_rows(path: Path, columns: int) -> list[list[str]]:
-    """The rows of a CSV file after its header, each checked to have at least as many columns as asked.
+def read_rows(path: Path, columns: int) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV file with their line numbers, without its header if it has one.
+
+    The first two columns are names of images; a first line whose third column is a number is no header but a row.
 
     Raises:
         InputError: missing, no rows, or a row that is cut short (the message names its line).
     """
     text = "\n".join(read_lines(path))
     try:
-        header, *rows = csv.reader(io.StringIO(text))
+        rows = list(enumerate(csv.reader(io.StringIO(text)), start=1))
     except csv.Error as error:
         raise InputError(f"is not a CSV file ({error})", where=path, fix="Get the file again.") from error
+    expected = max(columns, len(rows[0][1]))
+    if not (len(rows[0][1]) > 2 and _is_number(rows[0][1][2])):
+        del rows[0]
     if not rows:
         raise InputError("has no rows after its header", where=path, fix="Get the file again.")
-    expected = max(columns, len(header))
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         if len(row) < expected:
             raise InputError(
                 f"line {number} has {len(row)} columns where {expected} are expected; the file is truncated",
@@ -60,6 +58,14 @@ def read_rows(path: Path, columns: int) -> list[list[str]]:
                 fix="Get the file again.",
             )
     return rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def numbers(values: list[str], where: Path, line: int) -> list[float]:
@@ -105,7 +111,7 @@ def read_pair_json(path: Path) -> Annotation:
     """
     content: Any = read_json(path)
     try:
-        grades = tuple(int(content.get(grade, -1)) for grade in GRADES)
+        grades = tuple(-1 if (value := content.get(grade)) is None else int(value) for grade in GRADES)
         return Annotation(
             source_points=_points(content["src_kps"]),
             target_points=_points(content["trg_kps"]),
@@ -114,6 +120,8 @@ def read_pair_json(path: Path) -> Annotation:
             target_bbox=_box(content["trg_bndbox"]),
             grades=(grades[0], grades[1], grades[2], grades[3]),
             keypoint_ids=_ids(content.get("kps_ids"), len(content["trg_kps"])),
+            annotated_source_size=recorded_size(content.get("src_imsize")),
+            annotated_target_size=recorded_size(content.get("trg_imsize")),
         )
     except KeyError as error:
         raise InputError(f"has no key {error}", where=path, fix="Is it a pair annotation?") from error
@@ -129,6 +137,21 @@ def _ids(value: Any, count: int) -> list[int] | None:
     if len(ids) != count or len(set(ids)) != count or min(ids, default=0) < 0 or max(ids, default=0) > 9999:
         raise ValueError(f"kps_ids {str(value)[:80]} of {count} points")
     return ids
+
+
+def recorded_size(value: Any) -> Size | None:
+    """(width, height) of a recorded size, which may go on with the number of channels; None where nothing is recorded.
+
+    >>> recorded_size([500, 334, 3])
+    (500, 334)
+
+    Raises:
+        ValueError, TypeError, OverflowError: it is none.
+    """
+    if value is None:
+        return None
+    width, height = (int(side) for side in value[:2])
+    return width, height
 
 
 def _points(value: Any) -> list[list[float]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -19,6 +20,8 @@ from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs
 from baselines.checkpoints import load_checkpoint, load_weights
 from baselines.checkpoints.cats import rename
 from baselines.checkpoints.places import recorded_name, weights_file
+from baselines.matcher import Matcher
+from sc_imagenet.backbones.pretrained import create_network
 from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import sha256_of
@@ -180,6 +183,105 @@ def test_weights_without_their_arguments_are_refused(tmp_path, small):
     with pytest.raises(InputError, match=r"2 layers, the first of 256 channels.*save_pretrained"):
         load_checkpoint("cats", tmp_path / "alone.safetensors")
     assert load_weights(small, tmp_path / "alone.safetensors") == sha256_of(tmp_path / "alone.safetensors")
+
+
+OPTIMISER = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 3e-5}]}
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("module.", "_orig_mod.", "model.", "net."),
+        *("module._orig_mod.", "_orig_mod.module.", "model._orig_mod.", "model.net.module."),
+    ],
+)
+def test_what_wrappers_put_before_every_key_is_dropped(tmp_path, small, prefix):
+    """From the authors' files, ours, and files of backbone weights alike."""
+    theirs = {f"{prefix}{key}": value for key, value in published("cats_spair").items()}
+    assert load_checkpoint("cats", saved(tmp_path / "theirs.ckpt", {"epoch": 3, "state_dict": theirs}))[0].size == 256
+    ours = {f"{prefix}{key}": value for key, value in contiguous(small).items()}
+    small.save_pretrained(tmp_path / "folder")
+    save_file(ours, tmp_path / "folder/model.safetensors")
+    for model in (load_checkpoint("cats", tmp_path / "folder")[0], CATs.from_pretrained(tmp_path / "folder")):
+        assert all(torch.equal(value, small.state_dict()[key]) for key, value in model.state_dict().items())
+    net = timm.create_model("resnet10t")
+    file = saved(tmp_path / "net.pth", {f"{prefix}{key}": value for key, value in net.state_dict().items()})
+    again = create_network("resnet10t", str(file), 64)
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in again.state_dict().items())
+
+
+def test_a_part_that_was_compiled_and_a_running_mean_of_torch_load(tmp_path, small):
+    state = contiguous(small)
+    compiled = {key.replace("backbone.", "backbone._orig_mod.", 1): value for key, value in state.items()}
+    assert any("_orig_mod" in key for key in compiled)
+    load_weights(small, saved(tmp_path / "part.pth", compiled))
+    averaged = torch.optim.swa_utils.AveragedModel(small).state_dict()
+    assert "n_averaged" in averaged
+    load_weights(small, saved(tmp_path / "mean.pth", averaged))
+    with pytest.raises(InputError, match="holds a weight twice, wrapped and not"):
+        load_weights(small, saved(tmp_path / "twice.pth", {**state, **compiled}))
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: {"state_dict": state},
+        lambda state: {"model_state_dict": state},
+        lambda state: {"model": state},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {"network": state},
+    ],
+)
+def test_weights_beside_the_state_of_an_optimiser_are_found(tmp_path, small, wrapped):
+    content = {"epoch": 3, **wrapped(contiguous(small)), "optimizer": OPTIMISER, "optimizer_states": [OPTIMISER]}
+    load_weights(small, saved(tmp_path / "a.ckpt", content))
+
+
+def test_of_weights_and_a_running_mean_the_weights_are_taken_and_it_is_said(tmp_path, small, caplog):
+    state = contiguous(small)
+    mean = {key: torch.zeros_like(value) for key, value in state.items()}
+    lightning = {**{f"model.{key}": value for key, value in state.items()}, "ema_model.n_averaged": torch.tensor(3)}
+    for content, line in (
+        ({"model": state, "model_ema": mean}, "'model' are taken, not model_ema"),
+        ({"state_dict_ema": mean, "state_dict": state}, "'state_dict' are taken, not state_dict_ema"),
+        (
+            {**lightning, **{f"ema_model.module.{key}": value for key, value in mean.items()}},
+            "'model' are taken, not ema_model",
+        ),
+    ):
+        caplog.clear()
+        path = saved(tmp_path / "both.pth", content)
+        found = read_state(path)
+        assert all(torch.equal(found[key], value) for key, value in state.items())
+        assert [record.getMessage() for record in caplog.records] == [f"{path}: of the weights it holds, {line}"]
+    with pytest.raises(InputError, match=r"holds several sets of weights: first, second\. Save the one wanted alone"):
+        read_state(saved(tmp_path / "two.pth", {"first": state, "second": state}))
+    endless: dict[str, object] = {}
+    endless["state_dict"] = endless
+    with pytest.raises(InputError, match="holds no weights: state_dict are not tensors"):
+        read_state(saved(tmp_path / "endless.pth", endless))
+
+
+def test_what_only_some_keys_carry_is_no_wrapper(tmp_path, small):
+    state = {f"model.{key}": value for key, value in contiguous(small).items()}
+    with pytest.raises(InputError, match=r"unknown \(model\.x_normal.* and \d+ more\)"):
+        load_weights(small, saved(tmp_path / "a.pth", {**state, "criterion.weight": torch.zeros(3)}))
+
+
+class Inner(Matcher):
+    """All of its weights lie in ``net``, and some of those in a ``net`` again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 64
+        self.net = torch.nn.ModuleDict({"net": torch.nn.Linear(2, 2), "head": torch.nn.Linear(2, 1)})
+
+
+def test_a_model_whose_weights_all_lie_in_its_net_saves_and_loads(tmp_path):
+    model = Inner()
+    model.save_pretrained(tmp_path)
+    again = Inner.from_pretrained(tmp_path)
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
 
 
 def change(state, kind):

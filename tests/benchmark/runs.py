@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmark import protocols
-from benchmark.predictions import PredictionInfo, write_predictions
+from benchmark.predictions import PredictionInfo, read_predictions, write_predictions
 from benchmark.report.paper_tables import table_3
-from benchmark.result import EvaluatedData, Result, write_result
-from benchmark.results import FoundRun, score_run
+from benchmark.result import Result, write_result
+from benchmark.results import FoundRun, evaluated_data, score_run
 
 SPAIR = [column.category for column in table_3().columns if column.category]
 
@@ -56,8 +56,9 @@ def make_run(
                 }
             )
         info = PredictionInfo(dataset, split, model, 256, run, "m" * 64, direction)
-        write_predictions(folder / "predictions" / f"{dataset}-{split}.parquet", rows, info)
-        entries.append(EvaluatedData(dataset, split, "m" * 64, pairs))
+        file = folder / "predictions" / f"{dataset}-{split}.parquet"
+        write_predictions(file, rows, info)
+        entries.append(evaluated_data(read_predictions(file)))
     metrics, per_category = score_run(folder, draws=draws) if data else ({}, {})
     values = {
         "supervision": "keypoints",

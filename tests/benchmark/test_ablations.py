@@ -64,7 +64,7 @@ def test_directions_are_compared_seed_by_seed():
 
 def write(folder: Path, case: str, seed: int, *values: float) -> None:
     folder.joinpath("measured").mkdir(parents=True, exist_ok=True)
-    content = {"case": case, "seed": seed, "metrics": pck(*values)}
+    content = {"case": case, "seed": seed, "pairs": 540, "metrics": pck(*values)}
     (folder / "measured" / f"{case}-{seed}.json").write_text(json.dumps(content))
 
 
@@ -87,7 +87,7 @@ def test_the_report_shows_measured_cases_and_the_commands_of_the_others(tmp_path
     )
     page, markdown = to_html(report), to_markdown(report)
     for text in (page, markdown):
-        assert "b&lt;, 320 px, 30 steps, measured on pf-willow" in text
+        assert "b&lt;, 320 px, 30 steps, measured on pf-willow, 540 of 900 pairs" in text
         assert f"scbench ablate PHOTOGRAPHS --out {folder} --only length-3" in text
         assert "--only without-hough" not in text
     (folder / "measured" / "full-1.json").write_text('{"case"')
@@ -127,6 +127,7 @@ def test_cases_share_trainings_and_finished_ones_are_not_done_again(photographs,
     assert set(after) - set(measured) == {"full-1.json"}
     table = ablation_table(tmp_path, only=only)
     assert [row.seeds for row in table.rows] == [1, 1, 2]
+    assert table.about.endswith("measured on toy, 3 of 300 pairs")
     assert all(0 <= row.scores[1].value <= 100 for row in table.rows)
     with pytest.raises(InputError, match="holds ablations with other settings"):
         run_ablations(Setting(photographs, tmp_path, OPTIONS, max_steps=2, evaluate="toy", limit=3), (0,))

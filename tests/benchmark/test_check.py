@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from baselines import registry
 from baselines.cats import CATs
 from benchmark.check import check_model, print_findings
 from benchmark.model_table import model_rows, print_models
@@ -14,9 +15,9 @@ from benchmark.synthetic_warps import warped_pairs
 from sc_imagenet.errors import InputError
 
 
-@pytest.mark.parametrize("model", ["cats", "nearest"])
+@pytest.mark.parametrize("model", [card.name for card in registry.cards()])
 def test_our_models_keep_their_promises(model, capsys):
-    findings = check_model(model, backbone="resnet10t")
+    findings = check_model(model)
     print_findings(findings, as_json=True)
     printed = json.loads(capsys.readouterr().out)
     assert [entry["check"] for entry in printed] == [finding.check for finding in findings]

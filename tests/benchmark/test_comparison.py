@@ -123,7 +123,7 @@ def runs(tmp_path_factory):
 def test_the_command_prints_tables_json_and_a_picture(runs, tmp_path):
     floor, ours, _ = runs
     out = scbench("compare", floor, ours).stdout
-    assert "7 pairs that both predicted" in out
+    assert "7 of 5,384 pairs that both predicted" in out
     assert "pck@0.1/bbox/image" in out
     assert "gained most" in out
     root = made_root(tmp_path / "data")

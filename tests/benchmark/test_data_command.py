@@ -87,6 +87,7 @@ def test_download_without_mirrors_prints_the_steps(scbench, root):
     result = scbench("data", "download", "sc-imagenet")
     refused(result, "cannot be downloaded by a program")
     assert "1. Sign the agreement" in result[1]
+    assert "cat SC-IMAGENET.tar.gz.part.* > SC-IMAGENET.tar.gz" in result[1]
 
 
 def test_download_keeps_what_is_there(scbench, root):

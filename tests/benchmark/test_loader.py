@@ -10,6 +10,7 @@ import torch
 
 from benchmark.loader import load_batches, loader_deaths
 from sc_imagenet.errors import InputError
+from tests.sc_imagenet.cleared_pages import FEW, cleared_pages, with_glibc
 
 
 class Items(torch.utils.data.Dataset):
@@ -54,3 +55,14 @@ def test_a_killed_loader_is_one_line():
 def test_a_signal_to_the_whole_group_is_the_main_process_to_obey():
     batches = load_batches(Items(ask_to_end), 1, batch_size=2)
     assert [batch["index"].tolist() for batch in batches] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def refuse_with_cleared_pages():
+    raise InputError(str(cleared_pages()))
+
+
+@with_glibc
+def test_a_process_that_loads_pairs_keeps_freed_memory():
+    with pytest.raises(InputError) as error:
+        list(load_batches(Items(refuse_with_cleared_pages), 1, batch_size=2, multiprocessing_context="spawn"))
+    assert int(str(error.value)) < FEW

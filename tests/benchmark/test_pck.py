@@ -76,6 +76,17 @@ def test_distance_in_a_resized_frame_does_not_keep_the_aspect(stored):
     assert pck.distances(predictions, 100) == pytest.approx([3, 6])
 
 
+def test_equal_shares_of_points_are_equal_numbers_under_every_average(stored):
+    """Where all pairs have as many points, the averages over images and over points are the same number."""
+    random = np.random.default_rng(0)
+    true = [(10 * n, 20) for n in range(10)]
+    for pairs in (3, 7, 40, 63):
+        rows = [row(f"p{n}", true, [(x + 50 * random.integers(2), y) for x, y in true]) for n in range(pairs)]
+        predictions = stored(*rows)
+        image, point, category = (value(predictions, f"pck@0.1/img/{average}") for average in pck.AVERAGES)
+        assert image == point == category == pck.per_category(predictions, Metric.parse("pck@0.1/img/image"))["cat"]
+
+
 def test_a_prediction_exactly_at_the_limit_counts(stored):
     predictions = stored(row("a", [(0, 0)] * 2, [(20, 0), (20.001, 0)]))  # alpha 0.1 of 200 is 20
     assert value(predictions, "pck@0.1/img/image") == 50
@@ -97,7 +108,7 @@ def test_averages(stored):
 
 
 def test_a_pair_without_points_counts_in_no_average(stored):
-    rows = [row("a", [(0, 0)] * 2, [(0, 0), (99, 0)]), row("b", [], [], category="dog")]
+    rows = [row("a", [(0, 0), (30, 0)], [(0, 0), (99, 0)]), row("b", [], [], category="dog")]
     for order in (rows, rows[::-1]):
         predictions = stored(*order)
         for average in pck.AVERAGES:
@@ -105,6 +116,32 @@ def test_a_pair_without_points_counts_in_no_average(stored):
                 name = f"pck@0.1/{threshold}/{average}"
                 assert value(predictions, name) == 50
         assert pck.per_category(predictions, Metric.parse("pck@0.1/img/image")) == {"cat": 50}
+
+
+@pytest.mark.parametrize("average", list(pck.AVERAGES))
+def test_pairs_whose_points_have_no_box_around_them_count_in_no_average_of_bbox_kp(stored, average):
+    """One point, or several in one place, all wrong: not misses, since no threshold says so."""
+    rows = [
+        row("a", [(0, 0), (30, 40)], [(0, 0), (99, 0)]),
+        row("b", [(5, 5)], [(90, 5)]),
+        row("c", [(5, 5)] * 3, [(90, 5)] * 3, category="dog"),
+    ]
+    predictions = stored(*rows)
+    assert pck.pairs_without_box(predictions) == 2
+    name = f"pck@0.1/bbox-kp/{average}"
+    assert value(predictions, name) == value(stored(rows[0]), name) == 50
+    assert pck.per_category(predictions, Metric.parse(name)) == {"cat": 50}
+    # Under every other threshold they are misses, the authors' padded ones included.
+    for threshold in ("img", "bbox", "bbox-padded", "bbox-padded2"):
+        assert value(predictions, f"pck@0.1/{threshold}/point") == pytest.approx(100 / 6)
+
+
+def test_bbox_kp_of_pairs_that_all_have_no_box_is_refused_and_left_out_of_all(stored):
+    predictions = stored(row("a", [(5, 5)], [(5, 5)]), row("b", [(5, 5)], [(90, 5)]))
+    with pytest.raises(InputError, match=r"pck@0.1/bbox-kp/image: no pair of spair-71k has two points apart"):
+        value(predictions, "pck@0.1/bbox-kp/image")
+    left = pck.measurable(predictions, [Metric(0.1, threshold) for threshold in pck.THRESHOLDS])
+    assert [metric.threshold for metric in left] == ["img", "bbox", "bbox-padded", "bbox-padded2"]
 
 
 def test_nothing_to_score_is_refused(stored):
@@ -172,6 +209,8 @@ def loop_pair(predictions, i, metric):
         "bbox-padded": max(max([*xs, -1]) - min([*xs, -1]), max([*ys, -1]) - min([*ys, -1])),
         "bbox-padded2": max(max([*xs, -2]) - min([*xs, -2]), max([*ys, -2]) - min([*ys, -2])),
     }[metric.threshold]
+    if metric.threshold == "bbox-kp" and d == 0:
+        return 0, 0
     hits = 0
     for k, x, y in zip(span, xs, ys):
         distance = math.hypot(predictions.predicted[k][0] * sx - x, predictions.predicted[k][1] * sy - y)
@@ -189,6 +228,8 @@ def loop_average(predictions, weights, metric, table):
         )
     groups = {}
     for w, category, (hits, n) in zip(weights, predictions.categories, table):
+        if not n:
+            continue
         key = category if metric.average == "category" else "all"
         groups.setdefault(key, []).append((w, hits / n))
     means = [sum(w * v for w, v in g) / sum(w for w, _ in g) for g in groups.values() if any(w for w, _ in g)]

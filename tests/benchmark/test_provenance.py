@@ -35,7 +35,7 @@ def test_hashes_versions_device_and_cost_are_told(tmp_path):
     (run.folder / "config.json").write_text(json.dumps({"stages": [stage]}))
     facts = dict(sheet_of(run, []).facts)
     assert facts["Trained on toy"] == f"manifest {'d' * 64}"
-    assert facts["Scored on toy"] == f"6 pairs, manifest {'m' * 64}"
+    assert facts["Scored on toy"] == f"6 of 300 pairs, manifest {'m' * 64}"
     assert facts["Weights"] == f"sha256 {'f' * 64}"
     assert (facts["Versions"], facts["Code"], facts["Device"]) == ("torch 2.14.1", "abc123", "device cpu")
     assert (facts["Peak memory"], facts["Trained for"]) == ("2.5 GB", "6 min 12 s")

@@ -26,6 +26,7 @@ from benchmark.run_options import Options, make_accelerator
 from benchmark.running import Run
 from sc_imagenet.errors import InputError
 from sc_imagenet.pairs import PairDataset
+from tests import PATIENCE
 from tests.benchmark.runs import make_run
 from tests.benchmark.test_data import generated
 
@@ -53,7 +54,7 @@ def run(tmp_path_factory) -> Path:
 def scbench(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **variables}
     words = [sys.executable, "-m", "benchmark", *map(str, arguments)]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_the_model_of_a_run_predicts_what_the_run_did(run, tmp_path):

@@ -354,6 +354,24 @@ def test_tables_of_the_page_are_complete(tmp_path):
         assert all(f"{value:.1f}" in said for row in table.rows for value in row.values if value is not None)
 
 
+def test_what_is_incomplete_says_so_in_every_form(tmp_path, capsys):
+    from benchmark.report.terminal import print_report
+
+    part = make_run(tmp_path, "part", data=[("spair-71k", "test", 35)], draws=2)
+    whole = make_run(tmp_path, "whole", data=PASCAL, draws=2)
+    report = build([part, whole])
+    print_report(report)
+    said = {"html": to_html(report), "md": to_markdown(report)}
+    for text in (*said.values(), capsys.readouterr().out):
+        assert "35 of 12,234 pairs" in text
+        assert "PF-PASCAL, test split, 299 pairs" in text
+    rows = list(csv.DictReader(io.StringIO(runs_csv(report))))
+    assert {(row["data"], row["pairs"], row["published"]) for row in rows} == {
+        ("spair-71k", "35", "12234"),
+        ("pf-pascal", "299", "299"),
+    }
+
+
 def test_sheets_hold_every_figure(tmp_path):
     run = make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal")
     result, report = run.result, build([run])
@@ -397,7 +415,7 @@ def test_the_command_writes_all_formats_and_says_what_it_left_out(tmp_path):
     done = scbench("report", "--runs", tmp_path / "runs", "--out", tmp_path / "out")
     names = {file.name for file in (tmp_path / "out").iterdir()}
     assert names == {"report.html", "report.md", "tables.tex", "tables.csv", "runs.csv", "curves.csv"}
-    assert "Toy, test split, 8 pairs" in done.stdout
+    assert "Toy, test split, 8 of 300 pairs" in done.stdout
     assert "half: has no result.json" in done.stdout
     content = json.loads(scbench("report", "--runs", tmp_path / "runs", "--json").stdout)
     assert content["runs"] == 1

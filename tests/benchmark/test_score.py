@@ -12,7 +12,7 @@ import pytest
 
 from benchmark import pck, protocols
 from benchmark.pck import Metric
-from benchmark.predictions import PREDICTION_SCHEMA, PredictionInfo, predictions_of, read_predictions
+from benchmark.predictions import PREDICTION_SCHEMA, PredictionInfo, predictions_of, read_predictions, write_predictions
 from tests.benchmark.runs import make_run
 
 
@@ -39,7 +39,7 @@ def run(tmp_path_factory):
 def test_all_protocols_side_by_side_without_torch(run):
     out = scbench("score", run, "--draws", 50, "--per-category").stdout
     assert "target -> source, predictions lie in the source" in out
-    assert "30 pairs, 150 points" in out
+    assert "30 of 900 pairs, 150 points" in out
     legacy = [line for line in out.splitlines() if "bbox-padded " in line and "256 x 256" in line]
     assert "paper, legacy" in legacy[0]
     assert any("strict" in line and "bbox-kp" in line and "original" in line for line in out.splitlines())
@@ -70,6 +70,37 @@ def test_a_subset_and_chosen_metrics(run, tmp_path):
     entry = json.loads(out)[0]
     assert (entry["pairs"], entry["pairs_in_file"], entry["points"]) == (2, 30, 10)
     assert list(entry["metrics"]) == ["pck@0.2/img/point", "pck@0.3/img/point"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_subset_may_be_written_by_windows(run, tmp_path, encoding):
+    (tmp_path / "ids.txt").write_bytes("p3\r\np5\r\n".encode(encoding))
+    out = scbench("score", run, "--subset", tmp_path / "ids.txt", "--metric", "pck@0.2/img/point").stdout
+    assert "2 of 900 pairs, a subset of the 30 predicted, 10 points" in out
+
+
+def test_pairs_that_bbox_kp_leaves_out_are_told(tmp_path):
+    info = PredictionInfo("toy", "test", "nearest", 256, "r1", "m" * 64, "forward")
+    sides = {
+        f"{side}_{what}": value
+        for side in ("source", "target")
+        for what, value in (("size", (200, 150)), ("bbox", None))
+    }
+    sides |= {"direction": "forward", "category": "chair"}
+    pairs = {"a": [(0, 0), (30, 40)], "b": [(5, 5)], "c": [(7, 7), (7, 7)]}
+    rows = [
+        {"pair_id": name, "source_points": points, "target_points": points, "predicted_points": points, **sides}
+        for name, points in pairs.items()
+    ]
+    write_predictions(tmp_path / "p.parquet", rows, info)
+    said = "bbox-kp: 2 of the 3 pairs have one point, or all in one place"
+    out = scbench("score", tmp_path / "p.parquet", "--protocol", "strict").stdout
+    assert said in " ".join(out.split())
+    assert "3 of 300 pairs, 5 points" in out
+    (entry,) = json.loads(scbench("score", tmp_path / "p.parquet", "--json").stdout)
+    assert (entry["pairs"], entry["pairs_published"], entry["pairs_without_bbox_kp"]) == (3, 300, 2)
+    assert said in entry["notes"][0]
+    assert said not in scbench("score", tmp_path / "p.parquet", "--metric", "pck@0.1/img/image").stdout
 
 
 @pytest.mark.parametrize(

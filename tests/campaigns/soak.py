@@ -34,7 +34,7 @@ from benchmark.evaluation import evaluate
 from benchmark.predictions import PredictionInfo
 from benchmark.run_folder import RunFolder
 from benchmark.training import Training
-from benchmark.validation import Validation
+from benchmark.validation import Validation, selection_metric
 from sc_imagenet.pairs import PairDataset
 
 MODEL = "cats"
@@ -90,7 +90,8 @@ def soak_training(steps: int, folder: Path, workers: int, gpu: bool) -> dict[str
         points=recipe.points,
     )
     accelerator = Accelerator(cpu=not gpu)
-    validation = Validation(matcher, test.open(8), "toy", accelerator, workers)
+    metric = selection_metric(recipe, "toy", MODEL, matcher.size)
+    validation = Validation(matcher, test.open(8), metric, "toy", accelerator, workers)
     training = Training(
         matcher,
         recipe,

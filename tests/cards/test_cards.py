@@ -24,7 +24,7 @@ ROOT = CARDS.parent
 FILES = sorted(CARDS.glob("*/*.md"))
 NAMES = [f"{path.parent.name}/{path.stem}" for path in FILES]
 TEMPLATE = ROOT / "sc_imagenet/generation/card.md"
-LICENCES = {"apache-2.0", "mit", "other", "unknown"}  # identifiers of the Hub that our cards use
+LICENCES = {"apache-2.0", "cc0-1.0", "mit", "other", "unknown"}  # identifiers of the Hub that our cards use
 SIZES = {"n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M"}
 
 

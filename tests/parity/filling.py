@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 AS_CONSTRUCTED = ("num_batches_tracked", "relative_position_index", "attn_mask")
 GAINS = {"decoder.proj.weight": 0.05}  # else CATs' sharp softmax would saturate
@@ -48,12 +48,4 @@ def published_state(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
         if name.endswith(AS_CONSTRUCTED)
         else torch.from_numpy(fill(name, tuple(shape)))
         for name, shape in shapes.items()
-    }
-
-
-def gradient_norms(model: nn.Module) -> dict[str, float]:
-    """Norm of every parameter's gradient by our name; -1 where there is none, as the references have it."""
-    return {
-        name: -1.0 if parameter.grad is None else parameter.grad.double().norm().item()
-        for name, parameter in model.named_parameters()
     }

@@ -119,3 +119,36 @@ def willow_csv(root: Path) -> Path:
     for name in "ab":
         image(root / "duck(S)" / f"duck_{name}.png")
     return root
+
+
+def pf_willow_of_authors(root: Path) -> Path:
+    """Three images of one class with ten points each: six ordered pairs."""
+    for number in range(3):
+        image(root / "duck(S)" / f"duck_{number}.png")
+        points = np.arange(20.0).reshape(2, 10) + number
+        savemat(root / "duck(S)" / f"duck_{number}.mat", {"pts_coord": points})
+    return root
+
+
+DIY_SC_ENTRY = {
+    "src_imname": "2008_000001.jpg",
+    "trg_imname": "2008_000002.jpg",
+    "num_kps": 2,
+    "source_kps": [[80, 10], [0, 5]],  # 40 x 30 in a square of 80: twice as large, 10 px above and below
+    "target_kps": [[40, 50], [20, 70]],
+    "img_size_kps": 80,
+}
+
+
+def diy_sc(root: Path, form: str = ".json", **changes: Any) -> Path:
+    """One pair of cats; its images are those of ``spair``."""
+    entries = [{**DIY_SC_ENTRY, **changes}]
+    file = root / "trn" / f"cat_anns{form}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if form == ".pt":
+        import torch
+
+        torch.save(entries, file)
+    else:
+        file.write_text(json.dumps(entries))
+    return root

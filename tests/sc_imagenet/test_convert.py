@@ -20,6 +20,7 @@ from sc_imagenet import load_dataset, manifest_sha256
 from sc_imagenet.convert import convert
 from sc_imagenet.errors import InputError
 from sc_imagenet.shards import write_pairs
+from tests import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("own_caches")
 
@@ -146,7 +147,9 @@ def test_who_waits_for_another_s_conversion_says_so(tmp_path: Path, caplog) -> N
     def hold() -> None:
         with FileLock(first.folder.with_suffix(".lock")):
             held.set()
-            time.sleep(1)
+            end = time.monotonic() + PATIENCE
+            while "is being converted" not in caplog.text and time.monotonic() < end:
+                time.sleep(0.01)
 
     threading.Thread(target=hold).start()
     held.wait()

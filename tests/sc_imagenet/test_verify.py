@@ -98,6 +98,72 @@ def test_points_that_cannot_be_are_damage(willow, point, kind):
     assert lines(willow)[kind] == (2 * (IMAGES - 1), "damaged")
 
 
+def test_an_image_that_several_splits_use_is_damage_once(willow, capsys):
+    """The splits by image share the test split's images: each names it, the sum has it once."""
+    from benchmark.data_tables import print_verified
+
+    names = [f"{category}/i{i}.png" for category in CLASSES for i in range(IMAGES)]
+    for name in names:
+        (willow / "pf-willow" / name).unlink()
+    report = verify("pf-willow", None, willow)
+    assert report.damage == {"missing images": len(names)}
+    assert [line.found for split in report.splits for line in split.lines if line.what == "missing images"] == [
+        16,
+        12,
+        4,
+    ]
+    print_verified(report, as_json=False)
+    said = capsys.readouterr().out.splitlines()
+    assert [len([line for line in said if f"{name}: no such image" in line]) for name in names] == [1] * len(names)
+    assert len([line for line in said if line.startswith("test, images_")]) == len(names)
+
+
+def test_what_is_not_named_is_counted(willow, capsys):
+    from benchmark.data_tables import print_verified
+
+    folder = willow / "pf-willow"
+    for category in CLASSES:
+        for i in range(IMAGES, 14):
+            for suffix in (".png", ".mat"):
+                shutil.copy(folder / category / f"i0{suffix}", folder / category / f"i{i}{suffix}")
+    for image in folder.glob("*/*.png"):
+        image.unlink()
+    report = verify("pf-willow", "test", willow)
+    assert (len(report.splits[0].faults), report.splits[0].more) == (20, {"missing images": 8})
+    print_verified(report, as_json=False)
+    assert "test: and 8 more missing images" in capsys.readouterr().out
+
+
+def test_points_of_pairs_without_their_images_are_counted(willow):
+    whole = lines(willow)["points"]
+    for image in (willow / "pf-willow").glob("*/*.png"):
+        image.unlink()
+    assert lines(willow)["points"] == whole == (1120, "counted")
+
+
+def test_every_absent_split_says_its_reason(tmp_path):
+    (tmp_path / "spair-71k").mkdir()
+    with pytest.raises(
+        InputError, match=r"train: .*trn\.txt is not there; validation: .*val\.txt .*; test: .*test\.txt"
+    ):
+        verify("spair-71k", None, tmp_path)
+
+
+def test_what_is_not_of_the_data_set_is_named_and_no_damage(willow, capsys):
+    from benchmark.data_tables import print_verified
+
+    folder = willow / "pf-willow"
+    (folder / "BACKGROUND_Google").mkdir()
+    (folder / "tmp").mkdir()
+    (folder / "car(G)" / "Thumbs.db").write_bytes(b"\0")
+    shutil.copy(folder / "car(G)" / "i0.png", folder / "car(G)" / "placeholder.png")
+    report = verify("pf-willow", None, willow)
+    assert report.strays == ("BACKGROUND_Google", "tmp", "car(G)/Thumbs.db", "car(G)/placeholder.png")
+    assert not report.damaged
+    print_verified(report, as_json=False)
+    assert "not of the data set, not read: BACKGROUND_Google, tmp, car(G)/Thumbs.db" in capsys.readouterr().out
+
+
 def spair(root: Path, pairs: list[str]) -> Path:
     folder = root / "spair-71k"
     (folder / "Layout" / "large").mkdir(parents=True)

@@ -13,15 +13,17 @@ from pathlib import Path
 import pytest
 
 from sc_imagenet.workers import in_order
+from tests import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 MAIN = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 from sc_imagenet.workers import in_order
+from tests import PATIENCE
 from tests.sc_imagenet.test_workers import note_and_sleep, begin
 
-for _ in in_order(note_and_sleep, [30.0] * 4, 2, begin, (sys.argv[1],)):
+for _ in in_order(note_and_sleep, [2.0 * PATIENCE] * 4, 2, begin, (sys.argv[1],)):
     pass
 """
 
@@ -39,8 +41,8 @@ def note_and_sleep(seconds):
     return seconds
 
 
-def wait_for(condition, seconds=20.0):
-    end = time.monotonic() + seconds
+def wait_for(condition):
+    end = time.monotonic() + PATIENCE
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
     return condition()
@@ -66,14 +68,14 @@ def test_workers_end_with_a_main_process_that_is_killed_or_interrupted(tmp_path,
     assert wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
     workers = [int(path.name) for path in tmp_path.iterdir()]
     (os.killpg if to_all else os.kill)(main.pid, number)
-    _, errors = main.communicate(timeout=10)
-    assert wait_for(lambda: not any(map(is_alive, workers)), 5)
+    _, errors = main.communicate(timeout=PATIENCE)
+    assert wait_for(lambda: not any(map(is_alive, workers)))
     assert errors.count("Traceback") == to_all  # the main process's own; no worker prints one
 
 
 def test_what_is_not_read_to_its_end_is_not_waited_for(tmp_path):
     begun = time.monotonic()
-    with closing(in_order(note_and_sleep, [0.0, 30.0, 30.0, 30.0], 2, begin, (str(tmp_path),))) as results:
+    with closing(in_order(note_and_sleep, [0.0] + [2.0 * PATIENCE] * 3, 2, begin, (str(tmp_path),))) as results:
         assert next(results) == 0.0
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < PATIENCE
     assert not any(is_alive(int(path.name)) for path in tmp_path.iterdir())

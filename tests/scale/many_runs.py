@@ -1,7 +1,7 @@
 """Makes a folder of many runs on SPair-71k's number of pairs, and measures how long a report of them takes.
 
     python -m tests.scale.many_runs make FOLDER --runs 200 --pairs 12234
-    python -m tests.scale.many_runs measure FOLDER          one JSON line: seconds, peak memory, size of the page
+    python -m tests.scale.many_runs measure FOLDER          one JSON line: time, peak memory, size of the page
 
 The runs are written by the functions that real runs use, from one set of pairs and other predictions each. A run
 is scored once, with few bootstrap draws; the figures asked for are in tests/scale/test_many_runs.py, which does
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -113,11 +114,15 @@ def measure(runs: Path) -> dict[str, float]:
     """Seconds and megabytes of ``scbench report`` in a process of its own, and the page's size in MB."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-c", REPORT, "report", "--runs", str(runs), "--out", out]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.perf_counter()
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
         seconds = time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         peak = int(done.stderr.split()[-1]) / 1024
-        return {"seconds": seconds, "peak_mb": peak, "html_mb": (Path(out) / "report.html").stat().st_size / 1e6}
+        size = (Path(out) / "report.html").stat().st_size
+        return {"seconds": seconds, "processor_seconds": processor, "peak_mb": peak, "html_mb": size / 1e6}
 
 
 def main() -> None:

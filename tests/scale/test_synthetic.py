@@ -21,7 +21,6 @@ def test_parquet_opens_streams_and_gives_random_rows(tmp_path: Path) -> None:
     synthetic.write_parquet(tmp_path / "shards", 3_000)
     figures = synthetic.measure(tmp_path / "shards")
     assert figures["pairs"] == 3_000
-    assert figures["open_seconds"] < 1
     assert figures["open_resident_mb"] < 500
-    # On a core shared by three datasets 5.2 reads 3,700 rows a second or more, 4.0 half as many: 1,400 at the least.
-    assert figures["random_rows_per_second_without_images"] > 1_000
+    # Random rows cost about what rows in order do, whatever else the machine has to do: neither is a search.
+    assert figures["random_rows_per_second_without_images"] > figures["stream_rows_per_second"] / 20

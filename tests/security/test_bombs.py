@@ -138,15 +138,45 @@ def test_parquet_of_absurd_sizes_is_refused(tmp_path):
         read_predictions(tmp_path / "p.parquet")
 
 
-def test_packed_weights_are_refused(tmp_path):
+def packed(path: Path, content: object) -> Path:
+    """What ``torch.save`` writes, packed as other programs pack."""
     saved = io.BytesIO()
-    torch.save({"a": torch.zeros(5_000_000)}, saved)
-    with zipfile.ZipFile(saved) as before, zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as after:
+    torch.save(content, saved)
+    with zipfile.ZipFile(saved) as before, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as after:
         for entry in before.infolist():
             after.writestr(entry.filename, before.read(entry))
-    assert (tmp_path / "a.pth").stat().st_size < 1 << 20
-    with pytest.raises(InputError, match="decompression bomb"):
-        read_state(tmp_path / "a.pth")
+    return path
+
+
+def test_weights_that_unpack_to_a_multiple_are_refused(tmp_path):
+    path = packed(tmp_path / "a.pth", {"a": torch.zeros(5_000_000)})
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(InputError, match=r"unpacks to 20,\d+,\d+ bytes from \d+,\d+, .* decompression bomb"):
+        read_state(path)
+
+
+def test_weights_that_another_program_packed_are_no_bomb(tmp_path):
+    weights = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+    path = packed(tmp_path / "a.pth", {"a": weights})
+    assert path.stat().st_size < 40_000
+    assert torch.equal(read_state(path)["a"], weights)
+
+
+@pytest.mark.parametrize("kind", ["stored", "packed", "tar", "tar.gz"])
+def test_an_archive_of_weights_is_called_one(tmp_path, kind):
+    torch.save({"a": torch.zeros(50_000)}, tmp_path / "model_best.pth")
+    path = tmp_path / f"weights.{kind}"
+    if kind.startswith("tar"):
+        with tarfile.open(path, "w:gz" if kind == "tar.gz" else "w") as tar:
+            tar.add(tmp_path / "model_best.pth", "model_best.pth")
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED if kind == "stored" else zipfile.ZIP_DEFLATED) as file:
+            file.write(tmp_path / "model_best.pth", "model_best.pth")
+    line = (
+        r"is an? (archive of model_best\.pth|packed file), not a file of weights. Unpack it and give the file inside."
+    )
+    with pytest.raises(InputError, match=line):
+        read_state(path)
 
 
 def test_weights_that_repeat_one_number_without_end_are_refused(tmp_path):

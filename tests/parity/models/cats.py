@@ -9,8 +9,9 @@ from torch import Tensor
 from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs
 from baselines.checkpoints.cats import rename
 from sc_imagenet.backbones import build_backbone
-from tests.parity.filling import gradient_norms, published_state
-from tests.parity.references import Arrays, Comparison, Tolerance, beside, on_two_threads, published_shapes
+from tests.parity.filling import published_state
+from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
+from tests.parity.rounding import Measured, Steps, in_precision
 
 LAYERS = {"cats_spair": SPAIR_LAYERS, "cats_pfpascal": PF_PASCAL_LAYERS}
 TRACKED = "layer3.22.bn3.running_mean"  # of the 30th block
@@ -67,7 +68,7 @@ def filled(name: str) -> CATs:
     return model
 
 
-def our_arrays(name: str, reference: Arrays) -> dict[str, np.ndarray]:
+def our_arrays(name: str, reference: Arrays) -> dict[str, np.ndarray | Measured]:
     """What our CATs computes, under the names of the reference file."""
     model, batch, (source, target) = filled(name).eval(), batch_of(reference), images(reference)
     out: dict[str, Tensor] = {}
@@ -94,15 +95,23 @@ def our_arrays(name: str, reference: Arrays) -> dict[str, np.ndarray]:
         points = batch["target_points"][:, : int(reference["n_pts"])]
         out["est_src_kps"] = model.transfer(flow, points)[0].T
     out["gt_flow"] = model.true_flow(batch)[0]
-    trained = model.train()(source, target)
-    loss = model.loss(trained, batch)
-    loss.backward()
-    norms = {_published(key): value for key, value in gradient_norms(model).items()}
+    steps = Steps(lambda dtype: training_step(name, reference, dtype))
     for part, names in split_names(reference).items():
-        out[f"grad_norms/{part}"] = torch.tensor([norms[key] for key in names], dtype=torch.float64)
-    out["flow_train"], out["loss_train"] = trained[0], loss
-    out["rm_after_train_layer3.22.bn3"] = tracked_mean(name, model, source, target)
-    return {key: value.detach().numpy() for key, value in out.items()}
+        out[f"grad_norms/{part}"] = steps.gradient_norms([[_ours(key)] for key in names])
+    return {
+        key: value.numpy() if isinstance(value, Tensor) else value for key, value in {**out, **steps.arrays}.items()
+    }
+
+
+def training_step(name: str, reference: Arrays, dtype: torch.dtype) -> tuple[CATs, dict[str, Tensor]]:
+    """A model that has its gradients, and what it computed for them."""
+    model, batch = filled(name).train().to(dtype), in_precision(batch_of(reference), dtype)
+    source, target = (image.to(dtype) for image in images(reference))
+    flow = model(source, target)
+    loss = model.loss(flow, batch)
+    loss.backward()
+    tracked = tracked_mean(name, model, source, target)
+    return model, {"flow_train": flow[0], "loss_train": loss, "rm_after_train_layer3.22.bn3": tracked}
 
 
 def tracked_mean(name: str, trained: CATs, source: Tensor, target: Tensor) -> Tensor:
@@ -115,6 +124,7 @@ def tracked_mean(name: str, trained: CATs, source: Tensor, target: Tensor) -> Te
         return trained.backbone.net.state_dict()[TRACKED]
     longer = build_backbone("resnet101", [30], pretrained=False).train()
     longer.load_state_dict(filled(name).backbone.state_dict())
+    longer.to(source.dtype)
     with torch.no_grad():
         longer(source)
         longer(target)
@@ -123,8 +133,7 @@ def tracked_mean(name: str, trained: CATs, source: Tensor, target: Tensor) -> Te
 
 def compare(name: str, reference: Arrays) -> list[Comparison]:
     """Every array of the reference beside ours; an array that we do not have deviates infinitely."""
-    with on_two_threads():
-        ours = our_arrays(name, reference)
+    ours = our_arrays(name, reference)
     theirs_of = dict(zip(reference["grad_names"].tolist(), reference["grad_norms"].tolist()))
     wanted = {key: array for key, array in reference.items() if key not in (*INPUTS, "grad_norms")}
     for part, names in split_names(reference).items():
@@ -140,5 +149,5 @@ def split_names(reference: Arrays) -> dict[str, list[str]]:
     return {"head": [name for name in names if name not in set(inside)], "backbone": inside}
 
 
-def _published(key: str) -> str:
-    return key.replace("backbone.net.", "feature_extraction.backbone.", 1) if key.startswith("backbone.") else key
+def _ours(key: str) -> str:
+    return key.replace("feature_extraction.backbone.", "backbone.net.", 1)

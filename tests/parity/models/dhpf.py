@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from baselines.checkpoints.dhpf import rename
-from baselines.dhpf import DHPF, gumbel
+from baselines.dhpf import DHPF, SMALLEST, gumbel
 from baselines.dhpf_weak import WeakDHPF
 from sc_imagenet.geometry.hough import (
     bin_side_of,
@@ -20,8 +20,9 @@ from sc_imagenet.geometry.hough import (
     half_maximum_sigma,
 )
 from sc_imagenet.geometry.receptive_boxes import cell_corners, nearest_cell
-from tests.parity.filling import gradient_norms, published_state
-from tests.parity.references import Arrays, Comparison, Tolerance, beside, on_two_threads, published_shapes
+from tests.parity.filling import published_state
+from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
+from tests.parity.rounding import Measured, Steps, best_or_tied, in_precision
 
 FILES = ("dhpf_resnet101",)
 MODES = ("strong_eval", "weak_eval", "strong_train", "weak_train")
@@ -31,7 +32,6 @@ INPUTS = (
 )
 FRAME = (240, 240)
 THRESHOLDS = (240, 150)  # sides that the two pairs' PCK is measured against
-TIE = 1e-5  # two matches of a row whose confidences are this near each other are equally good
 TRACKED = "reductions.10.1"
 
 TOLERANCES = {
@@ -95,15 +95,18 @@ def filled(weak: bool, reference: Arrays) -> DHPF:
     model = (WeakDHPF if weak else DHPF)(pretrained=False)
     model.load_state_dict(filled_state())
     draws = torch.from_numpy(reference["gumbel_u"])
-    model.noise = MethodType(lambda _, logits: gumbel(draws[:, : len(logits)].transpose(0, 1)), model)
+    model.noise = MethodType(lambda _, logits: gumbel(draws[:, : len(logits)].transpose(0, 1)).to(logits), model)
     return model
 
 
-def our_arrays(reference: Arrays) -> dict[str, np.ndarray]:
+def our_arrays(reference: Arrays) -> dict[str, np.ndarray | Measured]:
     """What our DHPF computes, under the names of the reference file."""
     out: dict[str, Tensor] = {**geometry(), **one_pair(reference)}
+    trained: dict[str, Measured] = {}
     for mode in MODES:
-        out |= {f"{mode}_{key}": value for key, value in two_pairs(mode, reference).items()}
+        steps = Steps(lambda dtype, mode=mode: two_pairs(mode, reference, dtype))
+        norms = steps.gradient_norms([[_ours(key)] for key in reference[f"{mode}_grad_names"].tolist()])
+        trained |= {f"{mode}_{key}": value for key, value in {**steps.arrays, "grad_norms": norms}.items()}
     batch = batch_of(reference)
     for ours, theirs in (("source", "src"), ("target", "trg")):
         cells = [
@@ -111,7 +114,7 @@ def our_arrays(reference: Arrays) -> dict[str, np.ndarray]:
             for own, valid in zip(batch[f"{ours}_points"], batch["valid"])
         ]
         out[f"b2_{theirs}_kpidx"] = torch.stack(cells)
-    return {key: value.detach().numpy() for key, value in out.items()}
+    return {**{key: value.detach().numpy() for key, value in out.items()}, **trained}
 
 
 def geometry() -> dict[str, Tensor]:
@@ -135,27 +138,28 @@ def one_pair(reference: Arrays) -> dict[str, Tensor]:
     cells = torch.arange(3600)
     hough = differences_at(output.hough, cells, (60, 60), (60, 60))[0]
     confidence = output.appearance[0] * hough
-    theirs = torch.from_numpy(reference["b1_corr_argmax"].astype(np.int64))
-    tied = confidence[cells, theirs] > (1 - TIE) * confidence.amax(1)
+    plain, filtered = (torch.from_numpy(reference[f"b1_{name}_argmax"].astype(np.int64)) for name in ("corr", "mm"))
+    highest = model.best_of_targets(output)[0]
+    mutual = confidence**3 / (confidence.amax(1, keepdim=True) * highest).clamp(min=SMALLEST)
     points = torch.from_numpy(reference["src_kps"].T.copy())[None, : int(reference["n_pts"])]
     return {
         "b1_layer_sel": output.gates,
         "b1_app": output.appearance[:, ::37, ::41],
         "b1_geo": hough[::37, ::41],
         "b1_corr": confidence[None, ::37, ::41],
-        "b1_corr_argmax": torch.where(tied, theirs, confidence.argmax(1)),
+        "b1_corr_argmax": best_or_tied(confidence, confidence.argmax(1), plain),
         "b1_corr_rowmax": confidence.amax(1),
         "b1_sums": torch.stack([array.double().sum() for array in (output.appearance, hough, confidence)]),
-        "b1_mm_argmax": model.best_matches(output, 0, cells, model.best_of_targets(output)[0]),
+        "b1_mm_argmax": best_or_tied(mutual, model.best_matches(output, 0, cells, highest), filtered),
         "b1_prd_kps": model.transfer(output, points)[0].T,
     }
 
 
-def two_pairs(mode: str, reference: Arrays) -> dict[str, Tensor]:
-    """Output, loss and gradients of a batch."""
+def two_pairs(mode: str, reference: Arrays, dtype: torch.dtype) -> tuple[DHPF, dict[str, Tensor]]:
+    """A model that has the gradients of a batch, and its output and loss."""
     supervision, _, phase = mode.partition("_")
-    model = filled(supervision == "weak", reference).train(phase == "train")
-    batch = batch_of(reference)
+    model = filled(supervision == "weak", reference).train(phase == "train").to(dtype)
+    batch = in_precision(batch_of(reference), dtype)
     outputs = []
     match = model.match
     model.match = MethodType(lambda _, maps: outputs.append(match(maps)) or outputs[-1], model)
@@ -164,8 +168,6 @@ def two_pairs(mode: str, reference: Arrays) -> dict[str, Tensor]:
     loss = model.training_loss(batch, epoch=0)
     loss.backward()
     (output,) = outputs
-    norms = {_published(key): value for key, value in gradient_norms(model).items()}
-    names = reference[f"{mode}_grad_names"].tolist()
     hough = differences_at(output.hough, torch.arange(0, 3600, 37), (60, 60), (60, 60))
     count = int(reference["n_pts"])
     first = output._replace(**{key: getattr(output, key)[:2] for key in ("gates", "appearance", "hough")})
@@ -178,21 +180,19 @@ def two_pairs(mode: str, reference: Arrays) -> dict[str, Tensor]:
         "corr": (output.appearance[:, ::37] * hough)[..., ::41],
         "prd": predicted.where(valid[..., None], -1).transpose(1, 2),
         "pck": 100 * (right & valid).sum(1) / valid.sum(1),
-        "grad_norms": torch.tensor([norms[name] for name in names], dtype=torch.float64),
     }
     if phase == "train":
         tracked = model.get_submodule(TRACKED)
         found |= {"bn_mean_L10": tracked.running_mean, "bn_var_L10": tracked.running_var}
-    return found
+    return model, found
 
 
 def compare(name: str, reference: Arrays) -> list[Comparison]:
     """Every array of the reference beside ours; an array that we do not have deviates infinitely."""
-    with on_two_threads():
-        ours = our_arrays(reference)
+    ours = our_arrays(reference)
     wanted = {key: array for key, array in reference.items() if key not in INPUTS}
     return beside(ours, wanted, {key: TOLERANCES.get(key, OTHERWISE) for key in wanted}, thin)
 
 
-def _published(key: str) -> str:
-    return key.replace("reductions.", "reduction_ffns.").replace("gates.", "gumbel_ffns.")
+def _ours(key: str) -> str:
+    return key.replace("reduction_ffns.", "reductions.").replace("gumbel_ffns.", "gates.")

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from baselines.checkpoints.ncnet import convert, rename
 from baselines.ncnet import NCNet, best_matches, carry, certainty, mutual_matching
-from tests.parity.filling import gradient_norms, published_state
-from tests.parity.references import Arrays, Comparison, Tolerance, beside, on_two_threads, published_shapes
+from tests.parity.filling import published_state
+from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
+from tests.parity.rounding import Measured, Steps
 
 FILES = ("ncnet",)
 INPUTS = (
@@ -58,7 +59,7 @@ def filled(reference: Arrays) -> NCNet:
     return model.eval()
 
 
-def our_arrays(reference: Arrays) -> dict[str, Tensor]:
+def our_arrays(reference: Arrays) -> dict[str, np.ndarray | Measured]:
     """What our NC-Net computes, under the names of the reference file."""
     model = filled(reference)
     out: dict[str, Tensor] = {}
@@ -78,17 +79,22 @@ def our_arrays(reference: Arrays) -> dict[str, Tensor]:
         rows = (*best_matches(matches)[0].flatten(1), along.repeat(25), along.repeat_interleave(25), score)
         out["matches_xA_yA_xB_yB_score"] = torch.stack(rows)
         out |= _scored(matches, reference)
-    s, t = image(reference, "src240"), image(reference, "trg240")
+    steps = Steps(lambda dtype: training_step(reference, dtype))
+    norms = steps.gradient_norms([[rename(key)] for key in reference["grad_names"].tolist()])
+    return {**{key: value.numpy() for key, value in out.items()}, **steps.arrays, "grad_norms": norms}
+
+
+def training_step(reference: Arrays, dtype: torch.dtype) -> tuple[NCNet, dict[str, Tensor]]:
+    """A model that has the gradients of the weak loss, that loss, and the scores whose difference it is."""
+    model = filled(reference).to(dtype)
+    s, t = (image(reference, name).to(dtype) for name in ("src240", "trg240"))
     batch = {"source": torch.cat((s, t.flip(-2))), "target": torch.cat((t, s.flip(-1)))}
     loss = model.training_loss(batch, epoch=0)
     loss.backward()
     with torch.no_grad():
         right = certainty(model(batch["source"], batch["target"])).mean()
         wrong = certainty(model(batch["source"].roll(1, 0), batch["target"])).mean()
-    out["weak_loss_pos_neg/scores"], out["weak_loss_pos_neg/loss"] = torch.stack((right, wrong)), loss[None]
-    norms = gradient_norms(model)
-    out["grad_norms"] = torch.tensor([norms[rename(key)] for key in reference["grad_names"].tolist()])
-    return {key: value.detach() for key, value in out.items()}
+    return model, {"weak_loss_pos_neg/scores": torch.stack((right, wrong)), "weak_loss_pos_neg/loss": loss[None]}
 
 
 def _scored(matches: Tensor, reference: Arrays) -> dict[str, Tensor]:
@@ -107,8 +113,7 @@ def _flat(matches: Tensor) -> Tensor:
 
 def compare(name: str, reference: Arrays) -> list[Comparison]:
     """Every array of the reference beside ours; an array that we do not have deviates infinitely."""
-    with on_two_threads():
-        ours = {key: value.numpy() for key, value in our_arrays(reference).items()}
+    ours = our_arrays(reference)
     wanted = {key: array for key, array in reference.items() if key not in INPUTS}
     weak = wanted.pop("weak_loss_pos_neg")
     wanted |= {"weak_loss_pos_neg/scores": weak[1:], "weak_loss_pos_neg/loss": weak[:1]}

@@ -12,9 +12,10 @@ from baselines.scorrsan import DILATION, PSEUDO_WEIGHT, SCorrSAN, mutual_loss
 from sc_imagenet.geometry.correlation import cosine
 from sc_imagenet.geometry.flow import end_point_error, labelled
 from sc_imagenet.geometry.volumes import resize_source, resize_target
-from tests.parity.filling import gradient_norms, published_state
+from tests.parity.filling import published_state
 from tests.parity.models.cats import batch_of, images
-from tests.parity.references import Arrays, Comparison, Tolerance, beside, on_two_threads, published_shapes
+from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
+from tests.parity.rounding import Measured, Steps, in_precision
 
 ENCODERS = {"scorrsan_spair": {"context": 7, "width": 2048}, "scorrsan_pfpascal": {"context": 13, "width": 1024}}
 FILES = tuple(ENCODERS)
@@ -62,7 +63,7 @@ def as_partner(key: str) -> str:
     return f"{part}.1.{rest}"
 
 
-def our_arrays(name: str, reference: Arrays) -> dict[str, np.ndarray]:
+def our_arrays(name: str, reference: Arrays) -> dict[str, np.ndarray | Measured]:
     """What our SCorrSAN computes, under the names of the reference file."""
     model = filled(name).eval()
     source, target = images({f"{role}_img": reference[role] for role in ("src", "trg")})
@@ -82,24 +83,30 @@ def our_arrays(name: str, reference: Arrays) -> dict[str, np.ndarray]:
         out["flow_tc"] = model.flow(model.correlate(source, target, 1), network=1)[0]
         points = batch["target_points"][:, : int(reference["n_pts"])]
         out["est_src_kps"] = model.transfer(correlation, points)[0].T
+    out["gt_flow"] = model.true_flow(batch)[0]
+    steps = Steps(lambda dtype: training_step(name, reference, dtype))
+    norms = {}
+    for prefix, ours in (("", rename), ("tc_", lambda key: as_partner(rename(key.removeprefix(PARTNER))))):
+        listed = reference[f"{prefix}grad_names"].tolist()
+        norms[f"{prefix}grad_norms"] = steps.gradient_norms([[ours(key)] for key in listed])
+    return {**{key: value.numpy() for key, value in out.items()}, **steps.arrays, **norms}
+
+
+def training_step(name: str, reference: Arrays, dtype: torch.dtype) -> tuple[SCorrSAN, dict[str, Tensor]]:
+    """A model, evaluated, that has the gradients of both losses, and these."""
+    model, batch = filled(name).eval().to(dtype), in_precision(batch_of(reference), dtype)
+    source, target = (image.to(dtype) for image in images({f"{role}_img": reference[role] for role in ("src", "trg")}))
     true = model.true_flow(batch)
     cells = F.max_pool2d(labelled(true).float(), DILATION, 1, DILATION // 2) > 0
     first, second = (model.flow(model.correlate(source, target, k), cells, k) for k in range(2))
     supervised = [end_point_error(flow, true) for flow in (first, second)]
     pseudo = mutual_loss(first, second, cells, SHARE)
     (sum(supervised) + PSEUDO_WEIGHT * pseudo).backward()
-    norms = gradient_norms(model)
-    for prefix, ours in (("", rename), ("tc_", lambda key: as_partner(rename(key.removeprefix(PARTNER))))):
-        listed = reference[f"{prefix}grad_names"].tolist()
-        out[f"{prefix}grad_norms"] = torch.tensor([norms[ours(key)] for key in listed], dtype=torch.float64)
-    out["gt_flow"] = true[0]
-    out["losses_gt_gt_tc_pseudo_pseudo_tc"] = torch.stack((*supervised, pseudo / 2, pseudo / 2))
-    return {key: value.detach().numpy() for key, value in out.items()}
+    return model, {"losses_gt_gt_tc_pseudo_pseudo_tc": torch.stack((*supervised, pseudo / 2, pseudo / 2))}
 
 
 def compare(name: str, reference: Arrays) -> list[Comparison]:
     """Every array of the reference beside ours; an array that we do not have deviates infinitely."""
-    with on_two_threads():
-        ours = our_arrays(name, reference)
+    ours = our_arrays(name, reference)
     wanted = {key: array for key, array in reference.items() if key not in (*INPUTS, "report_json")}
     return beside(ours, wanted, {key: TOLERANCES.get(key, OTHERWISE) for key in wanted}, thin)

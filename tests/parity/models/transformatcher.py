@@ -12,8 +12,9 @@ from baselines.checkpoints.transformatcher import convert, rename
 from baselines.transformatcher import FREQUENCIES, REACH, REACH_IN_TRAINING, TransforMatcher
 from sc_imagenet.geometry.grids import denormalise, normalise
 from sc_imagenet.geometry.volumes import resize_source, resize_target
-from tests.parity.filling import gradient_norms, published_state
-from tests.parity.references import Arrays, Comparison, Tolerance, beside, on_two_threads, published_shapes
+from tests.parity.filling import published_state
+from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
+from tests.parity.rounding import Measured, Steps, in_precision
 
 FILES = ("transformatcher",)
 INPUTS = ("src", "trg", "src_kps", "trg_kps", "n_pts", "tied_grad_names", "untied_grad_names", "report_json")
@@ -87,7 +88,7 @@ def filled(kind: str) -> TransforMatcher:
     return model.eval()
 
 
-def our_arrays(kind: str, reference: Arrays) -> dict[str, Tensor]:
+def our_arrays(kind: str, reference: Arrays) -> dict[str, np.ndarray | Measured]:
     """What our TransforMatcher computes, under the names of the reference file without their beginning."""
     model, batch, (source, target) = filled(kind), batch_of(reference), images(reference)
     head = model.match2match
@@ -100,23 +101,27 @@ def our_arrays(kind: str, reference: Arrays) -> dict[str, Tensor]:
     for number, block in enumerate(head.blocks):
         hooks.append(block.attention.register_forward_hook(keep(f"attn{number}", 211)))
         hooks.append(block.mlp.register_forward_hook(keep(f"ff{number}", 211)))
-    source_maps, target_maps = model.backbone(source, target)
-    correlation = model.correlate(source_maps, target_maps)
-    refined = head(correlation)
+    with torch.no_grad():
+        source_maps, target_maps = model.backbone(source, target)
+        correlation = model.correlate(source_maps, target_maps)
+        refined = head(correlation)
+        out |= readings(model, refined, batch["source_points"][:, : int(reference["n_pts"])])
     for hook in hooks:
         hook.remove()
     out["feat_L3_0"], out["feat_L4_2"] = source_maps[0][0, ::16], target_maps[-1][0, ::16]
     out["corr26"], out["refined"] = correlation[0].flatten(1)[:, ::101], refined[0]
-    loss = model.loss(refined, batch)
+    steps = Steps(lambda dtype: training_step(kind, reference, dtype))
+    parts = split_names(reference[f"{kind}_grad_names"]).items()
+    norms = {f"grad_norms/{part}": steps.gradient_norms([rename(name) for name in names]) for part, names in parts}
+    return {**{name: value.numpy() for name, value in out.items()}, **steps.arrays, **norms}
+
+
+def training_step(kind: str, reference: Arrays, dtype: torch.dtype) -> tuple[TransforMatcher, dict[str, Tensor]]:
+    """A model, evaluated, that has its gradients, and its loss."""
+    model, batch = filled(kind).to(dtype), in_precision(batch_of(reference), dtype)
+    loss = model.loss(model(*(image.to(dtype) for image in images(reference))), batch)
     loss.backward()
-    out["loss"] = loss
-    norms = gradient_norms(model)
-    for part, names in split_names(reference[f"{kind}_grad_names"]).items():
-        squares = [sum(norms[ours] ** 2 for ours in rename(name)) for name in names]
-        out[f"grad_norms/{part}"] = torch.tensor(squares, dtype=torch.float64).sqrt()
-    with torch.no_grad():
-        out |= readings(model, refined.detach(), batch["source_points"][:, : int(reference["n_pts"])])
-    return {name: value.detach() for name, value in out.items()}
+    return model, {"loss": loss}
 
 
 def readings(model: TransforMatcher, refined: Tensor, points: Tensor) -> dict[str, Tensor]:
@@ -146,11 +151,10 @@ def readings(model: TransforMatcher, refined: Tensor, points: Tensor) -> dict[st
 
 def compare(name: str, reference: Arrays) -> list[Comparison]:
     """Every array of the reference beside ours; an array that we do not have deviates infinitely."""
-    ours: dict[str, np.ndarray] = {}
+    ours: dict[str, np.ndarray | Measured] = {}
     wanted = {key: array for key, array in reference.items() if key not in INPUTS and not key.endswith("grad_norms")}
     for kind in ("tied", "untied"):
-        with on_two_threads():
-            ours |= {f"{kind}_{key}": value.numpy() for key, value in our_arrays(kind, reference).items()}
+        ours |= {f"{kind}_{key}": value for key, value in our_arrays(kind, reference).items()}
         norms = dict(zip(reference[f"{kind}_grad_names"].tolist(), reference[f"{kind}_grad_norms"].tolist()))
         for part, names in split_names(reference[f"{kind}_grad_names"]).items():
             wanted[f"{kind}_grad_norms/{part}"] = np.array([norms[key] for key in names])

@@ -13,8 +13,9 @@ from baselines.checkpoints.vat import TABLES, rename
 from baselines.vat import VAT
 from sc_imagenet.geometry.flow import mapping_to_flow
 from sc_imagenet.geometry.pooled_correlation import pooled_correlation
-from tests.parity.filling import gradient_norms, published_state
-from tests.parity.references import Arrays, Comparison, Tolerance, beside, on_two_threads, published_shapes
+from tests.parity.filling import published_state
+from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
+from tests.parity.rounding import Measured, Steps, in_precision
 
 FILES = ("vat",)
 INPUTS = ("src_img", "trg_img", "src_kps", "trg_kps", "n_pts", "grad_names")
@@ -68,7 +69,7 @@ def filled() -> VAT:
     return model
 
 
-def our_arrays(reference: Arrays) -> dict[str, np.ndarray]:
+def our_arrays(reference: Arrays) -> dict[str, np.ndarray | Measured]:
     """What our VAT computes, under the names of the reference file."""
     model, batch, (source, target) = filled().eval(), batch_of(reference), images(reference)
     out: dict[str, Tensor] = {}
@@ -112,13 +113,18 @@ def our_arrays(reference: Arrays) -> dict[str, np.ndarray]:
         out["est_src_kps"] = model.transfer(flow, batch["target_points"][:, : int(reference["n_pts"])])[0].T
         out["gt_flow"] = model.true_flow(batch)[0]
         del ours, theirs, refined
-    trained = model.train()(source, target)
-    loss = model.loss(trained, batch)
+    steps = Steps(lambda dtype: training_step(reference, dtype))
+    norms = steps.gradient_norms([[rename(key)] for key in reference["grad_names"].tolist()])
+    return {**{key: value.numpy() for key, value in out.items()}, **steps.arrays, "grad_norms": norms}
+
+
+def training_step(reference: Arrays, dtype: torch.dtype) -> tuple[VAT, dict[str, Tensor]]:
+    """A model that has its gradients, and what it computed for them."""
+    model, batch = filled().train().to(dtype), in_precision(batch_of(reference), dtype)
+    flow = model(*(image.to(dtype) for image in images(reference)))
+    loss = model.loss(flow, batch)
     loss.backward()
-    norms = gradient_norms(model)
-    out["grad_norms"] = torch.tensor([norms[rename(key)] for key in reference["grad_names"].tolist()])
-    out["flow_train"], out["loss_train"] = trained[0], loss
-    return {key: value.detach().numpy() for key, value in out.items()}
+    return model, {"flow_train": flow[0], "loss_train": loss}
 
 
 def watch(module: nn.Module, keep: Callable[[Tensor, Tensor], None]) -> RemovableHandle:
@@ -128,8 +134,7 @@ def watch(module: nn.Module, keep: Callable[[Tensor, Tensor], None]) -> Removabl
 
 def compare(name: str, reference: Arrays) -> list[Comparison]:
     """Every array of the reference beside ours; an array that we do not have deviates infinitely."""
-    with on_two_threads():
-        ours = our_arrays(reference)
+    ours = our_arrays(reference)
     wanted = {key: array for key, array in reference.items() if key not in INPUTS}
     tolerances = {key: TOLERANCES.get(key, OTHERWISE) for key in wanted}
     return beside(ours, wanted, tolerances, thin)
