@@ -19,6 +19,7 @@ from baselines.matcher import Matcher
 from benchmark.evaluation import predict
 from sc_imagenet.errors import InputError
 from sc_imagenet.frames import Frame
+from sc_imagenet.images import Picture, to_rgb
 
 SEARCHED = 16  # side of the grid among whose points the most consistent are looked for
 RIM = 0.12  # share of the image at each edge left out of that search: what is photographed is rarely there
@@ -74,24 +75,26 @@ def load_matcher(model: str, backbone: str | None = None, checkpoint: Path | str
 
 def match(
     matcher: Matcher,
-    source: Image.Image,
-    target: Image.Image,
+    source: Picture,
+    target: Picture,
     points: ArrayLike | None = None,
     grid: int | None = None,
 ) -> Matches:
-    """Carry points of ``source`` to ``target``, RGB images of any size.
+    """Carry points of ``source`` to ``target``, pictures of any size.
 
     Args:
         matcher: of either direction; one made for the other way is given the images exchanged.
-        source: the image the points are in.
+        source: the image the points are in: a file's path, which is opened upright, an image of Pillow's of any
+            mode, or an array (see ``sc_imagenet.images.to_rgb``).
         target: the image they are looked for in.
         points: (K, 2), original pixels of ``source``.
         grid: instead, a grid of so many points along each side. Without either, the points of a finer grid
             that come back nearest to where they started, spread over the image.
 
     Raises:
-        InputError: a point outside ``source``.
+        InputError: a point outside ``source``, or no picture.
     """
+    source, target = to_rgb(source), to_rgb(target)
     if points is None:
         if grid:
             return _both_ways(matcher, source, target, grid_points(source.size, grid))

@@ -22,6 +22,7 @@ from sc_imagenet.catalog import info
 from sc_imagenet.convert import available_splits, convert_source
 from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.record import Record
+from sc_imagenet.schema import upright_images
 from sc_imagenet.shards import SHARD_ROWS, features_of, open_parquet, read_batches
 from sc_imagenet.sources import Options, open_source
 
@@ -93,6 +94,16 @@ class Pairs(datasets.ArrowBasedBuilder):
     # touch few pages of it.
     DEFAULT_WRITER_BATCH_SIZE = SHARD_ROWS
     config: PairsConfig
+
+    @property
+    def info(self) -> datasets.DatasetInfo:
+        """What is known of the data set; where ``datasets`` reads it from its cache, its images are ours again."""
+        return self._known
+
+    @info.setter
+    def info(self, known: datasets.DatasetInfo) -> None:
+        known.features = upright_images(known.features)
+        self._known = known
 
     def _info(self) -> datasets.DatasetInfo:
         entry = info("toy" if self.config.name == "toy" else self.config.data_set)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.names import check_inside, check_name
+from sc_imagenet.orientation import Stored
 from sc_imagenet.sources.source import Annotation, Entry, Outside, Size
 
 TOLERANCE = 1.0  # px: annotations round, some count pixels from 1
@@ -69,7 +70,7 @@ def check_pair(
 
 
 def check_sizes(entry: Entry, found: Annotation, source_size: Size | None, target_size: Size | None) -> None:
-    """Raise InputError if an image has another size than it had when it was annotated."""
+    """Raise InputError if an image has another size, as stored, than it had when it was annotated."""
     for image, size, annotated in (
         (entry.source, source_size, found.annotated_source_size),
         (entry.target, target_size, found.annotated_target_size),
@@ -84,12 +85,13 @@ def check_size(image: object, size: Sequence[int], annotated: Sequence[int], pai
         raise InputError(
             f"is {size[0]} x {size[1]} pixels, the points of {pair} are for {annotated[0]} x {annotated[1]}",
             where=image,
-            fix="Get the image again in its own size: points are in its pixels.",
+            fix="Get the image again in its own size: points are in its pixels. Was it exchanged here, convert the "
+            "data set again (scbench data convert NAME --force), or make a generated one again.",
         )
 
 
-def known_size(entry: Entry, image: str, root: object, sizes: dict[str, Size | str]) -> Size:
-    """The size of an image of a pair.
+def known_size(entry: Entry, image: str, root: object, sizes: dict[str, Stored | str]) -> Stored:
+    """Size and orientation of an image of a pair.
 
     Raises:
         InputError: the image is missing, empty or unreadable; the message names the pair.

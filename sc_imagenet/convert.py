@@ -32,6 +32,7 @@ from sc_imagenet.slow_files import watched
 from sc_imagenet.sources import Options, Source, open_source
 
 logger = logging.getLogger(__name__)
+FRAME = "upright"  # of points; what was converted before images were turned is converted again
 
 
 def convert(
@@ -97,7 +98,7 @@ def lookup_key(source: Source, split: str) -> str:
     hashed, dated = source.fingerprint(split)
     images = source.image_root()
     content = {
-        "reader": [source.name, source.version, FORMAT],
+        "reader": [source.name, source.version, FORMAT, FRAME],
         "options": asdict(source.options),
         "lists": [[path.name, sha256_of(path)] for path in hashed],
         "dates": [[path.name, path.stat().st_mtime_ns] for path in dated if path.exists()],
@@ -174,8 +175,8 @@ def _cached(key: str, name: str, config: str, split: str, force: bool, write: Wr
                 shutil.rmtree(stale, ignore_errors=True)  # left by a process that was killed
             temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
             try:
-                outside = write(temporary)
-                make_record(temporary, name, config, split, outside)
+                written = write(temporary)
+                make_record(temporary, name, config, split, written.outside, written.manifest)
                 if folder.exists():
                     shutil.rmtree(folder)
                 os.replace(temporary, folder)

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from sc_imagenet.images import Picture, to_rgb
+
 Colour = tuple[int, int, int]
 
 PAPER: Colour = (255, 255, 255)
@@ -37,8 +39,8 @@ WIDEST = 1.6  # an image wider than this many times the height is made smaller i
 
 
 def draw_pair(
-    source: Image.Image,
-    target: Image.Image,
+    source: Picture,
+    target: Picture,
     source_points: ArrayLike,
     target_points: ArrayLike,
     *,
@@ -64,6 +66,7 @@ def draw_pair(
     Raises:
         ValueError: arrays of different length.
     """
+    source, target = to_rgb(source), to_rgb(target)
     starts, ends = _points(source_points), _points(target_points)
     marks = None if correct is None else np.asarray(correct, dtype=bool).reshape(-1)
     goals = None if truth is None else _points(truth)
@@ -205,7 +208,7 @@ def _points(points: ArrayLike) -> NDArray[np.float64]:
 def _fitted(image: Image.Image, height: int) -> Image.Image:
     scale = min(height / image.height, WIDEST * height / image.width)
     wanted = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.convert("RGB").resize(wanted, Image.Resampling.LANCZOS)
+    return image.resize(wanted, Image.Resampling.LANCZOS)
 
 
 def _dashes(

@@ -1,4 +1,4 @@
-"""The sizes of many images, from their headers: each file is opened once, however many pairs name it."""
+"""How many images are stored, from their headers: each file is opened once, however many pairs name it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.images import image_size
+from sc_imagenet.images import image_header
+from sc_imagenet.orientation import Stored
 from sc_imagenet.workers import in_order, processes_for
 
 CHUNK = 512
@@ -14,11 +15,11 @@ CHUNK = 512
 _root: Path
 
 
-def image_sizes(root: Path, names: Sequence[str], processes: int | None = None) -> dict[str, tuple[int, int] | str]:
-    """(width, height) of every image below ``root``, or in words why it has none."""
+def image_sizes(root: Path, names: Sequence[str], processes: int | None = None) -> dict[str, Stored | str]:
+    """Size and orientation of every image below ``root``, or in words why it has none."""
     chunks = [list(names[start : start + CHUNK]) for start in range(0, len(names), CHUNK)]
     count = processes_for(len(names), processes)
-    sizes: dict[str, tuple[int, int] | str] = {}
+    sizes: dict[str, Stored | str] = {}
     for found in in_order(_sizes, chunks, count, _start, (root,)):
         sizes.update(found)
     return sizes
@@ -29,13 +30,13 @@ def _start(root: Path) -> None:
     _root = root
 
 
-def _sizes(names: list[str]) -> dict[str, tuple[int, int] | str]:
+def _sizes(names: list[str]) -> dict[str, Stored | str]:
     return {name: _size(_root / name) for name in names}
 
 
-def _size(path: Path) -> tuple[int, int] | str:
+def _size(path: Path) -> Stored | str:
     try:
-        return image_size(path)
+        return image_header(path)
     except InputError as error:
         if not path.exists():
             return "is not there"

@@ -1,4 +1,7 @@
-"""Opening an image file of any kind as plain RGB, or saying in one line why it cannot be."""
+"""The one decoder: an image file of any kind as plain RGB, upright, or one line that says why it cannot be.
+
+What it gives is the frame of all points (see ``schema``). Nothing else here decodes an image.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,21 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps
+from numpy.typing import NDArray
+from PIL import Image
 
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path
+from sc_imagenet.orientation import UPRIGHT, Stored, orientation_of, turned
 from sc_imagenet.slow_files import watched
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Picture: TypeAlias = "str | Path | Image.Image | NDArray[Any] | Tensor"
 
 # More is refused before it is decoded: a telephone's 108 megapixels pass, and decoded and converted from any format
 # they stay below 2 GB of memory.
@@ -24,14 +35,13 @@ MOST_SCANS = 100  # of a progressive JPEG, each of which goes over all pixels; e
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 
 WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-ORIENTATION = 0x0112  # EXIF tag
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257  # tags
+XMP = ("xmp", "XML:com.adobe.xmp")
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
-def open_image(
-    source: str | Path | bytes, *, upright: bool = False, name: object = None, most_pixels: int = MAX_PIXELS
-) -> Image.Image:
-    """Open an image and decode it whole, as RGB with 8 bits a channel.
+def open_image(source: str | Path | bytes, *, name: object = None, most_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open an image and decode it whole, as RGB with 8 bits a channel, turned as its EXIF orientation says.
 
     Greyscale, palette, CMYK and 16-bit files are converted; what is transparent is laid over white; of an
     animation the first frame is taken. 16-bit values are divided by 257; 32-bit ones have no agreed range
@@ -39,8 +49,6 @@ def open_image(
 
     Args:
         source: a file, or the bytes of one.
-        upright: turn the image as its EXIF orientation says. False for data sets, whose annotations are in
-            pixels as stored; True for a person's own photographs.
         name: what to call the image in an error, where ``source`` is bytes.
         most_pixels: an image of more is refused before it is decoded.
 
@@ -49,21 +57,62 @@ def open_image(
     """
     if not isinstance(source, bytes):
         with watched(Path(source)):
-            return _decoded(_readable(Path(source)), upright, source if name is None else name, most_pixels)
-    return _decoded(io.BytesIO(source), upright, "image" if name is None else name, most_pixels)
+            return _decoded(_readable(Path(source)), source if name is None else name, most_pixels, _rgb)
+    return _decoded(io.BytesIO(source), "image" if name is None else name, most_pixels, _rgb)
 
 
-def _decoded(file: io.BytesIO | Path, upright: bool, where: object, most_pixels: int) -> Image.Image:
+def to_rgb(picture: Picture) -> Image.Image:
+    """Any picture as ``open_image`` gives it: a file by its path, an image of Pillow's of any mode, or an array.
+
+    What is decoded already is not turned: points of it are in its own pixels. Arrays are (H, W) or (H, W, C), tensors
+    (C, H, W), with 1 to 4 channels (grey, grey and alpha, RGB, RGBA): bool, 8 or 16 bits, or numbers in [0, 1].
+
+    >>> to_rgb(np.full((2, 3), 65535, np.uint16)).getpixel((0, 0))
+    (255, 255, 255)
+
+    Raises:
+        InputError: as ``open_image``; or an array of another form.
+    """
+    if isinstance(picture, (str, Path)):
+        return open_image(picture)
+    if isinstance(picture, Image.Image):
+        picture.load()
+        return _rgb(picture)
+    if hasattr(picture, "detach"):  # a tensor, without importing torch
+        tensor = picture.detach().cpu()
+        picture = (tensor.permute(1, 2, 0) if tensor.ndim == 3 else tensor).numpy()
+    return _rgb(_of_array(np.asarray(picture)))
+
+
+def open_mask(path: Path) -> Image.Image:
+    """Open an image as ``open_image`` does, upright, but in the mode it is stored in.
+
+    Raises:
+        InputError: as ``open_image``.
+    """
+    with watched(path):
+        return _decoded(_readable(path), path, MAX_PIXELS, lambda image: image.copy())
+
+
+def _decoded(
+    file: io.BytesIO | Path, where: object, most_pixels: int, convert: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
     try:
-        with _quiet(), Image.open(file, formats=_known_formats()) as image:
+        with (  # By its path Pillow would map a plain TIFF into memory, and scramble one that it turns.
+            open(file, "rb") if isinstance(file, Path) else file as stream,
+            _quiet(),
+            Image.open(stream, formats=_known_formats()) as image,
+        ):
             width, height = image.size
             if width * height > most_pixels:
                 raise Image.DecompressionBombError
             if image.format in ("JPEG", "MPO") and _scans(file) > MOST_SCANS:
                 raise ValueError(f"it has more than {MOST_SCANS} scans, which looks like a decompression bomb")
+            orientation_of(image)  # read before what may hold it too is dropped
+            for name in XMP if image.format == "TIFF" else ():  # which Pillow turns by itself; some cannot read XMP
+                image.info.pop(name, None)
             image.load()
-            turned = _upright(image) if upright else image
-            return _rgb(turned)
+            return turned(convert(image), orientation_of(image))
     except Image.UnidentifiedImageError as error:
         raise InputError(
             "is not an image that can be read",
@@ -114,24 +163,41 @@ def save_picture(image: Image.Image, path: str | Path) -> None:
         image.save(temporary, kind, **({} if kind == "PNG" else {"quality": 92}))
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image as its header says; nothing is decoded.
+def image_header(path: Path) -> Stored:
+    """How an image is stored, as its header says; nothing is decoded, but for a PNG that holds more than pixels.
 
     Raises:
         InputError: missing, empty, not an image, or of more than ``MAX_PIXELS`` pixels.
     """
     try:
         with watched(path), _quiet(), Image.open(_readable(path), formats=_known_formats()) as image:
-            width, height = image.size
+            width, height = _stored_size(image)
+            if width * height > MAX_PIXELS:
+                raise InputError(f"has too many pixels to be decoded safely (the most is {MAX_PIXELS:,})", where=path)
+            plain = image.format == "PNG" and not _has_notes(path)  # of which Pillow decodes all to look for EXIF
+            return Stored(width, height, UPRIGHT if plain else orientation_of(image))
     except InputError:
         raise
     except Image.UnidentifiedImageError as error:
         raise InputError("is not an image that can be read", where=path) from error
     except Exception as error:  # a decoder given malformed bytes may raise anything at all
         raise InputError(f"is damaged ({error or type(error).__name__})", where=path) from error
-    if width * height > MAX_PIXELS:
-        raise InputError(f"has too many pixels to be decoded safely (the most is {MAX_PIXELS:,})", where=path)
-    return width, height
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    tags = getattr(image, "tag_v2", {})  # of a TIFF, whose size newer versions of Pillow give as it will be turned
+    return (tags[TIFF_WIDTH], tags[TIFF_HEIGHT]) if TIFF_WIDTH in tags and TIFF_HEIGHT in tags else image.size
+
+
+def _has_notes(path: Path) -> bool:
+    """Whether a PNG has a chunk that may hold an orientation: EXIF or text, before or after its pixels."""
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            if head[4:] in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+                return True
+            file.seek(int.from_bytes(head[:4], "big") + 4, io.SEEK_CUR)
+    return False
 
 
 @contextmanager
@@ -178,12 +244,25 @@ def _levels(values: np.ndarray, scaled: Callable[[np.ndarray], np.ndarray]) -> I
     return Image.fromarray(levels).convert("RGB")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
-    except Exception:  # damaged EXIF says nothing about the pixels, which are whole
-        return image
-    return (ImageOps.exif_transpose(image) or image) if turned else image
+def _of_array(values: NDArray[Any]) -> Image.Image:
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (2, 3, 4)) or not values.size:
+        raise InputError(
+            f"an array of shape {values.shape} is no image",
+            fix="Give (H, W), or (H, W, C) of 1 to 4 channels; of a tensor (C, H, W).",
+        )
+    low, high = values.min(), values.max()
+    if values.dtype == np.uint16:
+        values = np.rint(values / 257)
+    elif values.dtype.kind == "b" or (values.dtype.kind == "f" and low >= 0 and high <= 1):
+        values = np.rint(values.astype(np.float64) * 255)
+    elif not (values.dtype.kind in "iu" and low >= 0 and high <= 255):
+        raise InputError(
+            f"an array of {values.dtype} from {low} to {high} is no image",
+            fix="Give 8 or 16 bits a channel, or numbers between 0 and 1.",
+        )
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def _rgb(image: Image.Image) -> Image.Image:

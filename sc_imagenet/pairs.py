@@ -131,7 +131,7 @@ class PairDataset(torch.utils.data.Dataset):
             self._decoded.move_to_end(key)
             image, size = self._decoded[key]
             return image, size
-        opened = open_image(cell["path"] if key is not None else cell["bytes"])
+        opened = open_image(cell["path"] if key is not None else cell["bytes"], name=cell["path"])
         size = opened.size
         if self.augment is None and not self.frame.keep_aspect:
             opened = F.resize(opened, self.frame.pixels(size))

@@ -1,31 +1,52 @@
-"""Writing a split's pairs, or the listing of its images, as Parquet shards: what a conversion does."""
+"""Writing a split's pairs, or the listing of its images, as Parquet shards: what a conversion does.
+
+Data sets are annotated in pixels as stored. Their manifest is taken of that, so that it is the same whether the images
+are at hand or not; then the points of images that EXIF turns are turned with them (see ``schema``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from sc_imagenet import shards
 from sc_imagenet.catalog import info
 from sc_imagenet.checks import check_entry, check_pair, check_unique, known_size
 from sc_imagenet.errors import InputError
 from sc_imagenet.image_sizes import image_sizes
+from sc_imagenet.orientation import UPRIGHT, Stored
 from sc_imagenet.record import Record
 from sc_imagenet.schema import pair_features
 from sc_imagenet.sources import Entry, Source
-from sc_imagenet.sources.source import Size
 from sc_imagenet.workers import in_order, processes_for
 
 Progress = Callable[[int, int], None]  # pairs done, pairs in all
-Writer = Callable[[Path], int]  # writes shards into a folder; returns how many points lie outside
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is known of shards that were written.
+
+    outside   points outside their image
+    manifest  hash of the annotations before they were turned, where some were
+    """
+
+    outside: int = 0
+    manifest: str | None = None
+
+
+Writer = Callable[[Path], Written]  # writes shards into a folder
 
 
 def pair_writer(source: Source, split: str, num_proc: int | None, progress: Progress | None) -> Writer:
     """What writes the pairs of a split as shards, checked, by several processes where there are thousands."""
 
-    def write(folder: Path) -> int:
+    def write(folder: Path) -> Written:
         entries = source.entries(split)
         if not entries:
             raise InputError(f"'{split}' of {info(source.name).title} has no pairs here", where=source.root)
@@ -34,7 +55,7 @@ def pair_writer(source: Source, split: str, num_proc: int | None, progress: Prog
             check_entry(entry, f"{source.name} {split}")
         categories = source.categories()
         root = source.image_root()
-        sizes: dict[str, Size | str] = {}
+        sizes: dict[str, Stored | str] = {}
         if root is not None:
             names = sorted({image for entry in entries for image in (entry.source, entry.target)})
             sizes = image_sizes(root, names, num_proc)
@@ -48,7 +69,17 @@ def pair_writer(source: Source, split: str, num_proc: int | None, progress: Prog
                 done, outside = done + rows, outside + found
                 if progress is not None:
                     progress(done, len(entries))
-        return outside
+        turned = {
+            name: stored
+            for name, stored in sizes.items()
+            if isinstance(stored, Stored) and stored.orientation != UPRIGHT
+        }
+        if not turned:
+            return Written(outside)
+        manifest = shards.scan(folder, source.name, "pairs", split).manifest_sha256
+        for path in sorted(folder.glob(f"{split}-*.parquet")):
+            _make_upright(path, turned, work.schema)
+        return Written(outside, manifest)
 
     return write
 
@@ -63,7 +94,7 @@ class _Work:
         entries: list[Entry],
         categories: tuple[str, ...],
         root: Path | None,
-        sizes: dict[str, Size | str],
+        sizes: dict[str, Stored | str],
         folder: Path,
         step: int,
         count: int,
@@ -90,7 +121,7 @@ def _convert_shard(start: int) -> tuple[int, int]:
     rows, outside = [], 0
     for entry in work.entries[start : start + work.step]:
         source_size, target_size = (
-            known_size(entry, image, work.root, work.sizes) if work.root is not None else None
+            known_size(entry, image, work.root, work.sizes).stored_size if work.root is not None else None
             for image in (entry.source, entry.target)
         )
         found = work.source.annotation(entry, source_size, target_size)
@@ -121,10 +152,24 @@ def _convert_shard(start: int) -> tuple[int, int]:
     return len(rows), outside
 
 
+def _make_upright(path: Path, turned: Mapping[str, Stored], schema: pa.Schema) -> None:
+    """Turn the points, boxes and sizes of a shard with those of its images that EXIF turns."""
+    tables = shards.read_batches(shards.open_parquet(path), schema, path)
+    rows = [row for table in tables for row in table.to_pylist()]
+    ends = [(row, side, row[side]["path"]) for row in rows for side in ("source", "target")]
+    for row, side, name in ends:
+        if name in turned:
+            row[f"{side}_points"] = turned[name].upright(row[f"{side}_points"])
+            row[f"{side}_bbox"] = turned[name].upright_box(row[f"{side}_bbox"])
+            row[f"{side}_size"] = turned[name].size
+    if any(name in turned for _, _, name in ends):
+        shards.write_shard(path, rows, schema)
+
+
 def image_writer(source: Source, pairs: Record) -> Writer:
     """What writes the listing of the distinct images of a split's pairs, in the order of their paths."""
 
-    def write(folder: Path) -> int:
+    def write(folder: Path) -> Written:
         found: dict[str, tuple[int, Any]] = {}
         for path, category, size in _image_columns(pairs):
             found[path] = (category, size)
@@ -144,7 +189,7 @@ def image_writer(source: Source, pairs: Record) -> Writer:
                 for name in names[index * step : (index + 1) * step]
             ]
             shards.write_shard(folder / shards.shard_name(pairs.split, index, count), rows, schema)
-        return 0
+        return Written()
 
     return write
 

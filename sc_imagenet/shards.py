@@ -9,6 +9,7 @@ A folder of shards without a record (made by another program) is read through on
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -86,9 +87,16 @@ def write_pairs(
     return make_record(folder, dataset, "pairs", split)
 
 
-def make_record(folder: Path, dataset: str, config: str, split: str, points_outside: int = 0) -> Record:
-    """Read a split's shards through once, check them, and write its record beside them."""
+def make_record(
+    folder: Path, dataset: str, config: str, split: str, points_outside: int = 0, manifest: str | None = None
+) -> Record:
+    """Read a split's shards through once, check them, and write its record beside them.
+
+    ``manifest`` is the hash of the annotations where the shards hold them turned with their images.
+    """
     record = scan(folder, dataset, config, split, points_outside)
+    if manifest is not None:
+        record = replace(record, manifest_sha256=manifest)
     save_record(record, folder / f"{split}.json")
     return record
 

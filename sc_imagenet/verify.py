@@ -20,9 +20,9 @@ from sc_imagenet.catalog import canonical, info
 from sc_imagenet.checks import check_entry, check_pair, check_size
 from sc_imagenet.convert import available_splits, why_none
 from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.images import open_image
+from sc_imagenet.images import image_header, open_image
+from sc_imagenet.orientation import Stored
 from sc_imagenet.sources import Annotation, Entry, Options, Source, open_source
-from sc_imagenet.sources.source import Size
 from sc_imagenet.sources.tables import recorded_size
 from sc_imagenet.workers import in_order, processes_for
 
@@ -153,7 +153,7 @@ def _damage(splits: tuple[SplitReport, ...], looked: list[_Split]) -> dict[str, 
     return damage
 
 
-Found = dict[str, tuple[Size | None, str | None]]  # by image: its size, or why it has none
+Found = dict[str, tuple[Stored | None, str | None]]  # by image: as it is stored, or why not
 
 
 def _look_at_images(root: Path | None, names: list[str], num_proc: int | None, report: Report) -> Found | None:
@@ -215,7 +215,11 @@ class _Split:
 
     def _look_at_pair(self, pair: _Listed, images: Found) -> None:
         entry = pair.entry
-        source_size, target_size = (images.get(name, (None, None))[0] for name in (entry.source, entry.target))
+        stored = (images.get(name, (None, None))[0] for name in (entry.source, entry.target))
+        # Points that lie in Parquet are those of upright images (see ``schema``), published ones of images as stored.
+        source_size, target_size = (
+            None if each is None else each.stored_size if pair.annotation is None else each.size for each in stored
+        )
         try:
             annotation = pair.annotation or self.source.annotation(entry, source_size, target_size)
         except InputError as error:
@@ -325,11 +329,12 @@ def _start(root: Path) -> None:
 
 
 def _decode(names: list[str]) -> Found:
-    """The size of each image, or why it has none."""
+    """How each image is stored, or why it cannot be decoded."""
     found: Found = {}
     for name in names:
         try:
-            found[name] = open_image(_root / name).size, None
+            open_image(_root / name)
+            found[name] = image_header(_root / name), None
         except InputError as error:
             found[name] = None, str(error)
     return found

@@ -42,7 +42,7 @@ def match(
         raise InputError("--points and --grid were both given", fix="Give one of them.")
     if out is not None:
         picture_format(out)  # a wrong suffix is said before, not after, the work
-    images = open_image(source, upright=True), open_image(target, upright=True)
+    images = open_image(source), open_image(target)
 
     from benchmark.matching import load_matcher, parse_points
     from benchmark.matching import match as match_images

@@ -17,7 +17,8 @@ from sc_imagenet.sources import Annotation, Entry, Source, open_source
 def read_truth(dataset: str, split: str = "test", root: Path | str | None = None) -> Predictions:
     """The pairs of a split, in the order of its list, with nothing predicted (NaN).
 
-    Points that one image alone shows are there too where the data set's files tell of them.
+    Points that one image alone shows are there too where the data set's files tell of them. All is in pixels as
+    stored, without heeding EXIF, as the data sets are annotated and as the codes that predict on them open images.
 
     Raises:
         InputError: the data set is not here, or a file of it cannot be used.
@@ -43,7 +44,9 @@ def read_truth(dataset: str, split: str = "test", root: Path | str | None = None
     }
     points: list[np.ndarray] = []  # id, true x y, other x y, shown in this image, in the other
     for entry in entries:
-        other_size, size = (known_size(entry, image, images, sizes) for image in (entry.source, entry.target))
+        other_size, size = (
+            known_size(entry, image, images, sizes).stored_size for image in (entry.source, entry.target)
+        )
         found = source.annotation(entry, other_size, size)
         check_pair(entry, found, other_size, size, source.options.outside or source.outside)
         for column, value in (

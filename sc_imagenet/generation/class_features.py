@@ -60,7 +60,7 @@ def class_features(
     Raises:
         InputError: a photograph is gone or has changed since it was scanned.
     """
-    content = [each.sha256 for each in photographs]
+    content = [each.content for each in photographs]
     key = key_of(identity, *content)
     path = folder / f"features-{key}.safetensors"
     state = mapped(path)
@@ -89,7 +89,7 @@ def _compute(root: Path, photographs: Sequence[Photograph], reader: FeatureReade
 
 
 def _pixels(path: Path, photograph: Photograph, reader: FeatureReader) -> Tensor:
-    """An image as the network takes it; as stored, not turned: points of data sets are in pixels as stored."""
+    """An image as the network takes it."""
     image = open_image(path)
     if image.size != (photograph.width, photograph.height):
         raise InputError("has changed since it was scanned", where=path, fix="Run again to scan it anew.")

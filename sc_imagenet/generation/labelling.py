@@ -62,7 +62,7 @@ class ClassTask:
     @property
     def content(self) -> tuple[str, ...]:
         """What identifies the photographs."""
-        return tuple(f"{each.path} {each.sha256}" for each in self.photographs)
+        return tuple(f"{each.path} {each.content}" for each in self.photographs)
 
     @property
     def labels_key(self) -> str:
@@ -112,6 +112,7 @@ def label_class(task: ClassTask) -> bytes:
     single = [number for number, count in enumerate(objects) if count == 1 and area[number] > 0]
     scores = np.full(len(objects), np.nan, np.float32)
     about: dict[str, Any] = {"key": task.labels_key, "images": len(objects), "single": len(single), "left_out": None}
+    about["masks"] = tools.saliency.notes(task.root, task.photographs)
     share = len(single) / len(objects)
     if share < options.least_single:
         about["left_out"] = f"only {100 * share:.0f} % of its images show one object"

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sc_imagenet.errors import InputError, visible
-from sc_imagenet.images import open_image
+from sc_imagenet.images import image_header, open_image
+from sc_imagenet.orientation import UPRIGHT
 from sc_imagenet.slow_files import watched
 from sc_imagenet.workers import in_order, processes_for
 
@@ -32,8 +33,14 @@ class Photograph:
     path: str  # relative to the scanned folder, with forward slashes
     category: str  # the class, as its folder is called
     sha256: str  # of the file's bytes
-    width: int
+    width: int  # of the image once upright, as ``open_image`` gives it
     height: int
+    orientation: int = UPRIGHT  # EXIF's: how it lies in its file
+
+    @property
+    def content(self) -> str:
+        """Identifies what is seen in it. (What was made before turned images were turned is of other content.)"""
+        return self.sha256 if self.orientation == UPRIGHT else f"{self.sha256} upright"
 
 
 @dataclass(frozen=True)
@@ -211,6 +218,7 @@ def _look(path: str) -> Photograph | str:
                 return "is not a file"  # a pipe or socket would be waited for forever
             content = place.read_bytes()
         width, height = open_image(content, name="it", most_pixels=MOST_PIXELS).size
+        orientation = image_header(place).orientation
         if max(width, height) > MOST_ASPECT * min(width, height):
             return f"is a panorama, {width} x {height} pixels (the longest is {MOST_ASPECT:g} : 1)"
         if min(width, height) < SMALLEST_SIDE:
@@ -219,4 +227,4 @@ def _look(path: str) -> Photograph | str:
         return str(error).removeprefix("it: ")
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
-    return Photograph(path, path.split("/", 1)[0], hashlib.sha256(content).hexdigest(), width, height)
+    return Photograph(path, path.split("/", 1)[0], hashlib.sha256(content).hexdigest(), width, height, orientation)

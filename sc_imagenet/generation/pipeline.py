@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -97,7 +98,11 @@ class Pipeline:
             ClassTask(found.root.absolute(), name, tuple(photographs), self.options, self.work / "features")
             for name, photographs in found.classes.items()
         ]
-        return self._stage("label", label_class, tasks, [task.labels_key for task in tasks])
+        shards = self._stage("label", label_class, tasks, [task.labels_key for task in tasks])
+        masks = sum((Counter(about_shard(path).get("masks", {})) for path in shards.values()), Counter[str]())
+        if masks:
+            self.say(f"masks: {', '.join(f'{count:,} {note}' for note, count in sorted(masks.items()))}")
+        return shards
 
     def select(self, found: Scan, labels: dict[str, Path]) -> dict[str, Path]:
         """Choose images, pairs and points of every class; the shards by class.

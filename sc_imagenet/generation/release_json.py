@@ -5,7 +5,8 @@
     <out>/spair/JPEGImages/<class>/<class>_<image id>.JPEG   links to the photographs
 
 A pair id is ``<n>-<source id>-<target id>:<class>``; the signs that divide it, and blanks at the ends, which readers of
-lists drop, are replaced in class names.
+lists drop, are replaced in class names. Points and boxes are in pixels as stored, not turned by EXIF, as in the
+releases: readers of this layout decode so.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sc_imagenet.files import atomic_path
+from sc_imagenet.images import image_header
+from sc_imagenet.orientation import Stored
 from sc_imagenet.record import Record
 from sc_imagenet.shards import open_parquet, read_batches
 from sc_imagenet.sources.sc_imagenet_release import FOLDERS
@@ -37,9 +41,10 @@ def write_release(out: Path, root: Path, records: Mapping[str, Record]) -> Path:
         records: of ``<out>/pairs``, by split.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or a photograph is gone.
     """
     folder = out / "spair"
+    stored = lru_cache(maxsize=None)(lambda path: image_header(root / path))
     shutil.rmtree(folder, ignore_errors=True)
     for split, record in records.items():
         names = release_names(record.categories)
@@ -50,7 +55,8 @@ def write_release(out: Path, root: Path, records: Mapping[str, Record]) -> Path:
             category = record.categories[row["category"]]
             pair_id = f"{row['pair_id'].split(':')[0]}:{names[category]}"
             ids.append(pair_id)
-            text = json.dumps(_annotation(row, names[category]))
+            ends = [stored(row[side]["path"]) for side in ("source", "target")]
+            text = json.dumps(_annotation(row, names[category], *ends))
             (annotations / f"{pair_id}.json").write_text(text, encoding="utf-8")
             for side, image in zip(("source", "target"), pair_id.split(":")[0].split("-")[1:]):
                 place = folder / "JPEGImages" / names[category] / f"{names[category]}_{image}.JPEG"
@@ -85,14 +91,14 @@ def _rows(folder: Path, split: str, record: Record) -> Iterable[dict[str, Any]]:
             yield from table.to_pylist()
 
 
-def _annotation(row: Mapping[str, Any], category: str) -> dict[str, Any]:
+def _annotation(row: Mapping[str, Any], category: str, source: Stored, target: Stored) -> dict[str, Any]:
     return {
-        "src_kps": row["source_points"],
-        "trg_kps": row["target_points"],
-        "src_bndbox": row["source_bbox"],
-        "trg_bndbox": row["target_bbox"],
-        "src_imsize": row["source_size"],
-        "trg_imsize": row["target_size"],
+        "src_kps": source.as_stored(row["source_points"]),
+        "trg_kps": target.as_stored(row["target_points"]),
+        "src_bndbox": source.as_stored_box(row["source_bbox"]),
+        "trg_bndbox": target.as_stored_box(row["target_bbox"]),
+        "src_imsize": list(source.stored_size),
+        "trg_imsize": list(target.stored_size),
         "category": category,
         **{grade: row[grade] for grade in GRADES},
     }

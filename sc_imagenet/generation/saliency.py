@@ -7,6 +7,7 @@ weights; from a folder of masks made by any program; or from U2-Net or IS-Net as
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from torch import Tensor
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import sha256_of
 from sc_imagenet.generation.features import Features
+from sc_imagenet.generation.mask_files import Mask, read_mask
 from sc_imagenet.generation.onnx_trial import image_input, open_session, try_model
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.images import open_image
@@ -46,6 +48,13 @@ class Saliency(Protocol):
             InputError: a mask is missing or cannot be read.
         """
 
+    def notes(self, root: Path, photographs: Sequence[Photograph]) -> dict[str, int]:
+        """How the masks of photographs were read, in words, each with how many were; nothing where we make them.
+
+        Raises:
+            InputError: as ``masks``.
+        """
+
 
 class FeatureSaliency:
     """Foreground is what differs from the image's border and lies towards its middle, in the backbone's features."""
@@ -55,6 +64,10 @@ class FeatureSaliency:
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``; the files are not opened."""
         return feature_masks(features.tokens.float())
+
+    def notes(self, root: Path, photographs: Sequence[Photograph]) -> dict[str, int]:
+        """See ``Saliency.notes``."""
+        return {}
 
 
 def feature_masks(tokens: Tensor) -> Tensor:
@@ -105,7 +118,7 @@ def _two_means(values: Tensor, rounds: int = 10) -> tuple[Tensor, Tensor]:
 
 
 class SaliencyFolder:
-    """Masks made by any program: ``<folder>/<class>/<name of the image>.png``, white is the object."""
+    """Masks made by any program: ``<folder>/<class>/<name of the image>.png``; see ``mask_files`` for their forms."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -115,22 +128,26 @@ class SaliencyFolder:
         """The files' names, sizes and times of change."""
         states = sorted((str(p.relative_to(self.folder)), p.stat()) for p in self.folder.glob("*/*"))
         listed = "\n".join(f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states)
-        return f"folder-{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
+        return f"folder-2-{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``."""
         grid = features.grid
-        return torch.stack([_to_grid(np.asarray(self._open(each), np.float32) / 255, grid) for each in photographs])
+        return torch.stack([_to_grid(self._read(root, each).values, grid) for each in photographs])
 
-    def _open(self, photograph: Photograph) -> Image.Image:
+    def notes(self, root: Path, photographs: Sequence[Photograph]) -> dict[str, int]:
+        """See ``Saliency.notes``."""
+        return dict(Counter(note for each in photographs for note in self._read(root, each).notes))
+
+    def _read(self, root: Path, photograph: Photograph) -> Mask:
         place = self.folder / photograph.path
-        for path in (place.with_suffix(".png"), Path(f"{place}.png"), place):
+        for path in (Path(f"{place}.png"), place.with_suffix(".png"), place):
             if path.exists():
-                return open_image(path).convert("L")
+                return read_mask(path, photograph, root)
         raise InputError(
             f"holds no mask {Path(photograph.path).with_suffix('.png')}",
             where=self.folder,
-            fix="Masks are <folder>/<class>/<name of the image>.png, white where the object is.",
+            fix="Masks are <folder>/<class>/<name of the image>.png, white where the object is, or cut-outs.",
         )
 
 
@@ -166,6 +183,10 @@ class OnnxSaliency:
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``."""
         return torch.stack([_to_grid(self.mask(root / each.path), features.grid) for each in photographs])
+
+    def notes(self, root: Path, photographs: Sequence[Photograph]) -> dict[str, int]:
+        """See ``Saliency.notes``."""
+        return {}
 
     def mask(self, path: Path) -> np.ndarray:
         """The mask (H, W) in [0, 1] of an image file, of the model's size: the whole image made square.

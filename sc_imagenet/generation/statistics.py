@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ class Statistics:
     kept       sources of pairs
     classes    pairs by class, of those that gave any
     left_out   why the other classes gave none
+    masks      how masks of a folder were read, in words, each with how many were
     shortfalls where a class has fewer pairs or points than the rules ask for
     matched, selected  histograms over ``BINS`` of the loop offsets of all matched and of the selected points
     kept_scores, other_scores  loop offsets of images, pixels of the network's input
@@ -36,6 +38,7 @@ class Statistics:
     loops: int = 0
     classes: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    masks: Counter[str] = field(default_factory=Counter)
     shortfalls: dict[str, list[str]] = field(default_factory=dict)
     matched: np.ndarray = field(default_factory=lambda: np.zeros(len(BINS) - 1, np.int64))
     selected: np.ndarray = field(default_factory=lambda: np.zeros(len(BINS) - 1, np.int64))
@@ -64,6 +67,7 @@ class Statistics:
             "median_offset_selected": median(self.selected),
             "left_out": self.left_out,
             "shortfalls": self.shortfalls,
+            "masks": dict(self.masks),
         }
 
 
@@ -77,6 +81,7 @@ def gather(labels: Mapping[str, Path], selected: Mapping[str, Path]) -> Statisti
         total.matchings += about.get("matchings", 0)
         total.loops += about.get("loops", 0)
         total.areas += table["area"].to_pylist()
+        total.masks.update(about.get("masks", {}))
         scores = table["score"].to_pylist()
         table, about = read_shard(selected[name])
         if about["left_out"]:

@@ -83,7 +83,7 @@ def draw_view(seed: int, index: int, number: int) -> View:
 
 
 def view_pixels(path: Path, view: View, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """A view of an image file as model input (3, S, S), normalised; as stored, not turned, as labels are.
+    """A view of an image file as model input (3, S, S), normalised.
 
     Raises:
         InputError: the file cannot be read.

@@ -50,11 +50,13 @@ class Entry:
 class Annotation:
     """The points of a pair, original pixels, 0-based; all fields as in ``schema.pair_features``.
 
+    They are in the image as stored, whatever its EXIF orientation: conversion turns them with it.
+
     keypoint_ids  of the points, as the data set numbers them; None where it does not
     unpaired      points that one of the images alone shows: (id, x, y, whether it is the source that does)
     azimuths      view of the source's and of the target's object in SPair-71k's eighths of a turn, or -1
-    annotated_source_size, annotated_target_size   (width, height) that the data set says its image had when it was
-                                                   annotated; None where it says nothing
+    annotated_source_size, annotated_target_size   (width, height) as stored that the data set says its image had when
+                                                   it was annotated; None where it says nothing
     """
 
     source_points: list[list[float]]

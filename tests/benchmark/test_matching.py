@@ -16,6 +16,7 @@ from baselines.matcher import Matcher
 from benchmark import cli
 from benchmark.matching import KEPT, grid_points, load_matcher, match, parse_points
 from sc_imagenet.errors import InputError
+from sc_imagenet.images import open_image, to_rgb
 
 
 class Brightest(Matcher):
@@ -177,12 +178,57 @@ def odd_image(kind: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["grey", "alpha", "palette", "sixteen", "cmyk", "line", "dot"])
 def test_every_kind_of_image_is_matched(kind, tmp_path):
-    from sc_imagenet.images import open_image
-
-    odd = open_image(odd_image(kind, tmp_path), upright=True)
+    odd = open_image(odd_image(kind, tmp_path))
     matches = match(Brightest("backward"), odd, patch(64, 64, 8, 8), grid=2)
     assert matches.target_points.shape == (4, 2)
     assert np.isfinite(matches.target_points).all()
+
+
+def in_mode(mode: str) -> Image.Image:
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (50, 30, 3), np.uint8))
+    if mode == "I;16":
+        return Image.fromarray(np.random.default_rng(1).integers(0, 65536, (50, 30)).astype(np.uint16))
+    if mode == "RGBA":
+        image.putalpha(image.getchannel(0))
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "CMYK", "P", "1", "I;16"])
+def test_an_image_of_any_mode_is_matched_as_its_file_is(mode, tmp_path):
+    image, path = in_mode(mode), tmp_path / "image"
+    image.save(path, "TIFF" if mode == "CMYK" else "PNG")
+    given = [open_image(path), image, path, str(path), Image.open(path)]
+    if mode not in ("P", "CMYK"):
+        given.append(np.asarray(image))
+    if mode in ("RGB", "RGBA"):
+        given.append(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+    matcher = Brightest("forward")
+    for picture in given:
+        found = match(matcher, picture, patch(64, 64, 8, 8), np.array([[29.0, 49.0]]))
+        assert np.isfinite(found.target_points).all()
+    seen = matcher.seen[::2]
+    assert len(seen) == len(given)
+    assert all(torch.equal(each, seen[0]) for each in seen)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((3, 40, 40), np.uint8), r"an array of shape \(3, 40, 40\) is no image"),
+        (np.zeros((0, 4), np.uint8), r"an array of shape \(0, 4\) is no image"),
+        (np.full((4, 4), 300), "an array of int64 from 300 to 300 is no image"),
+        (np.full((4, 4), 1.5), "an array of float64 from 1.5 to 1.5 is no image"),
+        (np.full((4, 4), np.nan), "an array of float64 from nan to nan is no image"),
+    ],
+)
+def test_an_array_that_is_no_image_is_said(array, words):
+    with pytest.raises(InputError, match=words):
+        match(Brightest("forward"), array, patch(9, 9, 0, 0))
+
+
+def test_numbers_between_0_and_1_are_grey_levels():
+    assert to_rgb(np.full((2, 3), 0.5)).getpixel((0, 0)) == (128, 128, 128)
+    assert to_rgb(np.ones((2, 3), bool)).getpixel((2, 1)) == (255, 255, 255)
 
 
 def test_photograph_on_its_side_is_turned_first(scbench, tmp_path):

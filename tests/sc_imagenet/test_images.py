@@ -83,14 +83,6 @@ def test_float_image_with_nan_is_refused(tmp_path):
         open_image(path)
 
 
-def test_exif_orientation_only_when_upright(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    path = saved(tmp_path, Image.new("RGB", (20, 10), "red"), "turned.jpg", exif=exif)
-    assert open_image(path).size == (20, 10)
-    assert open_image(path, upright=True).size == (10, 20)
-
-
 def test_bytes_are_opened_and_named(tmp_path):
     content = saved(tmp_path, Image.new("RGB", (5, 1)), "line.png").read_bytes()
     assert open_image(content).size == (5, 1)

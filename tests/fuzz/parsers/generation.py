@@ -26,7 +26,7 @@ from tests.fuzz.mutations import spoilt_bytes, spoilt_json, spoilt_text
 from tests.fuzz.parser import Parser
 from tests.fuzz.parsers.tables import _spoilt_table, parquet
 
-PHOTOGRAPH = Photograph("cat/a.png", "cat", "0" * 64, 40, 30)
+PHOTOGRAPH = Photograph("cat/a.png", "cat", "0" * 64, 40, 36)
 
 
 def _counts(content: bytes, folder: Path) -> None:
