@@ -24,6 +24,7 @@ from sc_imagenet.errors import InputError, unknown_name
 from sc_imagenet.files import read_json, write_json
 from sc_imagenet.generation.engines import LocalEngine
 from sc_imagenet.generation.options import key_of
+from sc_imagenet.generation.seen import scan_kept
 from sc_imagenet.generation.training_options import TrainingOptions
 
 
@@ -87,8 +88,9 @@ def run_ablations(setting: Setting, seeds: Sequence[int], only: Sequence[str] = 
         raise InputError(
             "no such folder of photographs", where=setting.photographs, fix="Give <folder>/<class>/<image>."
         )
-    Pairs.parse(setting.evaluate, "test", setting.data_root).record()  # what is not here is said before any training
-    _claim(setting)
+    # What is not here is said before any training.
+    manifest = Pairs.parse(setting.evaluate, "test", setting.data_root).record().manifest_sha256
+    _claim(setting, manifest)
     tasks = _tasks(setting, [case for case in CASES if not only or case.name in only], seeds)
     say(f"{sum(len(task.cases) for task in tasks)} cases to measure, {len(tasks)} trainings")
     failed = []
@@ -130,18 +132,35 @@ def options_of(case: Case, base: Mapping[str, Any], seed: int) -> dict[str, Any]
     return {**base, **case.changes, **sized, **({"network": network} if network else {}), "seed": seed}
 
 
-def _claim(setting: Setting) -> None:
-    options = TrainingOptions.from_dict(setting.options).as_dict()
+def _claim(setting: Setting, manifest: str) -> None:
+    from sc_imagenet.generation.train import FEWEST_IMAGES, training_content
+    from sc_imagenet.generation.view_sources import one_at_a_time
+
+    given = TrainingOptions.from_dict(setting.options)
+    options = given.as_dict()
     del options["seed"]
+    features = setting.out / "features"
+    with one_at_a_time(features / "scan.lock"), bars() as update:
+        found, _ = scan_kept(
+            setting.photographs,
+            features / "seen.jsonl",
+            fewest=FEWEST_IMAGES,
+            report=lambda done, total: update("photographs", done, total),
+        )
     wanted = {
         "evaluate": setting.evaluate,
+        "evaluated": manifest,
+        "trained on": training_content(given, found),
         "limit": setting.limit,
         "max_steps": setting.max_steps,
         "options": json.loads(json.dumps(options)),
     }
     path = setting.out / "settings.json"
-    if path.exists() and read_json(path) != wanted:
-        raise InputError("holds ablations with other settings", where=setting.out, fix="Give another --out.")
+    before = read_json(path) if path.exists() else {}
+    if other := [name for name, value in before.items() if wanted.get(name) != value]:
+        raise InputError(
+            f"holds ablations with other settings ({', '.join(other)})", where=setting.out, fix="Give another --out."
+        )
     write_json(path, wanted)
 
 
@@ -217,5 +236,6 @@ def _read_as(folder: Path, case: Case) -> Path:
     write_json(changed / "config.json", config)
     weights = changed / "model.safetensors"
     if not weights.exists():
-        weights.symlink_to((folder / "model.safetensors").resolve())
+        weights.unlink(missing_ok=True)  # a link to where the folder lay before it was moved
+        weights.symlink_to(Path("..") / folder.name / "model.safetensors")
     return changed

@@ -22,18 +22,27 @@ def shared_predictions(first: Path, second: Path) -> list[tuple[Predictions, Pre
     Raises:
         InputError: nothing is there, a file is damaged, or they share no split.
     """
-    found: list[dict[str, Predictions]] = []
-    for path in (first, second):
-        opened = (read_predictions(file) for file in prediction_files(path))
-        found.append({data_key(p.info.dataset, p.info.split): p for p in opened})
-    keys = [key for key in found[0] if key in found[1]]
-    if not keys:
-        one, two = (", ".join(each) for each in found)
+    found = [[read_predictions(file) for file in prediction_files(path)] for path in (first, second)]
+    shared = [(one, two) for one in found[0] if (two := _counterpart(one, found[0], found[1])) is not None]
+    if not shared:
+        names = [", ".join(dict.fromkeys(map(_key, each))) for each in found]
         raise InputError(
-            f"the runs have no data in common: {one} in {first}, {two} in {second}",
+            f"the runs have no data in common: {names[0]} in {first}, {names[1]} in {second}",
             fix="Evaluate one of them on the other's data with 'scbench run ... --eval'.",
         )
-    return [(found[0][key], found[1][key]) for key in keys]
+    return shared
+
+
+def _counterpart(one: Predictions, beside: Sequence[Predictions], found: Sequence[Predictions]) -> Predictions | None:
+    """Those on the same pairs; else those on the only set of that name in both, which may share some pairs."""
+    alike = [each for each in found if _key(each) == _key(one)]
+    same = [each for each in alike if each.info.manifest_sha256 == one.info.manifest_sha256]
+    only = len(alike) == 1 == sum(_key(each) == _key(one) for each in beside)
+    return same[0] if same else alike[0] if only else None
+
+
+def _key(predictions: Predictions) -> str:
+    return data_key(predictions.info.dataset, predictions.info.split)
 
 
 def compared(first: Predictions, second: Predictions, metrics: Sequence[Metric], draws: int, pairs: int) -> Comparison:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark import pck, protocols
-from benchmark.predictions import Predictions, read_predictions
+from benchmark.predictions import Predictions, prediction_file, read_predictions
 from benchmark.result import Result
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, write_json
@@ -49,7 +49,7 @@ def run_curves(folder: Path, result: Result) -> tuple[Curves, list[str]]:
     computed = False
     for data in result.data:
         scores = result.metrics.get(data.key, {})
-        file = folder / "predictions" / f"{data.name}-{data.split}.parquet"
+        file = folder / "predictions" / prediction_file(data.name, data.split, data.mark)
         if _agree(stored.get(data.key), scores):
             found[data.key] = stored[data.key]
             if not file.exists():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +16,14 @@ from sc_imagenet import load_dataset
 from sc_imagenet.catalog import CATALOG, canonical, info
 from sc_imagenet.convert import convert
 from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.files import sha256_of_all
+from sc_imagenet.imagenet import moved
 from sc_imagenet.record import Record
 from sc_imagenet.set_name import set_name
 from sc_imagenet.sources import open_source
 
 FORM = "sc-imagenet"  # of generated sets
+ROWS = 4096  # looked at together
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,15 @@ class Pairs:
         Raises:
             InputError: the data is not here, or cannot be read.
         """
+        if self.dataset == FORM:
+            source = open_source(FORM, self.root)
+            if source.image_root() is None:
+                raise InputError(
+                    moved(source.root / "JPEGImages"),
+                    where=source.root,
+                    fix="Let JPEGImages lead to them: scbench generate export --out SET --photographs FOLDER; or set "
+                    "IMAGENET_ROOT where they are ImageNet's.",
+                )
         with library_bars():
             rows = load_dataset(self.dataset, split=self.split, root=self.root)
         if limit is not None and limit < len(rows):
@@ -121,6 +135,27 @@ class Pairs:
         if len(rows) == 0:
             raise InputError(f"{self} holds no pairs")
         return rows
+
+
+def images_sha256(rows: datasets.Dataset, report: Callable[[int, int], None] = lambda done, total: None) -> str | None:
+    """A hash of the content of the images of pairs, wherever they lie; None where one of them is not at hand.
+
+    Args:
+        rows: as ``Pairs.open`` gives them.
+        report: called with (images read, images in all); those read before are not read again.
+    """
+    paths: dict[str, None] = {}
+    digests = []
+    for side in ("source", "target"):
+        column = rows.select_columns([side]).cast_column(side, datasets.Image(decode=False)).with_format("arrow")
+        for start in range(0, len(rows), ROWS):
+            for image in column[start : start + ROWS][side].to_pylist():
+                if image["bytes"] is None:
+                    paths[image["path"]] = None
+                else:
+                    digests.append(hashlib.sha256(image["bytes"]).hexdigest())
+    digests += sha256_of_all([Path(path) for path in paths], report)
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest() if all(digests) else None
 
 
 def is_generated(text: str) -> bool:

@@ -15,12 +15,12 @@ from benchmark.progress import bars, say
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import write_json
 from sc_imagenet.generation.engines import open_engine
-from sc_imagenet.generation.export import Exported, export
+from sc_imagenet.generation.export import Exported, export, lead_to
 from sc_imagenet.generation.features import FeatureReader
 from sc_imagenet.generation.options import GenerationOptions
 from sc_imagenet.generation.pipeline import PhotographSource, Pipeline
-from sc_imagenet.generation.release_json import write_release
-from sc_imagenet.imagenet import train_folder
+from sc_imagenet.generation.release_json import not_of_imagenet, write_release
+from sc_imagenet.imagenet import moved, train_folder
 from sc_imagenet.locks import held
 from sc_imagenet.record import read_record
 
@@ -150,6 +150,8 @@ def generate_set(
         if stages[-1] == "select":
             return None
         exported = export(out, found, labels, selected, options)
+    if (out / "spair").exists():
+        say(f"{out / 'spair'} is not of this set yet: 'scbench generate export --out {out}' writes it anew")
     errors = None
     if source == "toy":
         from sc_imagenet.generation.toy_truth import label_errors
@@ -186,18 +188,33 @@ def print_generated(out: Path, generated: Generated, as_json: bool) -> None:
     print(f"data set: {out}    next: scbench run cats --pretrain {out} --preset tiny --eval toy")
 
 
-def export_release(out: Path, as_json: bool) -> None:
+def export_release(out: Path, photographs: Path | None, as_json: bool) -> None:
     """Write the SPair-style JSON of a finished data set.
 
+    Args:
+        out: the data set's folder.
+        photographs: where they lie now; None: where ``<out>/JPEGImages`` leads.
+        as_json: print JSON.
+
     Raises:
-        InputError: there is none in ``out``.
+        InputError: there is none in ``out``, or its photographs are not there.
     """
     records = {split: read_record(out / "pairs", split) for split in ("train", "validation")}
-    link = out / "JPEGImages"
-    if not link.exists():
-        raise InputError("holds no finished data set", where=out, fix="scbench generate run makes one.")
     written = {split: record for split, record in records.items() if record is not None}
-    folder = write_release(out, link.resolve(), written)
+    if not written:
+        raise InputError("holds no finished data set", where=out, fix="scbench generate run makes one.")
+    link = out / "JPEGImages"
+    if photographs is not None:
+        lead_to(link, photographs, written)
+    elif not link.exists():
+        raise InputError(moved(link), where=out, fix="Say where they are now: --photographs FOLDER")
+    folder = write_release(out, written)
+    others = not_of_imagenet(out, written)
+    if others:
+        say(
+            f"{len(others):,} photographs, {others[0]} first, are not called as ImageNet's training images: they are "
+            "in this set's JPEGImages, under numbers of its own, and in no IMAGENET_ROOT"
+        )
     if as_json:
         rows = {split: record.rows for split, record in written.items()}
         print(json.dumps({"folder": str(folder), "pairs": rows}, indent=2))

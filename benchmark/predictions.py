@@ -43,6 +43,7 @@ PREDICTION_SCHEMA = pa.schema(
 )
 METADATA_KEY = b"sc_imagenet"
 PREDICTIONS_VERSION = 1
+MARK = 8  # digits of a manifest
 
 _PER_PAIR = ("pair_ids", "categories", "directions", "sizes", "other_sizes", "boxes", "other_boxes")
 _AGAIN = "Predict again with 'scbench run'."
@@ -63,6 +64,7 @@ class PredictionInfo:
     manifest_sha256: str
     direction: Literal["forward", "backward"]
     form: str | None = None
+    images_sha256: str | None = None  # of the images predicted on, in the order of the pairs; None in older files
 
     @property
     def scored_as(self) -> str:
@@ -121,6 +123,21 @@ class Predictions:
         chosen = {name: getattr(self, name)[rows] for name in _PER_PAIR}
         chosen |= {name: getattr(self, name)[points] for name in ("true", "predicted", "other")}
         return replace(self, **chosen, offsets=offsets)
+
+
+def prediction_file(dataset: str, split: str, mark: str = "") -> str:
+    """The name of the file of predictions; ``mark`` tells a set from another of its name in the same run.
+
+    >>> prediction_file("my-set", "validation", "1a2b3c4d")
+    'my-set-validation-1a2b3c4d.parquet'
+    """
+    return f"{dataset}-{split}{f'-{mark}' if mark else ''}.parquet"
+
+
+def mark_of(path: Path | str, info: PredictionInfo) -> str:
+    """The mark in the name of a file of predictions, which is the beginning of its manifest; "" where it has none."""
+    mark = info.manifest_sha256[:MARK]
+    return mark if Path(path).name == prediction_file(info.dataset, info.split, mark) else ""
 
 
 def write_predictions(path: Path | str, rows: Sequence[Mapping[str, Any]] | pa.Table, info: PredictionInfo) -> None:
@@ -196,11 +213,11 @@ def _info(stored: bytes, path: Path | str) -> PredictionInfo:
             f"is version {version} of stored predictions, this is {PREDICTIONS_VERSION}", where=path, fix=fix
         )
     known = {field.name for field in fields(PredictionInfo)}
-    if not known - {"form"} <= set(content) <= known:
+    if not known - {"form", "images_sha256"} <= set(content) <= known:
         raise InputError("its metadata is not that of predictions", where=path, fix=_AGAIN)
     info = PredictionInfo(**content)
     check_names("name in its metadata", (info.dataset, info.scored_as, info.split, info.model, info.run), path)
-    check_names("manifest in its metadata", [info.manifest_sha256], path)
+    check_names("manifest in its metadata", [info.manifest_sha256, info.images_sha256 or "none"], path)
     if type(info.size) is not int or not 0 < info.size < 1 << 20:
         raise InputError(f"is of a model of size {info.size!r:.40}", where=path, fix=_AGAIN)
     return info

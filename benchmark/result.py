@@ -33,6 +33,7 @@ class EvaluatedData:
     form: str | None = None  # the data set of the catalogue that a generated one is like
     published: int | None = None  # pairs that the split has as published; None where no number is
     without_box: int = 0  # of the pairs: those whose points lie in one place, which bbox-kp leaves out
+    mark: str = ""  # the beginning of the manifest where the run saw another set of this name before, else ""
 
     @property
     def counted(self) -> str:
@@ -51,7 +52,7 @@ class EvaluatedData:
         >>> EvaluatedData("toy", "validation", "", 10).key
         'toy:validation'
         """
-        return data_key(self.name, self.split)
+        return data_key(self.name, self.split, self.mark)
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,13 @@ class Result:
         return bool(self.pretrain or self.finetune or self.checkpoint)
 
 
-def data_key(name: str, split: str) -> str:
-    """The key of a split among a run's metrics; the test split goes by the data set's name alone."""
-    return name if split == "test" else f"{name}:{split}"
+def data_key(name: str, split: str, mark: str = "") -> str:
+    """The key of a split among a run's metrics; the test split goes by the data set's name alone.
+
+    >>> data_key("my-set", "validation", "1a2b3c4d")
+    'my-set:validation@1a2b3c4d'
+    """
+    return (name if split == "test" else f"{name}:{split}") + (f"@{mark}" if mark else "")
 
 
 def published_pairs(name: str, split: str, form: str | None = None) -> int | None:
@@ -179,7 +184,7 @@ def _check_kinds(content: Mapping[str, Any]) -> None:
     if content["direction"] not in ("forward", "backward"):
         raise TypeError(f"direction is {content['direction']!r}")
     for data in content["data"]:
-        texts = (data["split"], data["name"], data["manifest_sha256"], data.get("form") or "")
+        texts = (data["split"], data["name"], data["manifest_sha256"], data.get("form") or "", data.get("mark", ""))
         if not (all(isinstance(text, str) for text in texts) and type(data["pairs"]) is int):
             raise TypeError(f"data is {data!r:.80}")
         for count in (data["pairs"], data.get("published") or 0, data.get("without_box", 0)):

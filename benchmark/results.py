@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmark import pck, protocols
 from benchmark.curves import Curves, curves_of, write_curves
-from benchmark.predictions import Predictions, read_predictions
+from benchmark.predictions import Predictions, mark_of, read_predictions
 from benchmark.result import (
     RESULT_FILE,
     EvaluatedData,
@@ -36,7 +36,7 @@ def prediction_files(path: Path | str) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError("no such file or folder", where=path, fix="Give a Parquet file or a run's folder.")
-    found = files_in(path / PREDICTIONS, ".parquet")
+    found = sorted(files_in(path / PREDICTIONS, ".parquet"), key=lambda file: file.stem)
     if not found:
         raise InputError(f"holds no {PREDICTIONS}/*.parquet", where=path, fix="Give a run's folder.")
     return found
@@ -53,8 +53,8 @@ def metrics_of(predictions: Predictions, protocol: str = "all") -> list[pck.Metr
     return pck.measurable(predictions, bundle) or bundle
 
 
-def evaluated_data(predictions: Predictions) -> EvaluatedData:
-    """What a result says of the data that were predicted."""
+def evaluated_data(file: Path, predictions: Predictions) -> EvaluatedData:
+    """What a result says of the data whose predictions lie in ``file``."""
     info = predictions.info
     return EvaluatedData(
         info.dataset,
@@ -64,6 +64,7 @@ def evaluated_data(predictions: Predictions) -> EvaluatedData:
         info.form,
         published_pairs(info.dataset, info.split, info.form),
         pck.pairs_without_box(predictions),
+        mark_of(file, info),
     )
 
 
@@ -82,7 +83,7 @@ def score_run(folder: Path | str, draws: int = 1000, seed: int = 0) -> tuple[Met
     curves: Curves = {}
     for file in prediction_files(folder):
         predictions = read_predictions(file)
-        key = data_key(predictions.info.dataset, predictions.info.split)
+        key = data_key(predictions.info.dataset, predictions.info.split, mark_of(file, predictions.info))
         scores = pck.score(predictions, metrics_of(predictions), draws, seed)
         metrics[key] = {name: asdict(score) for name, score in scores.items()}
         narrow = dict.fromkeys(

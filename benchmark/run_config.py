@@ -37,10 +37,14 @@ class RunConfig:
     limit: int | None = None
     max_steps: int | None = None
     version: int = 1
+    files_sha256: str | None = None  # of files that the arguments name, and of the configuration beside the checkpoint
 
     def as_json(self) -> dict[str, Any]:
-        """The configuration as plain JSON values."""
-        return json.loads(json.dumps(asdict(self)))
+        """The configuration as plain JSON values; without ``files_sha256`` where there are none, as it once was."""
+        values = asdict(self)
+        if self.files_sha256 is None:
+            del values["files_sha256"]
+        return json.loads(json.dumps(values))
 
     @property
     def id(self) -> str:

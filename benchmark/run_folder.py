@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark.predictions import prediction_file
 from benchmark.run_config import RunConfig
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, write_json
@@ -66,9 +67,14 @@ class RunFolder:
         """The scores."""
         return self.path / "result.json"
 
-    def predictions(self, dataset: str, split: str) -> Path:
-        """Predictions on one split of a data set."""
-        return self.path / "predictions" / f"{dataset}-{split}.parquet"
+    @property
+    def inputs(self) -> Path:
+        """Hashes of what the training read beside the pairs that its configuration names: images, validation pairs."""
+        return self.path / "inputs.json"
+
+    def predictions(self, dataset: str, split: str, mark: str = "") -> Path:
+        """Predictions on one split of a data set; see ``benchmark.predictions.prediction_file``."""
+        return self.path / "predictions" / prediction_file(dataset, split, mark)
 
     def claim(self, config: RunConfig) -> None:
         """Write the configuration, or see that the one there is the same.

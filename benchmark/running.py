@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -21,14 +24,14 @@ from baselines.checkpoints.places import TRAINED_ON, recorded_name, weights_file
 from baselines.checkpoints.published import published
 from baselines.matcher import Matcher
 from baselines.recipe import STAGES, find_recipe, override, with_backbone
-from baselines.saved import load_strictly
-from benchmark.data import Pairs
+from baselines.saved import CONFIG, load_strictly
+from benchmark.data import Pairs, images_sha256
 from benchmark.environment import environment
 from benchmark.evaluation import direction_of, evaluate
 from benchmark.loader import loader_deaths
 from benchmark.memory import peak_memory
-from benchmark.predictions import PredictionInfo, read_predictions
-from benchmark.progress import say
+from benchmark.predictions import MARK, PredictionInfo, read_predictions
+from benchmark.progress import bars, say
 from benchmark.result import Result, count_of_pairs, published_pairs, write_result
 from benchmark.results import PREDICTIONS, evaluated_data, score_run
 from benchmark.run_config import RunConfig, Stage
@@ -98,7 +101,16 @@ class Run:
             direction=options.direction,
             limit=options.limit,
             max_steps=options.max_steps,
+            files_sha256=self._files(arguments),
         )
+
+    def _files(self, arguments: Mapping[str, Any]) -> str | None:
+        """A hash of the files that decide the model but for its checkpoint; None where there are none."""
+        weights = arguments.get("pretrained")
+        files = [Path(weights).expanduser()] if isinstance(weights, str) else []
+        files += [self.checkpoint.with_name(CONFIG)] if self.checkpoint else []
+        hashes = [sha256_of(file) for file in files if file.is_file()]
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None
 
     def execute(self) -> Result:
         """Do what is missing; weights, predictions and result lie in the folder afterwards.
@@ -128,6 +140,7 @@ class Run:
         if not config.stages:
             return self._untrained(config)
         if folder.trained.exists():
+            self._check_inputs(folder, config)
             self._say(f"{folder.path}: trained already, weights loaded")
             matcher = self._untrained(config, weights_follow=True)
             load_strictly(matcher, config.model, load_file(folder.best), folder.best)
@@ -137,6 +150,7 @@ class Run:
                 held.enter_context(folder.lock())
             matcher = self.weights(config.before)
             claim(folder, config, self.accelerator)
+            self._check_inputs(folder, config)
             self._train(matcher, config, folder)
             if self.accelerator.is_main_process and folder != self.folder:
                 write_result(folder.path, self._result(config, matcher))
@@ -200,12 +214,18 @@ class Run:
         training.run()
 
     def _evaluate(self, matcher: Matcher, pairs: Pairs) -> None:
-        path = self.folder.predictions(pairs.name, pairs.split)
         manifest = manifest_sha256(pairs.dataset, pairs.split, root=pairs.root)
-        if path.exists() and read_predictions(path).info.manifest_sha256 == manifest:
-            self._say(f"{path}: predicted already")
-            return
+        path = self._predictions(pairs, manifest)
         rows = self._open(pairs)
+        images = self._images(rows, pairs)
+        if path.exists():
+            before = read_predictions(path).info
+            same_images = None in (before.images_sha256, images) or before.images_sha256 == images
+            if before.manifest_sha256 == manifest and same_images:
+                self._say(f"{path}: predicted already")
+                return
+            what = "images" if before.manifest_sha256 == manifest else "pairs"
+            self._say(f"{path}: predicted anew, {pairs.name}:{pairs.split} has other {what} than before")
         prediction_info = PredictionInfo(
             dataset=pairs.name,
             form=pairs.form,
@@ -214,16 +234,54 @@ class Run:
             size=matcher.size,
             run=self.config.id,
             manifest_sha256=manifest,
+            images_sha256=images,
             direction=direction_of(matcher, self.config.direction),
         )
         evaluate(matcher, rows, path, prediction_info, self.accelerator, self.options.workers)
+
+    def _predictions(self, pairs: Pairs, manifest: str) -> Path:
+        """Where the predictions on a set lie: another of its name that was there before keeps its own."""
+        marked = self.folder.predictions(pairs.name, pairs.split, manifest[:MARK])
+        path = self.folder.predictions(pairs.name, pairs.split)
+        if pairs.form is None or not path.exists():
+            return path
+        taken = marked.exists() or read_predictions(path).info.manifest_sha256 != manifest
+        return marked if taken else path
+
+    def _images(self, rows: datasets.Dataset, pairs: Pairs) -> str | None:
+        # The first process reads what was never read; the others find it done.
+        with self.accelerator.main_process_first(), bars(quiet=not self.accelerator.is_main_process) as update:
+            return images_sha256(rows, lambda done, total: update(f"images of {pairs}", done, total))
+
+    def _check_inputs(self, folder: RunFolder, config: RunConfig) -> None:
+        """Note what a training reads that its configuration does not tell, or see that it is what it was.
+
+        Raises:
+            InputError: it is something else.
+        """
+        now: dict[str, str | None] = {}
+        for stage, data in zip(config.stages, self.trained_on):
+            rows = share_of(self._open(data), stage.recipe.share, config.seed)
+            now[f"images of {stage.dataset}:{stage.split}"] = self._images(rows, data)
+            if (other := data.validation) is not None:
+                told = manifest_sha256(other.dataset, other.split, root=other.root)
+                now[f"pairs of {stage.dataset}:{other.split}"] = told
+        then = read_json(folder.inputs) if folder.inputs.exists() else {}
+        for name, value in now.items():
+            if value is not None and then.get(name) not in (None, value):
+                fix = "Give another --runs folder, or put them back."
+                raise InputError(f"was trained when the {name} were others", where=folder.path, fix=fix)
+        if self.accelerator.is_main_process and not folder.inputs.exists() and not folder.trained.exists():
+            write_json(folder.inputs, now)
+        self.accelerator.wait_for_everyone()
 
     def _result(self, config: RunConfig, matcher: Matcher) -> Result:
         folder = RunFolder.of(self.options.runs, config)
         trained_in = RunFolder.of(self.options.runs, config.training)
         model = registry.card(config.model)
         trained = read_json(trained_in.trained) if config.stages else {}
-        evaluated = [read_predictions(path) for path in files_in(folder.path / PREDICTIONS, ".parquet")]
+        files = sorted(files_in(folder.path / PREDICTIONS, ".parquet"), key=lambda file: file.stem)
+        evaluated = [(path, read_predictions(path)) for path in files]
         metrics, per_category = score_run(folder.path) if evaluated else ({}, {})
         names = [stage.dataset for stage in config.stages]
         arguments = matcher.arguments
@@ -241,7 +299,7 @@ class Run:
             seed=config.seed,
             direction=direction_of(matcher, config.direction),
             size=matcher.size,
-            data=tuple(map(evaluated_data, evaluated)),
+            data=tuple(evaluated_data(path, predictions) for path, predictions in evaluated),
             metrics=metrics,
             per_category=per_category,
             seconds=trained.get("seconds", 0.0),

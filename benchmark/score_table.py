@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmark import pck, protocols
 from benchmark.pck import Metric, Score
-from benchmark.predictions import PredictionInfo, Predictions, read_predictions
+from benchmark.predictions import PredictionInfo, Predictions, mark_of, read_predictions
 from benchmark.result import count_of_pairs, published_pairs
 from benchmark.results import metrics_of
 from sc_imagenet.files import read_text
@@ -143,7 +143,8 @@ def _print(console: Console, entry: Scored, per_category: bool) -> None:
     info = entry.info
     counted = count_of_pairs(entry.pairs, entry.published)
     subset = f", a subset of the {entry.of:,} predicted" if entry.pairs < entry.of else ""
-    data = f"{escape(info.dataset)} {escape(info.split)}"
+    mark = mark_of(entry.file, info)
+    data = f"{escape(info.dataset)} {escape(info.split)}{f' @{mark}' if mark else ''}"
     console.print(f"\n[bold]{data}[/]   {escape(info.model)}, run {escape(info.run)}")
     console.print(f"{DIRECTIONS[info.direction]}   {counted}{subset}, {entry.points:,} points")
     alphas = sorted({metric.alpha for metric in entry.scores})

@@ -57,7 +57,7 @@ class PairsConfig(datasets.BuilderConfig):
             digest.update(f"{record.split}={record.content_sha256}\n".encode())
         return f"{self.name}-{digest.hexdigest()[:20]}"
 
-    def _read(self) -> tuple[list[Record], str | None]:
+    def _read(self) -> tuple[list[Record], str]:
         rendered = self.name == "toy"
         options = Options(self.imagenet_dir, self.voc_dir, self.outside)  # type: ignore[arg-type]
         source = open_source("toy" if rendered else self.data_set, self.root, options)
@@ -82,8 +82,9 @@ class PairsConfig(datasets.BuilderConfig):
                 where=source.root,
                 fix="Read them one by one, with splits='NAME'.",
             )
-        images = source.image_root()
-        return records, None if images is None else str(images.absolute())
+        # Where no images are at hand their paths still tell where they belong: never the working directory.
+        images = source.image_root() or source.root / "JPEGImages"
+        return records, str(images.absolute())
 
 
 class Pairs(datasets.ArrowBasedBuilder):
@@ -127,16 +128,14 @@ class Pairs(datasets.ArrowBasedBuilder):
             for record in self.config.records
         ]
 
-    def _generate_tables(self, files: list[str], image_root: str | None) -> Iterator[tuple[Any, pa.Table]]:
+    def _generate_tables(self, files: list[str], image_root: str) -> Iterator[tuple[Any, pa.Table]]:
         schema = self.info.features.arrow_schema
         for number, file in enumerate(files):
             for part, table in enumerate(read_batches(open_parquet(Path(file)), schema, Path(file))):
                 yield (number, part), _with_absolute_paths(table, image_root)
 
 
-def _with_absolute_paths(table: pa.Table, image_root: str | None) -> pa.Table:
-    if image_root is None:
-        return table
+def _with_absolute_paths(table: pa.Table, image_root: str) -> pa.Table:
     for column in ("source", "target", "image"):
         index = table.schema.get_field_index(column)
         if index < 0:

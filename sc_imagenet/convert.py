@@ -1,8 +1,8 @@
 """Converting a data set's annotations, once, to Parquet in the cache.
 
-What was converted is found again by the content of the data set's lists, the version of its reader and the
-modification times of its annotation folders; the files in them are not looked at one by one, so a single
-annotation edited in place goes unseen until ``force=True``.
+What was converted is found again by the content of the data set's lists, the version of its reader and the state of
+every annotation and image (see ``files``). Of folders with more than ``MANY`` files, such as ImageNet's, only their own
+times are looked at: a file edited in place there goes unseen until ``force=True``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from sc_imagenet.catalog import canonical, info
 from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.files import sha256_of
+from sc_imagenet.files import read_json, sha256_of, state_of, states_below, write_json
 from sc_imagenet.record import FORMAT, Record, load_record, read_record, save_record
 from sc_imagenet.roots import cache_folder
 from sc_imagenet.shard_writing import Progress, Writer, image_writer, pair_writer
@@ -33,6 +33,8 @@ from sc_imagenet.sources import Options, Source, open_source
 
 logger = logging.getLogger(__name__)
 FRAME = "upright"  # of points; what was converted before images were turned is converted again
+MADE_OF = "made_of.json"  # beside converted shards: of which folder, and hashes of what it held
+MANY = 100_000  # files; to ask for the states of more would take seconds whenever a data set is opened
 
 
 def convert(
@@ -83,28 +85,33 @@ def convert_source(
         return _shipped_record(source, config, split, force)
     if config == "images":
         pairs = convert_source(source, split, "pairs", num_proc, force, progress)
-        return _cached(_key(pairs.content_sha256), source.name, config, split, force, image_writer(source, pairs))
+        return _cached({"pairs": pairs.content_sha256}, source, config, split, force, image_writer(source, pairs))
     with watched(source.root):
         reason = source.missing(split)
     if reason is not None:
         raise InputError(f"'{split}' of {info(source.name).title} cannot be read: {reason}", fix=_how(source.name))
     with watched(source.root):
-        key = lookup_key(source, split)
-    return _cached(key, source.name, config, split, force, pair_writer(source, split, num_proc, progress))
+        parts = looked_up(source, split)
+    return _cached(parts, source, config, split, force, pair_writer(source, split, num_proc, progress))
 
 
-def lookup_key(source: Source, split: str) -> str:
-    """What a conversion is found again by; opens the split lists and stats some folders, nothing else."""
-    hashed, dated = source.fingerprint(split)
+def looked_up(source: Source, split: str) -> dict[str, str]:
+    """What a conversion is found again by, each part a hash; opens the split lists and asks for states of files."""
+    hashed, looked_at = source.fingerprint(split)
     images = source.image_root()
     content = {
         "reader": [source.name, source.version, FORMAT, FRAME],
         "options": asdict(source.options),
         "lists": [[path.name, sha256_of(path)] for path in hashed],
-        "dates": [[path.name, path.stat().st_mtime_ns] for path in dated if path.exists()],
-        "images": str(images) if images is not None and source.options.imagenet_dir else images is not None,
+        "annotations or images": [[path.name, _state(path)] for path in looked_at if path.exists()],
+        "folder of images": str(images) if images is not None and source.options.imagenet_dir else images is not None,
     }
-    return _key(json.dumps(content, sort_keys=True))
+    return {name: _key(json.dumps(value, sort_keys=True)) for name, value in content.items()}
+
+
+def _state(path: Path) -> Any:
+    """The state of a file; of a folder those of all files below it, or where they are many its own."""
+    return (states_below(path, MANY) if path.is_dir() else None) or state_of(path)
 
 
 def available_splits(source: Source) -> dict[str, str | None]:
@@ -143,25 +150,29 @@ def _key(text: str) -> str:
 
 
 def _shipped_record(source: Source, config: str, split: str, force: bool) -> Record:
-    """The record of Parquet that the root itself holds; made in the cache where it came without one."""
+    """The record of Parquet that the root itself holds, read through once: a shard may be another than it was."""
     folder = source.root / config
-    record = read_record(folder, split)
-    if record is not None and not force:
-        return record
-    stats = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(folder.glob(f"{split}-*.parquet"))]
-    key = _key(json.dumps([str(folder.resolve()), stats]))
+    own = read_record(folder, split)
+    states = [[path.name, state_of(path)] for path in sorted(folder.glob(f"{split}-*.parquet"))]
+    key = _key(json.dumps([str(folder.resolve()), states]))
     home = cache_folder() / "records" / f"{source.name}-{split}-{key}.json"
     known = load_record(home, folder) if home.exists() and not force else None
     if known is not None:
         return known
     record = scan(folder, source.name, config, split)
-    save_record(record, home)
+    if own is not None:
+        record = replace(record, points_outside=own.points_outside)
+        if own.content_sha256 != record.content_sha256:
+            logger.warning("%s: its shards are not those that %s.json tells of: read as they are", folder, split)
+    with suppress(InputError):  # where nothing may be written they are read through again the next time
+        save_record(record, home)
     return record
 
 
-def _cached(key: str, name: str, config: str, split: str, force: bool, write: Writer) -> Record:
-    """The record of a converted split, written into the cache by ``write`` if it is not there."""
-    folder = cache_folder() / "converted" / name / f"{split}-{config}-{key}"
+def _cached(parts: dict[str, str], source: Source, config: str, split: str, force: bool, write: Writer) -> Record:
+    """The record of a converted split, written into the cache by ``write`` if none was made of the same ``parts``."""
+    name = source.name
+    folder = cache_folder() / "converted" / name / f"{split}-{config}-{_key(json.dumps(parts, sort_keys=True))}"
     record = None if force else read_record(folder, split)
     if record is not None:
         return record
@@ -173,9 +184,11 @@ def _cached(key: str, name: str, config: str, split: str, force: bool, write: Wr
                 return record
             for stale in folder.parent.glob(f".{folder.name}.*.tmp"):
                 shutil.rmtree(stale, ignore_errors=True)  # left by a process that was killed
+            _say_why_again(folder.parent, f"{split}-{config}-*", source, split, parts)
             temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
             try:
                 written = write(temporary)
+                write_json(temporary / MADE_OF, {"root": str(source.root.absolute()), "parts": parts})
                 make_record(temporary, name, config, split, written.outside, written.manifest)
                 if folder.exists():
                     shutil.rmtree(folder)
@@ -189,6 +202,21 @@ def _cached(key: str, name: str, config: str, split: str, force: bool, write: Wr
     record = read_record(folder, split)
     assert record is not None
     return record
+
+
+def _say_why_again(folder: Path, kept: str, source: Source, split: str, parts: dict[str, str]) -> None:
+    """Say what has changed since the same split of the same folder was converted last, if it was."""
+    before = []
+    for path in folder.glob(f"{kept}/{MADE_OF}"):
+        with suppress(InputError):
+            content = read_json(path)
+            if isinstance(content, dict) and content.get("root") == str(source.root.absolute()):
+                before.append((path.stat().st_mtime_ns, content.get("parts") or {}))
+    if before:
+        _, last = max(before, key=lambda each: each[0])
+        changed = [name for name, value in parts.items() if last.get(name) != value]
+        if changed:
+            logger.warning("%s:%s is converted again: other %s", source.name, split, " and ".join(changed))
 
 
 @contextmanager

@@ -1,4 +1,10 @@
-"""Writing files so that a reader sees the old content or the new one, never a part of it."""
+"""Files: written so that a reader sees the old content or the new one, never a part of it; and known by content.
+
+What was made of a file is found again by the file's content, never by its name: by the SHA-256 of its bytes. A file is
+not read again for that while its state is the one in which it was hashed: its size, and the times at which its content
+and anything else of it were last changed, of which no program can set back the second. Where what was made is cheap to
+make again (a conversion), the states themselves are what it is found by.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +14,14 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sc_imagenet.errors import InputError
+from sc_imagenet.roots import cache_folder
 from sc_imagenet.slow_files import watched
 
 PROBE = 64 * 1024  # bytes that a disk with room takes
@@ -23,6 +31,11 @@ MARKS = {  # the longer first: a mark of UTF-32 begins with one of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+SETTLED = 2 * 10**9  # ns after which another change shows in a file's times, however coarse the disk's clock
+
+State = tuple[int, int, int]  # bytes; ns at which the content, and at which anything of the file, was last changed
+
+_hashed: dict[str, tuple[State, str]] = {}  # by path, of files that had settled
 
 
 @contextmanager
@@ -141,8 +154,93 @@ def files_in(folder: Path, *endings: str) -> list[Path]:
     return [folder / name for name in names]
 
 
+def state_of(path: Path | str) -> State | None:
+    """What a change of a file shows in; None where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def states_below(folder: Path | str, most: int) -> list[tuple[str, State]] | None:
+    """The files below a folder by their relative paths, sorted, with their states; None if over ``most``."""
+    names: list[str] = []
+    folders = [os.fspath(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    (folders if entry.is_dir() else names).append(entry.path)
+                    if len(names) + len(folders) > most:
+                        return None
+        except OSError:  # a folder that may not be entered, or a link that leads to itself
+            continue
+    start = len(os.path.join(folder, ""))
+    return sorted((name[start:], state) for name in names if (state := state_of(name)) is not None)
+
+
 def sha256_of(path: Path | str) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """SHA-256 of a file's content, in hexadecimal; a process reads a file again only where its state has changed."""
+    place, state = os.path.abspath(path), state_of(path)
+    known = _hashed.get(place)
+    if known is not None and known[0] == state:
+        return known[1]
+    found = _sha256(path)
+    if state is not None and _settled(state) and state_of(path) == state:
+        _hashed[place] = state, found
+    return found
+
+
+def sha256_of_all(paths: Sequence[Path], report: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+    """SHA-256 of many files, remembered from one process to the next; "" for one that cannot be read.
+
+    What is remembered lies in the cache, a file a folder, and may be deleted at any time.
+
+    Args:
+        paths: of the files.
+        report: called with (files hashed, files in all).
+    """
+    places = [Path(os.path.abspath(path)) for path in paths]
+    folders: dict[Path, list[str]] = {}
+    for place in places:
+        folders.setdefault(place.parent, []).append(place.name)
+    found: dict[Path, str] = {}
+    for folder, names in folders.items():
+        kept = cache_folder() / "hashes" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}.json"
+        known = _remembered(kept)
+        fresh: dict[str, tuple[State, str]] = {}
+        for name in names:
+            state, digest = state_of(folder / name), ""
+            if name in known and known[name][0] == state:
+                digest = known[name][1]
+            else:
+                with suppress(OSError), watched(folder / name):
+                    digest = _sha256(folder / name)
+                if digest and state is not None and _settled(state):
+                    fresh[name] = state, digest
+            found[folder / name] = digest
+            report(len(found), len(places))
+        if fresh:
+            rows = {name: [*state, digest] for name, (state, digest) in {**known, **fresh}.items()}
+            with suppress(InputError):  # where nothing may be written they are read again the next time
+                write_json(kept, rows)
+    return [found[place] for place in places]
+
+
+def _remembered(path: Path) -> dict[str, tuple[State, str]]:
+    try:
+        rows = read_json(path).items()
+        return {name: ((int(a), int(b), int(c)), str(digest)) for name, (a, b, c, digest) in rows}
+    except (InputError, AttributeError, TypeError, ValueError):
+        return {}
+
+
+def _settled(state: State) -> bool:
+    return time.time_ns() - max(state[1:]) > SETTLED
+
+
+def _sha256(path: Path | str) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

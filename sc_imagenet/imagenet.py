@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import glob
+import hashlib
+import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import atomic_path, files_in
+from sc_imagenet.files import atomic_path, files_in, states_below
 from sc_imagenet.roots import cache_folder
 from sc_imagenet.slow_files import watched
 
 WNID = re.compile(r"n\d{8}")
 NAME = re.compile(r"(n\d{8})_(\d+)(?:_n\d{8})?\.(?:JPEG|jpeg|jpg|png)")  # the Hub's copy repeats the wnid
+ORIGINAL = "ILSVRC/imagenet-1k"  # on the Hub
+MOST_FILES = 100_000  # of a folder of Parquet whose states are looked at
 NESTINGS = ("ILSVRC/Data/CLS-LOC/train", "Data/CLS-LOC/train", "train", ".")
 
 
@@ -42,6 +47,13 @@ def train_folder(root: str | Path) -> Path:
     )
 
 
+def moved(link: Path) -> str:
+    """What is wrong with a set whose ``JPEGImages`` leads to no photographs, in words."""
+    if not link.is_symlink():
+        return f"its photographs are not here: there is no {link.name}"
+    return f"its photographs are not where they were: {link.name} leads to {os.readlink(link)}, which is not there"
+
+
 def is_data_set(given: str) -> bool:
     """Whether ``imagenet_dir`` names a data set: ``OWNER/NAME`` on the Hub, or a folder with Parquet in it.
 
@@ -54,13 +66,22 @@ def is_data_set(given: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", given) is not None
 
 
-def cached_images() -> Path:
-    """Where images taken out of a data set are kept, as ``<wnid>/<name>.JPEG``; never published."""
-    return cache_folder() / "imagenet"
+def cached_images(data_set: str) -> Path:
+    """Where images taken out of a data set are kept, as ``<wnid>/<name>.JPEG``; never published.
+
+    Each data set has a folder of its own, since another may hold other images under ImageNet's names; a folder of
+    Parquet has one for each state of its files.
+    """
+    if data_set == ORIGINAL:
+        return cache_folder() / "imagenet"
+    folder = Path(data_set).expanduser()
+    states = states_below(folder, MOST_FILES) if folder.is_dir() else None
+    told = json.dumps([str(folder.absolute()) if folder.is_dir() else data_set, states])
+    return cache_folder() / "imagenet" / "others" / hashlib.sha256(told.encode()).hexdigest()[:24]
 
 
 def extract(data_set: str, wanted: set[str]) -> None:
-    """Write the wanted ``<wnid>/<name>.JPEG`` of a data set's train split into ``cached_images()``.
+    """Write the wanted ``<wnid>/<name>.JPEG`` of a data set's train split into ``cached_images``.
 
     The bytes are copied, not encoded again. Images written before are kept, so an interrupted call goes on;
     nothing is opened when all are there.
@@ -68,7 +89,7 @@ def extract(data_set: str, wanted: set[str]) -> None:
     Raises:
         InputError: the data set cannot be opened, or some of the images are not in it.
     """
-    folder = cached_images()
+    folder = cached_images(data_set)
     left = {name for name in wanted if not (folder / name).exists()}
     if not left:
         return

@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as F
 
 from sc_imagenet.augmentation import Crop, augmentation, changed
 from sc_imagenet.checks import check_size
+from sc_imagenet.files import state_of
 from sc_imagenet.frames import Frame
 from sc_imagenet.images import open_image
 
@@ -59,7 +60,7 @@ class PairDataset(torch.utils.data.Dataset):
         self.augment = augmentation(augment)
         self.points = points
         self.seed = seed
-        self._decoded: OrderedDict[str, tuple[Tensor, tuple[int, int]]] = OrderedDict()
+        self._decoded: OrderedDict[Any, tuple[Tensor, tuple[int, int]]] = OrderedDict()  # by path and state
         self._decoded_bytes = 0
 
     def __len__(self) -> int:
@@ -126,7 +127,7 @@ class PairDataset(torch.utils.data.Dataset):
 
     def _image(self, cell: Mapping[str, Any]) -> tuple[Tensor, tuple[int, int]]:
         """The decoded image, uint8 (3, H, W), and its original size; resized already where that is done first."""
-        key = cell["path"] if cell["bytes"] is None else None
+        key = (cell["path"], state_of(cell["path"])) if cell["bytes"] is None else None
         if key is not None and key in self._decoded:
             self._decoded.move_to_end(key)
             image, size = self._decoded[key]

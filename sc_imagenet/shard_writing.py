@@ -6,7 +6,8 @@ are at hand or not; then the points of images that EXIF turns are turned with th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,13 +175,14 @@ def image_writer(source: Source, pairs: Record) -> Writer:
         for path, category, size in _image_columns(pairs):
             found[path] = (category, size)
         names = sorted(found)
+        ids = _image_ids(names)
         step = shards.shard_rows(len(names))
         count = -(-len(names) // step)
         schema = shards.features_of("images", pairs.categories).arrow_schema
         for index in range(count):
             rows = [
                 {
-                    "image_id": Path(name).stem,
+                    "image_id": ids[name],
                     "dataset": source.name,
                     "category": found[name][0],
                     "image": {"bytes": None, "path": name},
@@ -192,6 +194,16 @@ def image_writer(source: Source, pairs: Record) -> Writer:
         return Written()
 
     return write
+
+
+def _image_ids(names: Sequence[str]) -> dict[str, str]:
+    """The stem of each image's name, or where others have it too its path.
+
+    >>> _image_ids(["cat/1.jpg", "dog/1.jpg", "dog/2.png"])
+    {'cat/1.jpg': 'cat/1.jpg', 'dog/1.jpg': 'dog/1.jpg', 'dog/2.png': '2'}
+    """
+    stems = Counter(Path(name).stem for name in names)
+    return {name: stem if stems[stem := Path(name).stem] == 1 else name for name in names}
 
 
 def _image_columns(pairs: Record) -> Iterator[tuple[str, int, Any]]:

@@ -105,11 +105,15 @@ def select(reading: Reading, labelling: Labelling, selecting: Selecting, working
 
 
 @generate.command("export")
-def export(out: Path = OUT, as_json: bool = AS_JSON) -> None:
+def export(
+    out: Path = OUT,
+    photographs: Path | None = typer.Option(None, help="Where the photographs lie now, if they or the set were moved."),
+    as_json: bool = AS_JSON,
+) -> None:
     """Write SPair-style JSON of a finished data set, in the layout of the released SC-ImageNet."""
     from benchmark.generating import export_release
 
-    export_release(out, as_json)
+    export_release(out, photographs, as_json)
 
 
 @generate.command("run")

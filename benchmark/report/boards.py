@@ -12,6 +12,7 @@ from statistics import fmean
 from benchmark import protocols
 from benchmark.curves import Curves
 from benchmark.pck import Metric
+from benchmark.predictions import MARK
 from benchmark.report.measured import Measured, averaged
 from benchmark.result import EvaluatedData, Result, data_key
 from benchmark.results import FoundRun
@@ -25,6 +26,7 @@ class Entry:
     """A run on one data set, under the strict protocol."""
 
     result: Result
+    mark: str  # of the data among the run's
     setting: str  # the same for runs that differ in their seeds alone
     scores: tuple[Measured | None, ...]  # by alpha
     categories: dict[str, float]  # at alpha 0.1
@@ -116,26 +118,25 @@ def boards_of(found: Sequence[FoundRun], curves: Mapping[str, Curves]) -> tuple[
     The same split with other pairs (``--limit``) is another board; so are predictions that lie in the other
     image, under another threshold: nothing is ranked across protocols.
     """
-    groups: dict[tuple[str, str, int, str, str, str], list[FoundRun]] = {}
-    parts: dict[tuple[str, str, int, str, str, str], EvaluatedData] = {}
+    groups: dict[tuple[str, str, int, str, str, str], list[tuple[FoundRun, EvaluatedData]]] = {}
     for run in found:
         for part in run.result.data:
             same = (part.name, part.split, part.pairs, part.manifest_sha256, run.result.direction, part.form or "")
-            groups.setdefault(same, []).append(run)
-            parts[same] = max(part, parts.get(same, part), key=lambda each: each.without_box)  # older ones lack it
+            groups.setdefault(same, []).append((run, part))
     settings = {run.result.run: setting_of(run) for run in found}
     boards = []
-    for same, members in sorted(groups.items(), key=lambda item: item[0]):
-        name, split, pairs, manifest, direction, form = same
-        data = data_key(name, split)
+    for (name, split, pairs, manifest, direction, form), members in sorted(groups.items(), key=lambda item: item[0]):
+        others = {m for n, s, _, m, _, f in groups if f and (n, s) == (name, split)} - {manifest}
+        data = data_key(name, split, manifest[:MARK] if form and others else "")
+        counted = max((part for _, part in members), key=lambda part: part.without_box)  # older results lack it
         metrics = tuple(protocols.strict(form or name))
         title = name if form else info(name).title
         entries = [
-            _entry(run.result, settings[run.result.run], data, metrics, curves[run.result.run].get(data, {}))
-            for run in members
+            _entry(run.result, settings[run.result.run], part, metrics, curves[run.result.run].get(part.key, {}))
+            for run, part in members
         ]
         entries.sort(key=_rank)
-        counts = pairs, parts[same].published, parts[same].without_box
+        counts = pairs, counted.published, counted.without_box
         boards.append(
             Board(data, name, form or None, title, split, *counts, manifest, direction, metrics, tuple(entries))
         )
@@ -157,14 +158,15 @@ def setting_of(run: FoundRun) -> str:
 
 
 def _entry(
-    result: Result, setting: str, key: str, metrics: Sequence[Metric], curves: Mapping[str, list[float]]
+    result: Result, setting: str, data: EvaluatedData, metrics: Sequence[Metric], curves: Mapping[str, list[float]]
 ) -> Entry:
-    scores = [(str(metric), result.metrics.get(key, {}).get(str(metric))) for metric in metrics]
+    scores = [(str(metric), result.metrics.get(data.key, {}).get(str(metric))) for metric in metrics]
     return Entry(
         result,
+        data.mark,
         setting,
         tuple(Measured(**score, runs=(result.run,), metric=name) if score else None for name, score in scores),
-        result.per_category.get(key, {}).get(str(metrics[1]), {}),
+        result.per_category.get(data.key, {}).get(str(metrics[1]), {}),
         tuple(curves.get(metrics[1].protocol, ())),
     )
 

@@ -14,7 +14,7 @@ from benchmark import comparison
 from benchmark.pair_images import PairImages
 from benchmark.pck import Metric
 from benchmark.prediction_picture import best_median_worst, picture_of_pair
-from benchmark.predictions import Predictions, read_predictions
+from benchmark.predictions import Predictions, prediction_file, read_predictions
 from benchmark.report import run_text
 from benchmark.report.boards import Board, Entry
 from benchmark.report.build import Report
@@ -107,11 +107,9 @@ def baseline_of(entries: Sequence[Entry]) -> tuple[Entry, str] | None:
 
 
 def _figure(board: Board, folders: dict[str, Path], root: Path | None, draw: bool) -> Figure | None:
-    name, metric = board.dataset, board.metrics[1]
-    files = {
-        entry.result.run: folders[entry.result.run] / "predictions" / f"{name}-{board.split}.parquet"
-        for entry in board.entries
-    }
+    metric = board.metrics[1]
+    names = {entry.result.run: prediction_file(board.dataset, board.split, entry.mark) for entry in board.entries}
+    files = {run: folders[run] / "predictions" / name for run, name in names.items()}
     entries = [entry for entry in board.entries if entry.scores[1] and files[entry.result.run].is_file()]
     chosen = baseline_of(entries) if entries else None
     if chosen is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.report import run_text
-from benchmark.result import Result
+from benchmark.result import Result, data_key
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json
 
@@ -24,7 +24,8 @@ def command_of(result: Result, config: Mapping[str, Any]) -> str:
     words = ["scbench", "run", result.model]
     for option, value in (("--pretrain", pretrain), ("--finetune", finetune), ("--checkpoint", result.checkpoint)):
         words += [option, value] if value else []
-    words += ["--eval", ",".join(data.key for data in result.data)] if result.data else []
+    evaluated = dict.fromkeys(data_key(data.name, data.split) for data in result.data)
+    words += ["--eval", ",".join(evaluated)] if evaluated else []
     words += ["--preset", result.preset] if result.preset != "paper" else []
     for change in result.changes:
         if change.startswith("--"):

@@ -68,7 +68,8 @@ def class_features(
         tokens, global_tokens = _compute(root, photographs, reader)
         state = kept(path, {"tokens": tokens, "global": global_tokens})
     features = Features(state["tokens"], state["global"])
-    mask_path = folder / f"masks-{key_of([identity, saliency.identity], *content)}.safetensors"
+    mask_key = key_of([identity, saliency.identity], *content, *saliency.content(photographs))
+    mask_path = folder / f"masks-{mask_key}.safetensors"
     masks = mapped(mask_path)
     if masks is None:
         parts = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -176,7 +175,6 @@ def count_objects(logits: Tensor, boxes: Tensor) -> int:
     return len(nms(places[one_a_class], scores[seen][one_a_class], OVERLAP))
 
 
-@lru_cache(maxsize=4)
 def open_counter(given: str, device: str = "cpu") -> Counter:
     """The counter that ``given`` names: "masks", a CSV file of counts, or a detector's weights.
 

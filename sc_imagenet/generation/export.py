@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from sc_imagenet.imagenet import image_name
 from sc_imagenet.record import Record
 from sc_imagenet.schema import UNKNOWN
 from sc_imagenet.set_name import GENERATED
-from sc_imagenet.shards import write_pairs
+from sc_imagenet.shards import open_parquet, write_pairs
 
 HELD_OUT = 20  # every such source image's pairs are the validation split
 
@@ -67,11 +67,13 @@ def export(
     final = out / "pairs"
     shutil.rmtree(final, ignore_errors=True)
     os.replace(fresh / "pairs", final)
+    records = {split: replace(record, folder=final) for split, record in records.items()}
     link_images(out / "JPEGImages", found.root)
     write_json(
         out / GENERATED,
         {
             "name": out.absolute().name,
+            "paths_relative_to": "JPEGImages",  # a link to the photographs, see ``lead_to``
             "options": options.as_dict(),
             "counts": statistics.as_dict(),
             "splits": {split: {"pairs": r.rows, "sha256": r.manifest_sha256} for split, r in records.items()},
@@ -90,6 +92,7 @@ def _pairs(
     last = None
     for label, category in enumerate(categories):
         photographs = found.classes[category]
+        ids = image_ids(photographs)
         table, _ = read_shard(selected[category])
         for row in table.to_pylist():
             number += 1
@@ -98,33 +101,54 @@ def _pairs(
                 sources += 1
             if (sources % HELD_OUT == 1) != (split == "validation"):
                 continue
-            yield {**_row(row, number, photographs), "category": label}
+            yield {**_row(row, number, photographs, ids), "category": label}
 
 
-def _row(row: dict[str, Any], number: int, photographs: Sequence[Photograph]) -> dict[str, Any]:
+def _row(row: dict[str, Any], number: int, photographs: Sequence[Photograph], ids: Sequence[str]) -> dict[str, Any]:
     ends = {side: photographs[row[side]] for side in ("source", "target")}
-    ids = "-".join(image_id(end, row[side]) for side, end in ends.items())
+    both = "-".join(ids[row[side]] for side in ends)
     return {
         **row,
         **{side: {"path": end.path, "bytes": None} for side, end in ends.items()},
         **{f"{side}_size": [end.width, end.height] for side, end in ends.items()},
-        "pair_id": f"{number:06d}-{ids}:{photographs[0].category}",
+        "pair_id": f"{number:06d}-{both}:{photographs[0].category}",
         "dataset": "sc-imagenet",
         "mirrored": False,
         **dict.fromkeys(("viewpoint_variation", "scale_variation", "truncation", "occlusion"), UNKNOWN),
     }
 
 
-def image_id(photograph: Photograph, number: int) -> str:
-    """An image's id in a pair id: ImageNet's own number, else its number in the class.
+def image_ids(photographs: Sequence[Photograph]) -> list[str]:
+    """The ids of a class's photographs in pair ids, each another: ImageNet's own numbers, else those in the class.
 
-    >>> image_id(Photograph("n01440764/n01440764_10026.JPEG", "n01440764", "", 1, 1), 3)
-    '10026'
-    >>> image_id(Photograph("a cat/front-left.jpg", "a cat", "", 1, 1), 3)
-    '00003'
+    A number is ImageNet's own where the file is called by it and lies in the folder of its wnid; a second file called
+    by the same one, as ``x.png`` beside ``x.JPEG``, has its number in the class.
+
+    >>> names = ["n01440764/n01440764_10026.JPEG", "n01440764/n01440764_10026.png", "n01440764/n01443537_10026.JPEG"]
+    >>> image_ids([Photograph(name, "n01440764", "", 1, 1) for name in names])
+    ['10026', '00001', '00002']
     """
+    own = [_own_number(each) for each in photographs]
+    taken: set[str] = set()
+    firsts = []
+    for number in own:
+        firsts.append(number is not None and number not in taken)
+        taken.add(number or "")
+    ids = []
+    for place, (number, first) in enumerate(zip(own, firsts)):
+        chosen = number if number is not None and first else f"{place:05d}"
+        while not first and chosen in taken:
+            chosen = f"0{chosen}"
+        taken.add(chosen)
+        ids.append(chosen)
+    return ids
+
+
+def _own_number(photograph: Photograph) -> str | None:
     name = image_name(photograph.path)
-    return name.rsplit("_", 1)[1].removesuffix(".JPEG") if name else f"{number:05d}"
+    if name is None or not name.startswith(f"{photograph.category}/"):
+        return None
+    return name.rsplit("_", 1)[1].removesuffix(".JPEG")
 
 
 def link_images(link: Path, root: Path) -> None:
@@ -133,3 +157,23 @@ def link_images(link: Path, root: Path) -> None:
         link.unlink()
     if not link.exists():  # a folder that somebody put there stays
         os.symlink(root.resolve(), link, target_is_directory=True)
+
+
+def lead_to(link: Path, root: Path, records: Mapping[str, Record]) -> None:
+    """Let a finished set's ``link`` lead to the photographs' new folder.
+
+    Raises:
+        InputError: they are not there, or ``link`` is a folder of its own.
+    """
+    root = root.expanduser()
+    for split, record in records.items():
+        for file in record.files:
+            table = open_parquet(file).read(["source", "target"])
+            for side in ("source", "target"):
+                for image in table[side].to_pylist():
+                    if not (root / image["path"]).is_file():
+                        what = f"holds no {image['path']}, which is an image of {split}"
+                        raise InputError(what, where=root, fix="Give the folder that holds <class>/<image>.")
+    if link.exists() and not link.is_symlink():
+        raise InputError("is no link but a folder of photographs", where=link, fix="Move it away first.")
+    link_images(link, root)

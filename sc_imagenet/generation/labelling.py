@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,10 +25,10 @@ from sc_imagenet.generation.counting import Counter, open_counter
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.generator import Generator
 from sc_imagenet.generation.loops import CliqueLoops, Match, clique_loops, clique_scores, cliques, independent_scores
-from sc_imagenet.generation.options import GenerationOptions, labels_key, selection_key
+from sc_imagenet.generation.options import AFTER_LABELS, FILES, GenerationOptions, key_before, key_of, options_key
 from sc_imagenet.generation.photographs import FEWEST_IMAGES, Photograph
 from sc_imagenet.generation.raw_matching import RawMatcher
-from sc_imagenet.generation.saliency import FOREGROUND, Saliency, open_saliency
+from sc_imagenet.generation.saliency import FOREGROUND, Saliency, masks_key, open_saliency
 from sc_imagenet.generation.selection import choose_pairs, keep_images, shortfalls
 
 VOLUME = 2**22  # numbers in the correlation volumes of one batch
@@ -59,22 +59,35 @@ class ClassTask:
     def __str__(self) -> str:
         return f"class {self.category!r}"
 
-    @property
-    def content(self) -> tuple[str, ...]:
-        """What identifies the photographs."""
-        return tuple(f"{each.path} {each.content}" for each in self.photographs)
+    def made_of(self, without: Sequence[str]) -> dict[str, str]:
+        """Hashes of all that a shard depends on, by what they are of, but of the options ``without``."""
+        files = tool_files(self.options)
+        if (masks := masks_key(self.options.saliency, self.photographs)) is not None:
+            files["saliency"] = masks
+        return {
+            "options": options_key(self.options, without),
+            "photographs": key_of("", *self._content),
+            **{TOLD[name]: digest for name, digest in files.items()},
+        }
+
+    def changed(self, about: Mapping[str, Any], without: Sequence[str]) -> list[str]:
+        """What is another now than when the shard was made that ``about`` lies beside; [] if it can be taken."""
+        now, then = self.made_of(without), about.get("made_of")
+        if isinstance(then, Mapping):
+            return [name for name in {**now, **then} if now.get(name) != then.get(name)]
+        files = tool_files(self.options)
+        hashes = [files[name][:64] for name in ("pretrained", "saliency", "counts", "network") if name in files]
+        if about.get("key") != key_before(self.options, without, *hashes, *self._content):
+            return ["photographs or options"]
+        of_folder = TOLD["saliency"] in now and "saliency" not in files
+        return [f"{TOLD['saliency']}, perhaps: they were not looked at before"] if of_folder else []
 
     @property
-    def labels_key(self) -> str:
-        """A hash of all that the labels depend on."""
-        return labels_key(self.options, *tool_files(self.options), *self.content)
-
-    @property
-    def selection_key(self) -> str:
-        """A hash of all that the selection depends on."""
-        return selection_key(self.options, *tool_files(self.options), *self.content)
+    def _content(self) -> list[str]:
+        return [f"{each.path} {each.content}" for each in self.photographs]
 
 
+TOLD = {"network": "network", "pretrained": "weights", "saliency": "masks", "counts": "counts"}  # of FILES, in words
 LABELS = pa.schema(
     [
         ("path", pa.string()),
@@ -111,8 +124,13 @@ def label_class(task: ClassTask) -> bytes:
     area = (known.masks >= FOREGROUND).float().mean((1, 2))
     single = [number for number, count in enumerate(objects) if count == 1 and area[number] > 0]
     scores = np.full(len(objects), np.nan, np.float32)
-    about: dict[str, Any] = {"key": task.labels_key, "images": len(objects), "single": len(single), "left_out": None}
-    about["masks"] = tools.saliency.notes(task.root, task.photographs)
+    about: dict[str, Any] = {
+        "made_of": task.made_of(AFTER_LABELS),
+        "images": len(objects),
+        "single": len(single),
+        "left_out": None,
+        "masks": tools.saliency.notes(task.root, task.photographs),
+    }
     share = len(single) / len(objects)
     if share < options.least_single:
         about["left_out"] = f"only {100 * share:.0f} % of its images show one object"
@@ -138,7 +156,7 @@ def select_class(task: ClassTask) -> bytes:
     torch.set_num_threads(1)
     tools, options = open_tools(task.options), task.options
     labels = pq.read_table(io.BytesIO(task.labels))
-    about: dict[str, Any] = {"key": task.selection_key, "left_out": about_of(labels)["left_out"]}
+    about: dict[str, Any] = {"made_of": task.made_of(()), "left_out": about_of(labels)["left_out"]}
     if about["left_out"]:
         return to_bytes(SELECTED.empty_table(), about)
     scores = labels["score"].to_numpy(zero_copy_only=False)
@@ -190,13 +208,17 @@ class Tools:
     counter: Counter
 
 
-@lru_cache(maxsize=1)
 def open_tools(options: GenerationOptions) -> Tools:
-    """Open them.
+    """Open them; those of the same options and files were perhaps opened before.
 
     Raises:
         InputError: a network, masks or counts that cannot be had.
     """
+    return _open_tools(options, tuple(tool_files(options).items()))
+
+
+@lru_cache(maxsize=1)
+def _open_tools(options: GenerationOptions, files: tuple[tuple[str, str], ...]) -> Tools:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     matcher: Matcher
     if options.network is not None:
@@ -215,13 +237,19 @@ def _network_file(folder: str) -> Path:
     return Path(folder) / "model.safetensors"
 
 
-@lru_cache(maxsize=1)
-def tool_files(options: GenerationOptions) -> tuple[str, ...]:
-    """Hashes of the files that the options name, so that another file of the same name is not taken for it."""
-    files = [Path(str(given)) for given in (options.pretrained, options.saliency, options.counts)]
+def tool_files(options: GenerationOptions) -> dict[str, str]:
+    """Hashes of the files that the options name, so that another file of the same name is not taken for it.
+
+    A network is two: its weights, and the configuration beside them.
+    """
+    given = {name: Path(str(getattr(options, name))).expanduser() for name in FILES}
     if options.network is not None:
-        files.append(_network_file(options.network))
-    return tuple(sha256_of(file) for file in files if file.is_file())
+        given["network"] = _network_file(options.network)
+    hashes = {name: sha256_of(file) for name, file in given.items() if file.is_file()}
+    config = given["network"].with_name("config.json")
+    if "network" in hashes and config.is_file():
+        hashes["network"] += sha256_of(config)
+    return hashes
 
 
 def matching(known: ClassFeatures, matcher: Matcher, images: Sequence[int]) -> Match:

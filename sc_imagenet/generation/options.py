@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from sc_imagenet.backbones.pretrained import LITE0
@@ -71,17 +73,20 @@ class GenerationOptions:
 
 # What a label shard does not depend on: these may change without labelling again.
 AFTER_LABELS = ("share", "pairs", "points")
+FILES = ("network", "pretrained", "saliency", "counts")  # may name files, which count by their content
 
 
-def labels_key(options: GenerationOptions, *content: str) -> str:
-    """A hash of all that a class's labels depend on: the options and the content of its files."""
-    kept = {field.name: getattr(options, field.name) for field in fields(options) if field.name not in AFTER_LABELS}
-    return key_of({**kept, "version": VERSION}, *content)
+def options_key(options: GenerationOptions, without: Sequence[str] = ()) -> str:
+    """A hash of the options but some, and of the version; of files that they name only that there is one."""
+    values = {name: value for name, value in options.as_dict().items() if name not in without}
+    given = {name: "a file" for name in FILES if Path(str(values[name])).expanduser().exists()}
+    return key_of({**values, **given, "version": VERSION})
 
 
-def selection_key(options: GenerationOptions, *content: str) -> str:
-    """A hash of all that a class's selected pairs depend on."""
-    return key_of({**options.as_dict(), "version": VERSION}, *content)
+def key_before(options: GenerationOptions, without: Sequence[str], *content: str) -> str:
+    """The one hash that shards of labels had before they told what they were made of."""
+    values = {name: value for name, value in options.as_dict().items() if name not in without}
+    return key_of({**values, "version": VERSION}, *content)
 
 
 def key_of(values: Any, *content: str) -> str:

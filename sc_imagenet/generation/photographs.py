@@ -1,7 +1,8 @@
 """The photographs a data set is generated from: ``<folder>/<class>/<image>``, or an ImageNet training folder.
 
-Every file is read and decoded once, here, so that nothing later meets a damaged one. What cannot be used is
-left out with one line that says why; it never stops the others.
+Every file is read and decoded once, here, so that nothing later meets a damaged one. What cannot be used, and what
+is no photograph of a class, is left out with one line that says why; it never stops the others. Hidden files and
+folders, whose names begin with a dot (``.ipynb_checkpoints``, ``._cat.jpg``), are nobody's data and not mentioned.
 """
 
 from __future__ import annotations
@@ -23,6 +24,17 @@ FEWEST_IMAGES = 10  # of a class: of ten images three are kept, and three close 
 MOST_PIXELS = 64_000_000  # more takes seconds and gigabytes to decode
 MOST_ASPECT = 4.0  # longer side : shorter side; a square network input shows nothing of a wider panorama
 SMALLEST_SIDE = 32  # pixels
+FEWEST_COLOURS = 32  # of a photograph; placeholders ("image not available") and masks have fewer
+MOST_COPIES = 2  # of one file in a class; what lies there more often is a placeholder
+NO_CLASS = {
+    "background_google": "is Caltech's clutter, which shows no one class",
+    "__macosx": "is what macOS adds to archives",
+    "@eadir": "holds a disk's own thumbnails",
+    "thumbnails": "holds thumbnails, by its name",
+    "lost+found": "holds what a disk recovered",
+    "tmp": "holds temporary files, by its name",
+    "temp": "holds temporary files, by its name",
+}  # folders, in small letters, that lie among classes and are none
 NO_NAME = "has a name that is not Unicode or holds control characters"
 
 
@@ -97,15 +109,16 @@ def scan(
         file for name in _class_folders(root, only, removed or {}, skipped) for file in _files(root, name, skipped)
     ]
     looked = _look_at(root, files, known or {}, keep, processes, report)
+    copies: dict[str, list[Photograph]] = {}
+    for found in looked:
+        if isinstance(found, Photograph):
+            copies.setdefault(found.sha256, []).append(found)
     by_class: dict[str, list[Photograph]] = {}
-    first: dict[str, str] = {}
     for path, found in zip(files, looked):
-        if isinstance(found, str):
-            skipped.append(Skipped(path, found))
-        elif found.sha256 in first:
-            skipped.append(Skipped(path, f"is byte for byte the same as {first[found.sha256]}"))
-        else:
-            first[found.sha256] = path
+        reason = found if isinstance(found, str) else _copied(found, copies[found.sha256])
+        if reason is not None:
+            skipped.append(Skipped(path, reason))
+        elif isinstance(found, Photograph):
             by_class.setdefault(found.category, []).append(found)
     for name in sorted(by_class):
         if len(by_class[name]) < fewest:
@@ -119,6 +132,16 @@ def scan(
             fix="Give a folder that holds one folder of images for each class.",
         )
     return Scan(root, {name: tuple(by_class[name]) for name in sorted(by_class)}, tuple(skipped))
+
+
+def _copied(photograph: Photograph, copies: Sequence[Photograph]) -> str | None:
+    """Why one of several files of the same bytes is left out; None for the one that is taken."""
+    other = next((each for each in copies if each.category != photograph.category), None)
+    if other is not None:
+        return f"is byte for byte the same as {other.path}, of another class"
+    if len(copies) > MOST_COPIES:
+        return f"is byte for byte the same as {len(copies) - 1} others of its class: a placeholder"
+    return None if photograph is copies[0] else f"is byte for byte the same as {copies[0].path}"
 
 
 def _class_folders(
@@ -135,13 +158,15 @@ def _class_folders(
         ) from error
     seen = set()
     for entry in entries:
-        if only is not None and entry.name not in only:
+        if (entry.name not in only) if only is not None else entry.name.startswith("."):
             continue
         seen.add(entry.name)
         if _unwritable(entry.name):
             skipped.append(Skipped(ascii(entry.name), NO_NAME))
         elif not _is_folder(entry):
             skipped.append(Skipped(entry.name, "lies in no class folder"))
+        elif only is None and entry.name.lower() in NO_CLASS:
+            skipped.append(Skipped(entry.name, NO_CLASS[entry.name.lower()]))
         elif entry.name in removed:
             skipped.append(Skipped(entry.name, f"is a removed class: {removed[entry.name]}"))
         else:
@@ -153,7 +178,10 @@ def _class_folders(
 def _files(root: Path, name: str, skipped: list[Skipped]) -> list[str]:
     try:
         with watched(root / name):
-            entries = sorted(os.scandir(root / name), key=lambda entry: entry.name)
+            entries = sorted(
+                (entry for entry in os.scandir(root / name) if not entry.name.startswith(".")),
+                key=lambda entry: entry.name,
+            )
     except OSError as error:
         skipped.append(Skipped(name, f"cannot be listed ({error.strerror})"))
         return []
@@ -217,12 +245,15 @@ def _look(path: str) -> Photograph | str:
             if not place.is_file():
                 return "is not a file"  # a pipe or socket would be waited for forever
             content = place.read_bytes()
-        width, height = open_image(content, name="it", most_pixels=MOST_PIXELS).size
+        image = open_image(content, name="it", most_pixels=MOST_PIXELS)
+        width, height = image.size
         orientation = image_header(place).orientation
         if max(width, height) > MOST_ASPECT * min(width, height):
             return f"is a panorama, {width} x {height} pixels (the longest is {MOST_ASPECT:g} : 1)"
         if min(width, height) < SMALLEST_SIDE:
             return f"is too small, {width} x {height} pixels (the least is {SMALLEST_SIDE} a side)"
+        if (colours := image.getcolors(FEWEST_COLOURS - 1)) is not None:
+            return f"is no photograph: it has {len(colours)} colour{'s' * (len(colours) != 1)}"
     except InputError as error:
         return str(error).removeprefix("it: ")
     except OSError as error:

@@ -6,7 +6,8 @@
     <out>/work/selected/<class>.parquet  the chosen pairs
     <out>/skipped.jsonl               what was left out and why, a line each
 
-A shard carries a hash of all it was made from; one that is not of today's photographs and options is made again.
+A shard tells the hashes of all it was made of; one that is not of today's photographs, masks, counts, weights and
+options is made again, and what has changed is said.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sc_imagenet.errors import InputError
 from sc_imagenet.files import atomic_path
 from sc_imagenet.generation.engines import Engine
 from sc_imagenet.generation.labelling import ABOUT, ClassTask, about_of, label_class, select_class
-from sc_imagenet.generation.options import GenerationOptions
+from sc_imagenet.generation.options import AFTER_LABELS, GenerationOptions
 from sc_imagenet.generation.photographs import Scan, Skipped
 from sc_imagenet.generation.seen import scan_kept
 
@@ -98,7 +99,7 @@ class Pipeline:
             ClassTask(found.root.absolute(), name, tuple(photographs), self.options, self.work / "features")
             for name, photographs in found.classes.items()
         ]
-        shards = self._stage("label", label_class, tasks, [task.labels_key for task in tasks])
+        shards = self._stage("label", label_class, tasks, AFTER_LABELS)
         masks = sum((Counter(about_shard(path).get("masks", {})) for path in shards.values()), Counter[str]())
         if masks:
             self.say(f"masks: {', '.join(f'{count:,} {note}' for note, count in sorted(masks.items()))}")
@@ -116,7 +117,7 @@ class Pipeline:
             )
             for name, content in ((name, path.read_bytes()) for name, path in labels.items())
         ]
-        shards = self._stage("select", select_class, tasks, [task.selection_key for task in tasks])
+        shards = self._stage("select", select_class, tasks, ())
         left_out = [
             Skipped(name, about["left_out"])
             for name, about in ((name, about_shard(path)) for name, path in shards.items())
@@ -126,14 +127,18 @@ class Pipeline:
         return shards
 
     def _stage(
-        self, name: str, function: Callable[[ClassTask], bytes], tasks: Sequence[ClassTask], keys: Sequence[str]
+        self, name: str, function: Callable[[ClassTask], bytes], tasks: Sequence[ClassTask], without: Sequence[str]
     ) -> dict[str, Path]:
-        """Run a stage's tasks whose shards are not there; every class's shard."""
+        """Run the tasks whose shards are not there, made of the same but for options ``without``; all shards."""
         folder = self.work / {"label": "labels", "select": "selected"}[name]
         shards = {task.category: folder / f"{file_name(task.category)}.parquet" for task in tasks}
-        left = [task for task, key in zip(tasks, keys) if not _made_before(shards[task.category], key)]
+        changed = [_changed(task, shards[task.category], without) for task in tasks]
+        left = [task for task, other in zip(tasks, changed) if other is None or other]
         if len(left) < len(tasks):
             self.say(f"{name}: {len(tasks) - len(left):,} of {len(tasks):,} classes were done before")
+        if again := [other for other in changed if other]:
+            what = " and ".join(dict.fromkeys(each for other in again for each in other))
+            self.say(f"{name}: {len(again):,} of {len(tasks):,} classes were made of other {what}: made again")
         done = len(tasks) - len(left)
         failed: list[tuple[ClassTask, InputError]] = []
         with closing(self.engine.run(function, left)) as results:
@@ -189,8 +194,9 @@ def about_shard(path: Path) -> dict[str, Any]:
     return json.loads(pq.read_schema(path).metadata[ABOUT])
 
 
-def _made_before(path: Path, key: str) -> bool:
+def _changed(task: ClassTask, shard: Path, without: Sequence[str]) -> list[str] | None:
+    """What of a task is another than its shard was made of; None where there is no whole shard."""
     try:
-        return about_shard(path)["key"] == key
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError):
-        return False  # not there, or cut short by something else than us
+        return task.changed(about_shard(shard), without)
+    except (OSError, pa.ArrowException, KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        return None  # not there, or cut short by something else than us

@@ -6,7 +6,6 @@ weights; from a folder of masks made by any program; or from U2-Net or IS-Net as
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +18,14 @@ from PIL import Image
 from torch import Tensor
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import sha256_of
+from sc_imagenet.files import sha256_of, sha256_of_all
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.mask_files import Mask, read_mask
 from sc_imagenet.generation.onnx_trial import image_input, open_session, try_model
+from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.images import open_image
+from sc_imagenet.sources.source import first_existing
 
 FOREGROUND = 0.5  # saliency from which a cell is of the object
 SURE = 0.7  # of the way from background to object, which is given the saliency ``FOREGROUND``
@@ -39,7 +40,10 @@ class Saliency(Protocol):
 
     @property
     def identity(self) -> str:
-        """Changes whenever the masks of an image may; masks are cached by it."""
+        """Changes whenever the masks of an image may, by more than ``content``; masks are kept by both."""
+
+    def content(self, photographs: Sequence[Photograph]) -> tuple[str, ...]:
+        """Hashes of the files that the masks are read from; none where they are made of the photographs themselves."""
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """Masks (B, h, w) in [0, 1] of B photographs, on the grid of their ``features``.
@@ -60,6 +64,10 @@ class FeatureSaliency:
     """Foreground is what differs from the image's border and lies towards its middle, in the backbone's features."""
 
     identity = "features-2"
+
+    def content(self, photographs: Sequence[Photograph]) -> tuple[str, ...]:
+        """See ``Saliency.content``."""
+        return ()
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``; the files are not opened."""
@@ -123,12 +131,25 @@ class SaliencyFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    @property
-    def identity(self) -> str:
-        """The files' names, sizes and times of change."""
-        states = sorted((str(p.relative_to(self.folder)), p.stat()) for p in self.folder.glob("*/*"))
-        listed = "\n".join(f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states)
-        return f"folder-2-{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
+    identity = "folder-3"
+
+    def content(self, photographs: Sequence[Photograph]) -> tuple[str, ...]:
+        """See ``Saliency.content``; "" for a mask that is not there.
+
+        Raises:
+            InputError: two photographs have one mask, as ``x.jpg`` and ``x.png`` beside each other.
+        """
+        found = [self._place(each) for each in photographs]
+        owners: dict[Path, Photograph] = {}
+        for each, place in zip(photographs, found):
+            if place is not None and (owner := owners.setdefault(place, each)) is not each:
+                raise InputError(
+                    f"is the mask of both {owner.path} and {each.path}",
+                    where=place,
+                    fix="Call the masks <name of the image with its ending>.png.",
+                )
+        hashes = iter(sha256_of_all([place for place in found if place is not None]))
+        return tuple("" if place is None else next(hashes) for place in found)
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``."""
@@ -139,11 +160,14 @@ class SaliencyFolder:
         """See ``Saliency.notes``."""
         return dict(Counter(note for each in photographs for note in self._read(root, each).notes))
 
-    def _read(self, root: Path, photograph: Photograph) -> Mask:
+    def _place(self, photograph: Photograph) -> Path | None:
         place = self.folder / photograph.path
-        for path in (Path(f"{place}.png"), place.with_suffix(".png"), place):
-            if path.exists():
-                return read_mask(path, photograph, root)
+        return first_existing(Path(f"{place}.png"), place.with_suffix(".png"), place)
+
+    def _read(self, root: Path, photograph: Photograph) -> Mask:
+        path = self._place(photograph)
+        if path is not None:
+            return read_mask(path, photograph, root)
         raise InputError(
             f"holds no mask {Path(photograph.path).with_suffix('.png')}",
             where=self.folder,
@@ -179,6 +203,10 @@ class OnnxSaliency:
             self._input, self._size = image_input(self._session)
         except Exception as error:  # whatever onnxruntime raises at a damaged file
             raise self._refusal("is not an ONNX saliency model", error) from error
+
+    def content(self, photographs: Sequence[Photograph]) -> tuple[str, ...]:
+        """See ``Saliency.content``."""
+        return ()
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``."""
@@ -262,6 +290,18 @@ def open_saliency(given: str) -> Saliency:
         f"saliency {given!r} is neither 'features' nor a folder of masks nor an .onnx file",
         fix="Leave it out to take the backbone's own features.",
     )
+
+
+def masks_key(given: str, photographs: Sequence[Photograph]) -> str | None:
+    """A hash of the files that the masks of photographs are made with; None where that takes none.
+
+    Args:
+        given: as ``open_saliency`` takes it.
+    """
+    path = Path(given).expanduser()
+    if given == "features" or not path.exists():
+        return None
+    return key_of("", *SaliencyFolder(path).content(photographs)) if path.is_dir() else sha256_of(path)
 
 
 def _to_grid(mask: np.ndarray, grid: tuple[int, int]) -> Tensor:

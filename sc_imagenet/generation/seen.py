@@ -9,9 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sc_imagenet.errors import InputError
+from sc_imagenet.files import state_of
 from sc_imagenet.generation.classes import removed_classes
 from sc_imagenet.generation.photographs import FEWEST_IMAGES, Photograph, Scan, scan
 from sc_imagenet.slow_files import watched
+
+STATE = ("bytes", "mtime_ns", "ctime_ns")  # of a file, see ``sc_imagenet.files``
 
 
 def scan_kept(
@@ -68,8 +71,10 @@ class _appending:
 
     def _write(self, photograph: Photograph, root: Path) -> None:
         with watched(root / photograph.path):
-            state = (root / photograph.path).stat()
-        line = {**asdict(photograph), "bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
+            state = state_of(root / photograph.path)
+        if state is None:
+            return
+        line = {**asdict(photograph), **dict(zip(STATE, state))}
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def __exit__(self, *error: object) -> None:
@@ -86,8 +91,9 @@ def _read_seen(path: Path, root: Path) -> dict[str, Photograph]:
         try:
             row = json.loads(line)
             with watched(root / row["path"]):
-                state = (root / row["path"]).stat()
-            if (state.st_size, state.st_mtime_ns) == (row["bytes"], row["mtime_ns"]):
+                state = state_of(root / row["path"])
+            # Lines of earlier versions do not tell the last of the three.
+            if state is not None and state == (row["bytes"], row["mtime_ns"], row.get("ctime_ns", state[2])):
                 known[row["path"]] = Photograph(**{name: row[name] for name in names})
         except (ValueError, KeyError, TypeError, OSError, RecursionError):
             continue  # a part of a line, or a file that is gone

@@ -2,6 +2,8 @@
 
 <out>/log.jsonl                  losses by step
 <out>/options.json               what it was trained with
+<out>/made_of.json               hashes of the photographs, masks and weights it was trained on
+<out>/earlier/                   trainings on others, which were put aside
 <out>/resume.pt                  weights, optimiser and step, while it runs
 <out>/features/                  of views, and the photographs that were decoded; trainings may share another folder
 <out>/model/                     the trained network: config.json and model.safetensors, as ``--checkpoint`` takes it,
@@ -11,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -25,10 +28,13 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import atomic_path, read_json, write_json
+from sc_imagenet.files import atomic_path, read_json, sha256_of, write_json
 from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses, trained_parameters
 from sc_imagenet.generation.classes import name_of_photographs
 from sc_imagenet.generation.generator import Generator
+from sc_imagenet.generation.options import key_of
+from sc_imagenet.generation.photographs import Scan
+from sc_imagenet.generation.saliency import masks_key
 from sc_imagenet.generation.seen import scan_kept
 from sc_imagenet.generation.training_draws import StepDraws
 from sc_imagenet.generation.training_options import TrainingOptions
@@ -38,6 +44,8 @@ from sc_imagenet.locks import held
 from sc_imagenet.resuming import resume_optimiser, resume_weights, resuming, shorten_log, whole_number
 from sc_imagenet.stopping import Hurried, StopRequest, any_process, stop_request
 
+logger = logging.getLogger(__name__)
+MADE_OF = "made_of.json"
 SAVE_SECONDS = 60.0
 LOG_STEPS = 10
 FEWEST_IMAGES = 2  # of a class: a pair
@@ -58,6 +66,8 @@ def train(
     report: Report = lambda what, done, total, note: None,
 ) -> Path:
     """Train a network; one that is finished is not trained again, one that was interrupted goes on.
+
+    One of other photographs, masks or weights than are there now is put aside, and the network is trained anew.
 
     Args:
         options: everything the weights depend on, beside the photographs.
@@ -99,8 +109,6 @@ def _train(
     model = out / "model"
     how = {"read": read} if read == "compute" else {}  # the last bits of features depend on it
     _claim(out, {**options.as_dict(), "max_steps": max_steps, **how}, accelerator)
-    if (model / "model.safetensors").exists():
-        return model
     with accelerator.main_process_first(), one_at_a_time(shared / "scan.lock"):
         photographs, _ = scan_kept(
             Path(photographs_root).expanduser(),
@@ -108,6 +116,11 @@ def _train(
             fewest=FEWEST_IMAGES,
             report=lambda done, total: report("photographs", done, total, ""),
         )
+    if accelerator.is_main_process:
+        _put_aside_what_is_of_others(out, training_content(options, photographs), photographs.count)
+    accelerator.wait_for_everyone()
+    if (model / "model.safetensors").exists():
+        return model
     torch.manual_seed(options.seed)
     generator = Generator(options.backbone, options.layers, options.size, options.pretrained, options.network)
     generator.to(accelerator.device)
@@ -137,6 +150,40 @@ def _claim(out: Path, wanted: dict[str, Any], accelerator: Accelerator) -> None:
             raise InputError("holds a training with other options", where=out, fix="Give another --out.")
     elif accelerator.is_main_process:
         write_json(path, wanted)
+
+
+def training_content(options: TrainingOptions, photographs: Scan) -> dict[str, str]:
+    """Hashes of what a training reads besides its options, by what they are of."""
+    files = [each for group in photographs.classes.values() for each in group]
+    content = {"photographs": key_of("", *(f"{each.path} {each.content}" for each in files))}
+    if (masks := masks_key(options.saliency, files)) is not None:
+        content["masks"] = masks
+    if isinstance(options.pretrained, str) and Path(options.pretrained).is_file():
+        content["weights"] = sha256_of(options.pretrained)
+    return content
+
+
+def _put_aside_what_is_of_others(out: Path, content: dict[str, str], count: int) -> None:
+    """Move a training of other photographs, masks or weights into a folder of its own, so that it begins anew."""
+    path = out / MADE_OF
+    if path.exists():
+        then = read_json(path)
+        other = [name for name in {**content, **then} if content.get(name) != then.get(name)]
+    else:  # by an earlier version, which told no more than how many photographs there were
+        told = out / "model" / "trained_on.json"
+        images = read_json(told).get("images") if told.exists() else count
+        other = [] if images == count else ["photographs"]
+        if not other and (told.exists() or (out / "resume.pt").exists()):
+            return  # whether of these photographs is not known
+    if other:
+        aside = out / "earlier" / f"{len(list((out / 'earlier').glob('*'))) + 1}"
+        aside.mkdir(parents=True)
+        for name in ("model", "resume.pt", "log.jsonl", MADE_OF):
+            if (out / name).exists():
+                os.replace(out / name, aside / name)
+        what = " and ".join(other)
+        logger.warning("%s: the network was trained on other %s: trained anew; that one is in %s", out, what, aside)
+    write_json(path, content)
 
 
 class CascadeStep(nn.Module):

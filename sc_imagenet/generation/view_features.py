@@ -109,7 +109,7 @@ class ViewFeatures:
         self._place: list[tuple[dict[str, Tensor], int]] = []  # file and row of each photograph
         for number, photographs in enumerate(scan.classes.values()):
             about = [identity, saliency.identity, count, seed, VIEWS_VERSION]
-            key = key_of(about, *(each.content for each in photographs))
+            key = key_of(about, *(each.content for each in photographs), *saliency.content(photographs))
             path = folder / f"views-{key}.safetensors"
             views = mapped(path)
             if views is None:

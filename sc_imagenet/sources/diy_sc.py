@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import files_in, read_json
+from sc_imagenet.files import State, files_in, read_json, state_of
 from sc_imagenet.slow_files import watched
 from sc_imagenet.sources.source import Annotation, Entry, Size, Source, first_existing, strangers
 from sc_imagenet.sources.spair_71k import CATEGORIES
@@ -111,12 +111,11 @@ def _category(path: Path) -> str:
 
 
 def _content(path: Path) -> list[Any]:
-    state = path.stat()
-    return _read(path, state.st_mtime_ns, state.st_size)
+    return _read(path, state_of(path))
 
 
 @functools.lru_cache(maxsize=2)  # a category has up to 30,000 entries, read one after the other
-def _read(path: Path, modified: int, size: int) -> list[Any]:
+def _read(path: Path, state: State | None) -> list[Any]:
     content = _saved(path) if path.suffix == ".pt" else read_json(path)
     if isinstance(content, dict):
         return [content]

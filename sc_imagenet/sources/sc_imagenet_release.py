@@ -10,8 +10,9 @@ Parquet, preferred when there (``shards.write_pairs`` makes it; generated sets h
     pairs/<split>.json                         record: counts, sizes of the shards, manifest_sha256
     images/<split>-*.parquet                   optional: columns of ``schema.image_features``
 
-Image paths in the shards are relative to the image root: ``imagenet_dir``, else ``<root>/JPEGImages``, else
-``IMAGENET_ROOT``; where none is there the pairs are read and their images stay paths. The 679 wnids are not
+Image paths in the shards are relative to the image root: ``imagenet_dir`` (ImageNet's folder, or the one that holds
+the classes of a generated set), else ``<root>/JPEGImages``, else, where all classes are wnids, ``IMAGENET_ROOT``. Where
+none is there the pairs are read and their images stay paths, below ``<root>/JPEGImages``. The 679 wnids are not
 published, so the class list is the distinct wnids of the release's own split lists, sorted; folders of images
 are never listed for it.
 """
@@ -55,13 +56,18 @@ class ScImageNet(Source):
 
     def image_root(self) -> Path | None:
         if self.options.imagenet_dir is not None:
+            folder = Path(self.options.imagenet_dir).expanduser()
+            if any((folder / name).is_dir() for name in self._own_classes()):
+                return folder.resolve()
             if imagenet.is_data_set(self.options.imagenet_dir):
-                return imagenet.cached_images()
+                return imagenet.cached_images(self.options.imagenet_dir)
             return imagenet.train_folder(self.options.imagenet_dir)
         own = self.root / "JPEGImages"
         if own.is_dir():
             return own
-        return imagenet.train_folder(os.environ[IMAGENET_ROOT]) if os.environ.get(IMAGENET_ROOT) else None
+        if os.environ.get(IMAGENET_ROOT) and not self._own_classes():
+            return imagenet.train_folder(os.environ[IMAGENET_ROOT])
+        return None
 
     def entries(self, split: str) -> list[Entry]:
         if packed := self.shards("pairs", split):
@@ -87,6 +93,16 @@ class ScImageNet(Source):
         if (self.root / "pairs").is_dir():
             return strangers(self.root / "pairs", (".parquet", ".json"))
         return [path for split in FOLDERS for path in unlisted(self._annotations(split), self._list(split))]
+
+    def _own_classes(self) -> tuple[str, ...]:
+        """The classes of a generated set whose photographs are not ImageNet's, by their wnids; () of any other."""
+        found = files_in(self.root / "pairs", ".parquet")
+        if not found:
+            return ()
+        from sc_imagenet import shards  # and with it torch, which the release does without
+
+        names = shards.category_names(shards.open_parquet(found[0]).schema_arrow, found[0])
+        return () if all(map(imagenet.WNID.fullmatch, names)) else names
 
     def _lines(self, split: str) -> list[tuple[str, str, str, str]]:
         where = self._list(split)

@@ -19,7 +19,8 @@ Size = tuple[int, int]  # width, height
 class Options:
     """What may be said of a data set besides its root.
 
-    imagenet_dir   folder of ImageNet images, or a data set ``OWNER/NAME`` (a Hub name or a folder of Parquet)
+    imagenet_dir   folder of ImageNet images, or a data set ``OWNER/NAME`` (a Hub name or a folder of Parquet); for a
+                   generated set also the folder of its photographs, where they were moved
     voc_dir        PASCAL VOC folder that holds JPEGImages, for PF-PASCAL
     outside        what to do with points more than 1 px outside their image; None: as the data set's reader
                    says ("error" but for DIY-SC)
@@ -115,7 +116,7 @@ class Source:
         raise NotImplementedError
 
     def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
-        """What tells that a split changed: files to hash, and files and folders whose mtime is looked at."""
+        """What tells that a split changed: files to hash; and files and folders whose files' states are looked at."""
         raise NotImplementedError
 
     def strays(self) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_json, read_text
+from sc_imagenet.files import State, read_json, read_text, state_of
 from sc_imagenet.mat_file import LARGEST, read_matrix
 from sc_imagenet.slow_files import watched
 from sc_imagenet.sources.source import Annotation, Size
@@ -82,13 +82,17 @@ def numbers(values: list[str], where: Path, line: int) -> list[float]:
         ) from error
 
 
-@functools.lru_cache(maxsize=4096)
 def read_mat(path: Path, key: str) -> np.ndarray:
-    """One matrix of a MATLAB file, kept so that each file is read once.
+    """One matrix of a MATLAB file, kept so that each file is read once while it stays as it is.
 
     Raises:
         InputError: missing, truncated, or no such key.
     """
+    return _read_mat(path, key, state_of(path))
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_mat(path: Path, key: str, state: State | None) -> np.ndarray:
     try:
         with watched(path), open(path, "rb") as file:
             matrix = read_matrix(file.read(LARGEST + 1), key)

@@ -58,7 +58,7 @@ def make_run(
         info = PredictionInfo(dataset, split, model, 256, run, "m" * 64, direction)
         file = folder / "predictions" / f"{dataset}-{split}.parquet"
         write_predictions(file, rows, info)
-        entries.append(evaluated_data(read_predictions(file)))
+        entries.append(evaluated_data(file, read_predictions(file)))
     metrics, per_category = score_run(folder, draws=draws) if data else ({}, {})
     values = {
         "supervision": "keypoints",

@@ -1,6 +1,7 @@
 """The ablations: what is compared with what, nothing done twice, other settings refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,20 @@ def test_cases_share_trainings_and_finished_ones_are_not_done_again(photographs,
     assert all(0 <= row.scores[1].value <= 100 for row in table.rows)
     with pytest.raises(InputError, match="holds ablations with other settings"):
         run_ablations(Setting(photographs, tmp_path, OPTIONS, max_steps=2, evaluate="toy", limit=3), (0,))
+
+
+def test_measurements_of_other_photographs_are_not_mixed(photographs, tmp_path):
+    root, out = tmp_path / "photographs", tmp_path / "out"
+    shutil.copytree(photographs, root)
+    setting = Setting(root, out, OPTIONS, max_steps=1, evaluate="toy", limit=3)
+    run_ablations(setting, (0,), ("untrained-nearest",))
+    Image.open(root / "a" / "1.png").rotate(90).save(root / "a" / "1.png")
+    with pytest.raises(InputError, match=r"holds ablations with other settings \(trained on\)"):
+        run_ablations(setting, (0,), ("untrained-nearest", "full"))
+    content = json.loads((out / "settings.json").read_text())
+    before = {name: value for name, value in content.items() if name not in ("trained on", "evaluated")}
+    (out / "settings.json").write_text(json.dumps(before))  # as an earlier version wrote it
+    run_ablations(setting, (0,), ("untrained-nearest",))
 
 
 def test_a_case_that_fails_does_not_stop_the_others(photographs, tmp_path):

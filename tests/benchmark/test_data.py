@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
+import timm
+import torch
+from PIL import ImageOps
 
+from baselines import registry
+from benchmark.comparing import shared_predictions
 from benchmark.data import Pairs
 from benchmark.data_picture import picture_of_pairs
 from benchmark.pair_images import PairImages
@@ -18,6 +25,8 @@ from benchmark.running import Run
 from benchmark.score_table import scored
 from sc_imagenet import load_dataset
 from sc_imagenet.errors import InputError
+from sc_imagenet.images import open_image
+from sc_imagenet.record import read_record
 from sc_imagenet.shards import write_pairs
 from tests.benchmark.test_report import filled
 from tests.sc_imagenet.made_data import sc_release
@@ -33,7 +42,7 @@ def generated(folder: Path, name: str | None = None, categories=("cat", "dog")) 
     for number, row in enumerate(rows):
         paths = {side: {"path": str(Path(row[side]["path"]).relative_to(images)), "bytes": None} for side in SIDES}
         made.append({**row, **paths, "category": number % len(categories)})
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "JPEGImages").symlink_to(images, target_is_directory=True)
     for split, part in (("train", made[:6]), ("validation", made[6:])):
         write_pairs(folder, split, part, categories, len(part))
@@ -132,6 +141,103 @@ def test_the_record_of_a_run_and_the_report_tell_the_own_name(tmp_path):
     for elsewhere in (None, tmp_path):
         with pytest.raises(InputError, match="Give its folder as --data-root"):
             PairImages("my-set", "validation", elsewhere, "sc-imagenet")
+
+
+def evaluation(folder: Path, **options) -> Run:
+    given = Options(
+        "nearest",
+        evaluate=(str(folder),),
+        preset="tiny",
+        settings={"recipe.model.pretrained": "false", "recipe.model.backbone": "resnet10t"},
+        **{"runs": folder.parents[1] / "runs", **options},
+    )
+    return Run(given, make_accelerator(given))
+
+
+def moved_points(folder: Path, by: float) -> None:
+    """Mend the set in a folder: all target points are shifted."""
+    record = read_record(folder / "pairs", "validation")
+    rows = [row for file in record.files for row in pq.read_table(file).to_pylist()]
+    for row in rows:
+        row["target_points"] = [[x + by, y] for x, y in row["target_points"]]
+    write_pairs(folder, "validation", rows, record.categories, len(rows))
+
+
+def test_two_sets_of_one_name_keep_their_predictions_and_scores_in_one_run(tmp_path):
+    for place in ("a", "b"):
+        generated(tmp_path / place / "my-set")
+    moved_points(tmp_path / "b/my-set", 7)
+    first = evaluation(tmp_path / "a/my-set").execute()
+    both = evaluation(tmp_path / "b/my-set").execute()
+    again = evaluation(tmp_path / "a/my-set").execute()
+    assert (again.data, again.metrics) == (both.data, both.metrics)
+    (a, b) = both.data
+    assert (a.key, b.key) == ("my-set:validation", f"my-set:validation@{b.manifest_sha256[:8]}")
+    assert first.metrics == {a.key: both.metrics[a.key]}
+    assert both.metrics[a.key] != both.metrics[b.key]
+    run = evaluation(tmp_path / "a/my-set").folder.path
+    names = {"my-set-validation.parquet", f"my-set-validation-{b.mark}.parquet"}
+    assert {path.name for path in (run / "predictions").iterdir()} == names
+    report = build(find_runs(tmp_path / "runs")[0])
+    assert len({board.key for board in report.boards}) == 2
+    assert {board.manifest_sha256 for board in report.boards} == {a.manifest_sha256, b.manifest_sha256}
+    assert all(entry.scores[1] and entry.curve for board in report.boards for entry in board.entries)
+    assert filled(report) == []
+    pairs = shared_predictions(run, run)
+    assert [one.info.manifest_sha256 == other.info.manifest_sha256 for one, other in pairs] == [True, True]
+
+
+def test_images_replaced_in_place_are_predicted_anew_and_no_training_is_said_to_have_seen_them(tmp_path, capsys):
+    folder = generated(tmp_path / "made" / "my-set")
+    link = folder / "JPEGImages"
+    images = link.resolve()
+    link.unlink()
+    files = [file for split in ("train", "validation") for file in read_record(folder / "pairs", split).files]
+    used = {row[side]["path"] for file in files for row in pq.read_table(file).to_pylist() for side in SIDES}
+    for path in used:
+        (link / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(images / path, link / path)
+    first = evaluation(folder).execute()
+    assert evaluation(folder).execute().metrics == first.metrics
+    assert "predicted already" in capsys.readouterr().err
+    settings = {"recipe.batch": "2", "recipe.model.pretrained": "false"}
+    given = Options("cats", finetune=str(folder), preset="tiny", settings=settings, max_steps=1, runs=tmp_path / "runs")
+    Run(given, make_accelerator(given)).execute()
+    Run(given, make_accelerator(given)).execute()
+    assert "trained already" in capsys.readouterr().err
+    for path in used:
+        ImageOps.flip(open_image(link / path)).save(link / path)
+    second = evaluation(folder).execute()
+    assert "my-set:validation has other images than before" in capsys.readouterr().err
+    assert second.metrics != first.metrics
+    with pytest.raises(InputError, match="was trained when the images of my-set:train were others"):
+        Run(given, make_accelerator(given)).execute()
+    for path in used:
+        shutil.copy(images / path, link / path)
+    Run(given, make_accelerator(given)).execute()
+    moved_points(folder, 3)  # of the pairs that chose the best weights
+    with pytest.raises(InputError, match="was trained when the pairs of my-set:validation were others"):
+        Run(given, make_accelerator(given)).execute()
+
+
+def test_weights_of_the_backbone_and_a_saved_configuration_count_by_their_content(tmp_path):
+    torch.manual_seed(0)
+    net, weights = timm.create_model("resnet10t"), tmp_path / "weights.pth"
+    settings = {"recipe.model.pretrained": str(weights), "recipe.model.backbone": "resnet10t"}
+    given = Options("nearest", evaluate=("toy",), settings=settings, runs=tmp_path)
+    ids = []
+    for _ in range(2):
+        torch.save(net.state_dict(), weights)
+        ids.append(Run(given, make_accelerator(given)).config.id)
+        net.fc.weight.data *= 2
+    assert ids[0] != ids[1]
+    saved = tmp_path / "saved"
+    registry.create("cats", pretrained=False).save_pretrained(saved)
+    given = Options("cats", evaluate=("toy",), checkpoint=str(saved), runs=tmp_path)
+    before = Run(given, make_accelerator(given)).config.id
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps({**config, "pretrained": True}))
+    assert Run(given, make_accelerator(given)).config.id != before
 
 
 def test_a_folder_may_be_followed_by_a_split(tmp_path):

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from made_data import WNIDS, annotation, imagenet, pascal_package, sc_release, spair, willow_csv
+from made_data import WNIDS, annotation, image, imagenet, pascal_package, sc_release, spair, willow_csv
+from scipy.io import loadmat, savemat
 
+from sc_imagenet import convert as convert_module
 from sc_imagenet import load_dataset, manifest_sha256
 from sc_imagenet.convert import convert
 from sc_imagenet.errors import InputError
@@ -111,14 +113,60 @@ def test_an_image_missing_from_imagenet_is_named_with_its_pair(tmp_path: Path) -
 def test_converted_once_until_the_data_change_or_force(tmp_path: Path) -> None:
     root = spair(tmp_path / "spair-71k")
     first = convert("spair-71k", "test", root)
-    cut(first_pair(root))  # in place: neither the list nor the folder's date changes
+    made = (first.folder / "test.json").stat().st_mtime_ns
     assert convert("spair-71k", "test", root) == first
+    assert (first.folder / "test.json").stat().st_mtime_ns == made
+    assert convert("spair-71k", "test", root, force=True) == first
+    assert (first.folder / "test.json").stat().st_mtime_ns != made
+    cut(first_pair(root))  # in place: neither the list nor the folder's date changes
     with pytest.raises(InputError, match="not valid JSON"):
-        convert("spair-71k", "test", root, force=True)
-    first_pair(root).unlink()
-    first_pair(root).write_text(json.dumps(annotation("cat", occlusion=0)))
-    second = convert("spair-71k", "test", root)
-    assert second.manifest_sha256 != first.manifest_sha256
+        convert("spair-71k", "test", root)
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """Other bytes in the same file, of the same number and with its date, as a copying program may leave them."""
+    before = path.stat()
+    assert len(content) == before.st_size
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_an_annotation_mended_in_place_is_read_anew_by_the_same_process(tmp_path: Path, caplog) -> None:  # type: ignore
+    root = spair(tmp_path / "spair-71k")
+    before = load_dataset("spair_71k", split="test", root=root)[0]["source_points"]
+    overwrite(first_pair(root), first_pair(root).read_bytes().replace(b"[1, 2], [30", b"[9, 2], [30"))
+    after = load_dataset("spair_71k", split="test", root=root)[0]["source_points"]
+    assert (before[0], after[0]) == ([1, 2], [9, 2])
+    assert "spair-71k:test is converted again: other annotations or images" in caplog.text
+
+
+def test_a_mat_file_mended_in_place_is_read_anew_by_the_same_process(tmp_path: Path) -> None:
+    root = pascal_package(tmp_path / "pf-pascal")
+    file = root / "Annotations" / "aeroplane" / "a.mat"
+    before = load_dataset("pf_pascal", split="test", root=root)
+    content = loadmat(file)
+    content["kps"][0] = (77, 55)
+    savemat(tmp_path / "mended.mat", {name: content[name] for name in ("kps", "bbox")})
+    overwrite(file, (tmp_path / "mended.mat").read_bytes())
+    after = load_dataset("pf_pascal", split="test", root=root)
+    assert before[0]["source_points"][0] != after[0]["source_points"][0] == [77, 55]
+    assert before[0]["target_points"] == after[0]["target_points"]
+
+
+def test_an_image_replaced_in_place_by_one_of_another_size_is_seen(tmp_path: Path) -> None:
+    root = spair(tmp_path / "spair-71k")
+    assert load_dataset("spair_71k", split="test", root=root)[0]["source_size"] == [40, 30]
+    image(root / IMAGE, (80, 60))
+    assert load_dataset("spair_71k", split="test", root=root)[0]["source_size"] == [80, 60]
+
+
+def test_of_a_folder_of_very_many_files_only_its_own_date_is_looked_at(tmp_path: Path, monkeypatch) -> None:  # type: ignore
+    monkeypatch.setattr(convert_module, "MANY", 3)  # the root has three images and two annotations a split
+    root = spair(tmp_path / "spair-71k")
+    image(root / "JPEGImages" / "cat" / "one_more.jpg")
+    first = convert("spair-71k", "test", root)
+    image(root / IMAGE, (80, 60))
+    assert convert("spair-71k", "test", root) == first
 
 
 def test_the_manifest_is_of_the_pairs_not_of_where_images_lie(tmp_path: Path) -> None:
@@ -184,6 +232,21 @@ def test_own_parquet_is_read_where_it_lies(tmp_path: Path) -> None:
     assert data[3]["confidence"] == [0.5, 0.25]
     assert data["pair_id"][:] == [row["pair_id"] for row in rows(20)]
     assert not (tmp_path / "cache" / "converted").exists()
+
+
+def test_a_shard_changed_in_place_is_another_set_though_its_size_and_its_record_are_not(tmp_path: Path, caplog) -> None:  # type: ignore
+    root = tmp_path / "made"
+    written = write_pairs(root, "train", rows(20), WNIDS, total=20)
+    assert manifest_sha256("sc_imagenet", "train", root) == written.manifest_sha256
+    mended = rows(20)
+    mended[0]["source_points"] = [[38, 1], [2, 3]]
+    write_pairs(tmp_path / "other", "train", mended, WNIDS, total=20)
+    shard = "pairs/train-00000-of-00007.parquet"
+    overwrite(root / shard, (tmp_path / "other" / shard).read_bytes())
+    found = load_dataset("sc_imagenet", split="train", root=root, imagenet_dir=imagenet(tmp_path / "in"))
+    assert found[0]["source_points"] == [[38, 1], [2, 3]]
+    assert manifest_sha256("sc_imagenet", "train", root) == manifest_sha256("sc_imagenet", "train", tmp_path / "other")
+    assert "its shards are not those that train.json tells of" in caplog.text
 
 
 def test_own_parquet_without_a_record_has_the_same_manifest(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -22,10 +23,12 @@ from made_data import (
     spair,
     willow_csv,
 )
+from PIL import Image
 
 from sc_imagenet import load_dataset
 from sc_imagenet.convert import convert
 from sc_imagenet.errors import InputError
+from sc_imagenet.shards import write_pairs
 from sc_imagenet.sources import pf_pascal, pf_willow, spair_71k
 from sc_imagenet.verify import verify
 
@@ -241,14 +244,15 @@ def test_a_data_set_of_images_may_lie_in_a_folder_with_brackets_and_dot_names(tm
     assert row["source"].size == (40, 30)
 
 
-def test_sc_imagenet_release_without_images_keeps_paths(tmp_path: Path) -> None:
-    data = load_dataset("sc_imagenet", root=sc_release(tmp_path / "SC-IMAGENET"))
+def test_sc_imagenet_release_without_images_keeps_paths_below_its_own_folder(tmp_path: Path) -> None:
+    root = sc_release(tmp_path / "SC-IMAGENET")
+    data = load_dataset("sc_imagenet", root=root)
     assert data["train"].features["category"].names == list(WNIDS)  # all lists' classes in every split
     import datasets
 
     undecoded = data["train"].cast_column("target", datasets.Image(decode=False))
     row = undecoded.cast_column("source", datasets.Image(decode=False))[1]
-    assert row["source"]["path"] == f"{WNIDS[1]}/{WNIDS[1]}_1.JPEG"
+    assert row["source"]["path"] == str(root / "JPEGImages" / WNIDS[1] / f"{WNIDS[1]}_1.JPEG")
     assert row["source_size"] is None
     assert row["occlusion"] == 3
 
@@ -278,8 +282,19 @@ def test_sc_imagenet_joins_a_data_set_of_images_by_their_original_names(tmp_path
     root = sc_release(tmp_path / "SC-IMAGENET")
     row = load_dataset("sc_imagenet", split="validation", root=root, imagenet_dir=tmp_path / "hub")[0]
     assert row["source"].size == (40, 30)
-    kept = tmp_path / "cache" / "imagenet" / WNIDS[2] / f"{WNIDS[2]}_7.JPEG"
+    (kept,) = (tmp_path / "cache" / "imagenet" / "others").glob(f"*/{WNIDS[2]}/{WNIDS[2]}_7.JPEG")
     assert kept.read_bytes() == (folder / WNIDS[2] / kept.name).read_bytes()  # not encoded again
+    larger = [{**row, "image": {**row["image"], "bytes": _enlarged(row["image"]["bytes"])}} for row in rows]
+    table = datasets.Dataset.from_list(larger, features=features)
+    table.to_parquet(tmp_path / "hub" / "data" / "train-00000-of-00001.parquet")
+    row = load_dataset("sc_imagenet", split="validation", root=root, imagenet_dir=tmp_path / "hub")[0]
+    assert row["source"].size == (80, 60)  # not those of the other data set, which have the same names
+
+
+def _enlarged(content: bytes) -> bytes:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(content)).resize((80, 60)).save(file, "JPEG")
+    return file.getvalue()
 
 
 def test_sc_imagenet_lists_its_images_once_each(tmp_path: Path) -> None:
@@ -288,6 +303,20 @@ def test_sc_imagenet_lists_its_images_once_each(tmp_path: Path) -> None:
     assert len(data) == len(set(data["image_id"])) == 12
     assert data[0]["image"].size == tuple(data[0]["size"]) == (40, 30)
     assert convert("sc-imagenet", "train", root).images == 12
+
+
+def test_images_of_one_name_in_two_classes_are_listed_by_their_paths(tmp_path: Path) -> None:
+    rows = []
+    for number, category in enumerate(("cat", "dog")):
+        for name in ("image_0001", "image_0002"):
+            image(tmp_path / "set/JPEGImages" / category / f"{name}.jpg")
+        paths = [{"path": f"{category}/image_000{end}.jpg", "bytes": None} for end in (1, 2)]
+        points = {"source_points": [[1, 2]], "target_points": [[3, 4]], "mirrored": False}
+        pair = {"pair_id": str(number), "dataset": "sc-imagenet", "category": number, **points}
+        rows.append({**pair, "source": paths[0], "target": paths[1]})
+    write_pairs(tmp_path / "set", "train", rows, ("cat", "dog"), 2)
+    data = load_dataset("sc_imagenet", "images", split="train", root=tmp_path / "set")
+    assert data["image_id"][:] == [f"{category}/image_000{end}.jpg" for category in ("cat", "dog") for end in (1, 2)]
 
 
 @pytest.mark.parametrize("form", [".json", ".pt"])

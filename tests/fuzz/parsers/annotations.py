@@ -17,13 +17,13 @@ from scipy.io import savemat
 from sc_imagenet.checks import check_entry, check_pair, check_unique
 from sc_imagenet.schema import pair_features
 from sc_imagenet.sources import Annotation, Entry, Options
-from sc_imagenet.sources.diy_sc import DiySc, _read
+from sc_imagenet.sources.diy_sc import DiySc, _read_state
 from sc_imagenet.sources.pf_pascal import PfPascal
 from sc_imagenet.sources.pf_willow import PfWillow
 from sc_imagenet.sources.sc_imagenet_release import ScImageNet
 from sc_imagenet.sources.source import Source
 from sc_imagenet.sources.spair_71k import Spair71k
-from sc_imagenet.sources.tables import read_mat, read_pair_json
+from sc_imagenet.sources.tables import _read_mat, read_pair_json
 from tests.fuzz.mutations import NAMES, spoilt_bytes, spoilt_json, spoilt_text
 from tests.fuzz.parser import Parser
 from tests.sc_imagenet import made_data
@@ -104,7 +104,7 @@ def _pascal_seeds() -> list[bytes]:
 
 
 def _pascal_mat(content: bytes, folder: Path) -> None:
-    read_mat.cache_clear()
+    _read_mat.cache_clear()
     places = folder / "Annotations" / "aeroplane"
     places.mkdir(parents=True, exist_ok=True)
     (folder / "JPEGImages").mkdir(exist_ok=True)
@@ -162,7 +162,7 @@ def _willow_seeds() -> list[bytes]:
 
 
 def _diy(content: bytes, folder: Path) -> None:
-    _read.cache_clear()
+    _read_state.cache_clear()
     (folder / "trn").mkdir(exist_ok=True)
     (folder / "JPEGImages").mkdir(exist_ok=True)
     (folder / "trn" / "cat_anns.json").write_bytes(content)

@@ -46,6 +46,19 @@ def test_masks_of_a_folder_are_averaged_over_the_cells(tmp_path):
     assert (masks[:, :, 3:] == 0).all()
 
 
+def test_one_mask_is_not_taken_for_two_photographs(tmp_path):
+    both = [Photograph(f"cat/a.{ending}", "cat", "0", 64, 48) for ending in ("jpg", "png")]
+    (tmp_path / "cat").mkdir()
+    Image.new("L", (64, 48), 255).save(tmp_path / "cat" / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: is the mask of both cat/a\.jpg and cat/a\.png"):
+        open_saliency(str(tmp_path)).content(both)
+    for each, level in zip(both, (255, 0)):
+        Image.new("L", (64, 48), level).save(tmp_path / f"{each.path}.png")
+    masks = open_saliency(str(tmp_path))
+    assert len(set(masks.content(both))) == 2
+    assert masks.masks(Path(), both, FEATURES).mean((1, 2)).tolist() == [1, 0]
+
+
 def test_a_missing_mask_and_an_unknown_kind_of_masks_are_said(tmp_path):
     with pytest.raises(InputError, match=r"holds no mask cat/a\.png"):
         open_saliency(str(tmp_path)).masks(Path(), ROWS, FEATURES)

@@ -158,3 +158,57 @@ def test_removed_classes_are_left_out_of_an_imagenet_folder(folder):
     found = scan(folder, fewest=2, removed=removed_classes())
     assert set(found.classes) == {"a cat", "n02084071"}
     assert reasons(found) == {"n09332890": "is a removed class: a landscape (named by the paper)"}
+
+
+def test_hidden_files_and_folders_are_neither_images_nor_classes_nor_mentioned(folder):
+    for number in range(3):
+        photograph(folder / ".ipynb_checkpoints" / f"{number}.png", 200 + number)
+        photograph(folder / "a cat" / ".ipynb_checkpoints" / f"{number}.png", 210 + number)
+        photograph(folder / "a cat" / f"._{number}.png", 220 + number)
+    (folder / "__MACOSX" / "a cat").mkdir(parents=True)
+    (folder / ".DS_Store").touch()
+    found = scan(folder, fewest=2)
+    assert {name: [each.path for each in group] for name, group in found.classes.items()} == {
+        "a cat": [f"a cat/{number}.png" for number in range(4)]
+    }
+    assert reasons(found) == {"__MACOSX": "is what macOS adds to archives"}
+
+
+def test_folders_that_are_no_classes_are_left_out_with_a_line_unless_they_are_asked_for(folder):
+    for number in range(3):
+        for index, name in enumerate(("BACKGROUND_Google", "tmp", "@eaDir")):
+            photograph(folder / name / f"{number}.png", 300 + 10 * index + number)
+    (folder / "a cat" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    found = scan(folder, fewest=2)
+    assert set(found.classes) == {"a cat"}
+    said = reasons(found)
+    assert "clutter" in said.pop("BACKGROUND_Google")
+    assert "temporary" in said.pop("tmp")
+    assert "thumbnails" in said.pop("@eaDir")
+    assert "not an image" in said.pop("a cat/Thumbs.db")
+    assert not said
+    assert set(scan(folder, fewest=2, only=("a cat", "tmp")).classes) == {"a cat", "tmp"}
+
+
+def test_placeholders_are_no_photographs(folder):
+    drawn = Image.new("P", (60, 50), 0)
+    drawn.putpalette([200, 200, 200, 30, 30, 30])
+    drawn.paste(1, (10, 20, 40, 30))
+    drawn.save(folder / "a cat" / "unavailable.gif")
+    Image.new("RGB", (60, 50), (90, 90, 90)).save(folder / "a cat" / "grey.jpg")
+    gone = photograph(folder / "a cat" / "x0.png", 400)
+    for number in (1, 2):
+        shutil.copy(gone, folder / "a cat" / f"x{number}.png")
+    for number in range(3):
+        photograph(folder / "dog" / f"{number}.png", 410 + number)
+    shutil.copy(folder / "a cat" / "0.png", folder / "dog" / "of both.png")
+    found = scan(folder, fewest=2)
+    said = reasons(found)
+    assert said.pop("a cat/unavailable.gif") == "is no photograph: it has 2 colours"
+    assert said.pop("a cat/grey.jpg") == "is no photograph: it has 1 colour"
+    for number in range(3):
+        assert said.pop(f"a cat/x{number}.png") == "is byte for byte the same as 2 others of its class: a placeholder"
+    assert said.pop("a cat/0.png") == "is byte for byte the same as dog/of both.png, of another class"
+    assert said.pop("dog/of both.png") == "is byte for byte the same as a cat/0.png, of another class"
+    assert not said
+    assert [each.path for each in found.classes["dog"]] == ["dog/0.png", "dog/1.png", "dog/2.png"]

@@ -11,6 +11,7 @@ from dataclasses import replace
 import datasets
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import DatasetCard
 from PIL import Image
 
@@ -20,10 +21,10 @@ from sc_imagenet import load_dataset
 from sc_imagenet.errors import InputError
 from sc_imagenet.generation.engines import LocalEngine
 from sc_imagenet.generation.export import export
-from sc_imagenet.generation.labelling import ClassTask, _features, open_tools
-from sc_imagenet.generation.options import GenerationOptions
+from sc_imagenet.generation.labelling import ClassTask, _features, open_tools, to_bytes, tool_files
+from sc_imagenet.generation.options import AFTER_LABELS, GenerationOptions, key_before
 from sc_imagenet.generation.photographs import scan
-from sc_imagenet.generation.pipeline import PhotographSource, Pipeline
+from sc_imagenet.generation.pipeline import PhotographSource, Pipeline, file_name, read_shard
 from sc_imagenet.generation.release_json import write_release
 from sc_imagenet.locks import held
 from sc_imagenet.publishing import prepare_data
@@ -135,9 +136,9 @@ def test_the_set_loads_and_its_points_lie_in_the_images(made):
     assert len(pairs.validation.open()) == made[1].records["validation"].rows
 
 
-def test_the_release_layout_holds_the_same(made, photographs):
+def test_the_release_layout_holds_the_same(made):
     out, exported = made
-    folder = write_release(out, photographs, exported.records)
+    folder = write_release(out, exported.records)
     ours = load_dataset("sc_imagenet", root=out, split="train")
     theirs = load_dataset("sc_imagenet", root=folder, split="train")
     assert theirs.features["category"].names == ["a 'car'_ red_blue", "boat"]
@@ -255,3 +256,75 @@ def test_published_it_holds_no_photograph_and_no_place(made, photographs, tmp_pa
     for path in (file for file in (tmp_path / "out").rglob("*") if file.is_file()):
         assert pixels not in path.read_bytes()
         assert str(photographs.parent).encode() not in path.read_bytes(), path.name
+
+
+@pytest.fixture
+def own_inputs(photographs, options, tmp_path):
+    """The photographs, masks and counts in folders that a test may change."""
+    root, masks = tmp_path / "photographs", tmp_path / "masks"
+    shutil.copytree(photographs, root)
+    shutil.copytree(options.saliency, masks)
+    return root, masks, replace(options, saliency=str(masks), counts=str(root / "counts.csv"))
+
+
+def test_masks_replaced_in_place_give_other_labels_and_the_other_class_keeps_its_own(own_inputs, tmp_path):
+    root, masks, options = own_inputs
+    generate(root, tmp_path / "out", options)
+    before = shards(tmp_path / "out")
+    for path in sorted((masks / "boat").iterdir()):
+        state, mask = path.stat(), np.asarray(Image.open(path)).copy()
+        mask[:40] = 0
+        Image.fromarray(mask).save(path)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    _, said = generate(root, tmp_path / "out", options)
+    assert "label: 1 of 2 classes were made of other masks: made again" in said
+    assert "select: 1 of 2 classes were made of other masks: made again" in said
+    after = shards(tmp_path / "out")
+    assert {name for name in after if before[name] != after[name] and "work" in name} == {
+        f"work/{stage}/{file_name('boat')}.parquet" for stage in ("labels", "selected")
+    }
+    generate(root, tmp_path / "anew", options)
+    assert shards(tmp_path / "anew") == after
+
+
+@pytest.mark.parametrize("what", ["weights", "counts", "photographs"])
+def test_what_is_replaced_in_place_is_seen_by_the_same_process(own_inputs, weights, tmp_path, what):
+    root, _, options = own_inputs
+    options = replace(options, pretrained=str(shutil.copy(weights, tmp_path / "weights.pth")))
+    generate(root, tmp_path / "out", options)
+    if what == "weights":
+        state = torch.load(tmp_path / "weights.pth")
+        torch.save({name: value * 1.5 for name, value in state.items()}, tmp_path / "weights.pth")
+    elif what == "counts":
+        text = (root / "counts.csv").read_text()
+        (root / "counts.csv").write_text(text.replace("boat/3.png,1", "boat/3.png,2").replace('3.png",1', '3.png",2'))
+    else:
+        Image.open(root / "boat" / "3.png").rotate(180).save(root / "boat" / "3.png")
+    _, said = generate(root, tmp_path / "out", options)
+    assert any(line.startswith("label: ") and f"made of other {what}: made again" in line for line in said)
+    generate(root, tmp_path / "anew", options)
+    assert shards(tmp_path / "anew") == shards(tmp_path / "out")
+
+
+def test_labels_that_do_not_tell_what_they_were_made_of_are_taken_unless_masks_are_a_folder_s(
+    photographs, options, tmp_path
+):
+    out, of_features = tmp_path / "out", replace(options, saliency="features", counts="masks", least_single=0)
+    for given, said_of in ((of_features, None), (options, "masks, perhaps: they were not looked at before")):
+        generate(photographs, out, given)
+        tasks = Pipeline(PhotographSource(photographs), out, given, LocalEngine())
+        found = tasks.scan()
+        for name in found.classes:
+            task = ClassTask(photographs, name, tuple(found.classes[name]), given, out / "work/features")
+            path = out / "work/labels" / f"{file_name(name)}.parquet"
+            files = tool_files(given)
+            hashes = [files[each] for each in ("pretrained", "saliency", "counts", "network") if each in files]
+            content = [f"{each.path} {each.sha256}" for each in task.photographs]
+            table, about = read_shard(path)
+            del about["made_of"]
+            path.write_bytes(to_bytes(table, {**about, "key": key_before(given, AFTER_LABELS, *hashes, *content)}))
+        _, said = generate(photographs, out, given)
+        if said_of is None:
+            assert "label: 2 of 2 classes were done before" in said
+        else:
+            assert f"label: 2 of 2 classes were made of other {said_of}: made again" in said

@@ -332,6 +332,45 @@ def test_a_finished_training_is_not_done_again_and_another_is_refused(photograph
         train(options(seed=1), photographs, tmp_path, max_steps=2)
 
 
+@pytest.mark.parametrize("change", ["a class more", "another photograph of the same name"])
+def test_on_other_photographs_the_network_is_trained_anew_and_the_earlier_one_kept(
+    photographs, tmp_path, change, caplog
+):
+    root, out = tmp_path / "photographs", tmp_path / "out"
+    shutil.copytree(photographs, root)
+    given = options(network={**SMALL, "stages": "image"})
+    first = (train(given, root, out, max_steps=2) / "model.safetensors").read_bytes()
+    assert (train(given, root, out, max_steps=2) / "model.safetensors").read_bytes() == first
+    if change == "a class more":
+        shutil.copytree(root / "disc", root / "shifted")
+        for path in (root / "shifted").iterdir():
+            Image.fromarray(np.roll(np.asarray(Image.open(path)), 9, axis=1)).save(path)
+    else:
+        Image.open(root / "disc" / "1.png").rotate(90).save(root / "disc" / "1.png")
+    model = train(given, root, out, max_steps=2)
+    assert "trained on other photographs: trained anew" in caplog.text
+    fresh = train(given, root, tmp_path / "fresh", max_steps=2)
+    assert (model / "model.safetensors").read_bytes() == (fresh / "model.safetensors").read_bytes() != first
+    assert (out / "earlier/1/model/model.safetensors").read_bytes() == first
+
+
+def test_a_training_that_does_not_tell_what_it_saw_is_taken_where_the_number_of_photographs_agrees(
+    photographs, tmp_path, caplog
+):
+    given = options(network={**SMALL, "stages": "image"})
+    out = tmp_path / "out"
+    weights = train(given, photographs, out, max_steps=2) / "model.safetensors"
+    (out / "made_of.json").unlink()
+    written = weights.stat().st_mtime_ns
+    train(given, photographs, out, max_steps=2)
+    assert weights.stat().st_mtime_ns == written
+    told = out / "model/trained_on.json"
+    told.write_text(told.read_text().replace("12", "11"))
+    train(given, photographs, out, max_steps=2)
+    assert weights.stat().st_mtime_ns != written
+    assert "trained on other photographs" in caplog.text
+
+
 @pytest.mark.parametrize("stages", ["image", "region", "pixel"])
 @pytest.mark.parametrize("kind", ["margin", "literal"])
 def test_each_depth_has_its_losses_and_gradients(stages, kind):
