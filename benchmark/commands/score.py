@@ -69,9 +69,9 @@ def score(
         found = opened(path, dataset, split, data_root, frame)
         score_file(path, found, chosen, several(detail), draws, 0, passport, as_json)
         return
-    from benchmark.pck import Metric
     from benchmark.results import prediction_files
     from benchmark.score_table import pair_list, print_tables, scored
+    from benchmark.scoring.pck import Metric
 
     metrics = [Metric.parse(name) for name in several(metric)]
     pairs = pair_list(subset) if subset else None

@@ -180,14 +180,15 @@ def differences(
     one, two = (Averages(each, categories) for each in (first, second))
     values = percent(one.value()), percent(two.value())
     drawn = percent(two.drawn(draws, seed)) - percent(one.drawn(draws, seed))
-    found = {}
-    for column, quantity in enumerate(first):
-        known = drawn[np.isfinite(drawn[:, column]), column]  # a draw may miss a rare category
-        low, high = np.percentile(known, (2.5, 97.5)) if len(known) else (np.nan, np.nan)
-        in_favour = np.mean((known > 0) + 0.5 * (known == 0)) if len(known) else np.nan
-        ends = (values[0][column], values[1][column], low, high, in_favour)
-        found[quantity.name] = Difference(*map(float, ends))
-    return found
+    return {each.name: difference(*row) for each, *row in zip(first, *values, drawn.T)}
+
+
+def difference(first: float, second: float, drawn: np.ndarray) -> Difference:
+    """Two percentages, and the differences of their bootstrap draws."""
+    drawn = drawn[np.isfinite(drawn)]  # a draw may miss a rare category
+    low, high = np.percentile(drawn, (2.5, 97.5)) if len(drawn) else (np.nan, np.nan)
+    in_favour = np.mean((drawn > 0) + 0.5 * (drawn == 0)) if len(drawn) else np.nan
+    return Difference(float(first), float(second), float(low), float(high), float(in_favour))
 
 
 def percent(fraction: np.ndarray) -> np.ndarray:

@@ -151,12 +151,12 @@ def measurable(predictions: Predictions, metrics: Sequence[Metric]) -> list[Metr
 
 def hits(predictions: Predictions, metrics: Sequence[Metric]) -> np.ndarray:
     """Points within alpha * d, by pair and metric: (N, M). The metric's average plays no part."""
-    return np.stack([each.found for each in _quantities(predictions, metrics)], axis=1)
+    return np.stack([each.found for each in quantities(predictions, metrics)], axis=1)
 
 
 def points(predictions: Predictions, metrics: Sequence[Metric]) -> np.ndarray:
     """Points that count, by pair and metric: (N, M); 0 where the metric has no threshold for the pair."""
-    return np.stack([each.counts for each in _quantities(predictions, metrics)], axis=1)
+    return np.stack([each.counts for each in quantities(predictions, metrics)], axis=1)
 
 
 def score(predictions: Predictions, metrics: Sequence[Metric], draws: int = 1000, seed: int = 0) -> dict[str, Score]:
@@ -170,7 +170,7 @@ def score(predictions: Predictions, metrics: Sequence[Metric], draws: int = 1000
     if not metrics:
         return {}
     check(predictions, metrics)
-    return scores(_quantities(predictions, metrics), predictions.categories, draws, seed)
+    return scores(quantities(predictions, metrics), predictions.categories, draws, seed)
 
 
 def check(predictions: Predictions, metrics: Sequence[Metric]) -> None:
@@ -188,7 +188,7 @@ def check(predictions: Predictions, metrics: Sequence[Metric]) -> None:
 
 def values(predictions: Predictions, metrics: Sequence[Metric]) -> np.ndarray:
     """PCK under each metric, (M,) in percent, without intervals."""
-    return percent(Averages(_quantities(predictions, metrics), predictions.categories).value())
+    return percent(Averages(quantities(predictions, metrics), predictions.categories).value())
 
 
 def bootstrap(predictions: Predictions, metrics: Sequence[Metric], draws: int, seed: int = 0) -> np.ndarray:
@@ -196,7 +196,7 @@ def bootstrap(predictions: Predictions, metrics: Sequence[Metric], draws: int, s
 
     Row r of two predictions of the same pairs, in the same order, comes from the same draw.
     """
-    averages = Averages(_quantities(predictions, metrics), predictions.categories)
+    averages = Averages(quantities(predictions, metrics), predictions.categories)
     return percent(averages.drawn(max(draws, 1), seed))
 
 
@@ -213,8 +213,8 @@ def category_pairs(predictions: Predictions) -> dict[str, int]:
     return dict(zip(names.tolist(), counts.tolist()))
 
 
-def _quantities(predictions: Predictions, metrics: Sequence[Metric]) -> list[Quantity]:
-    """The metrics as quantities; each threshold and frame is evaluated once, at all alphas asked for."""
+def quantities(predictions: Predictions, metrics: Sequence[Metric]) -> list[Quantity]:
+    """The metrics as quantities of pairs, in their order; each threshold and frame is evaluated once."""
     alphas: dict[tuple[str, int | None], dict[float, int]] = {}
     for metric in metrics:
         levels = alphas.setdefault((metric.threshold, metric.frame), {})

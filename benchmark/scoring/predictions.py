@@ -29,6 +29,7 @@ class PredictionInfo:
     manifest_sha256: str
     direction: Literal["forward", "backward"]
     form: str | None = None
+    images_sha256: str | None = None  # of the images predicted on, in the order of the pairs; None in older files
 
     @property
     def scored_as(self) -> str:

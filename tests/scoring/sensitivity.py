@@ -41,6 +41,6 @@ def table(predictions: Predictions, draws: int = 1000) -> list[str]:
 
 
 if __name__ == "__main__":
-    from benchmark.predictions import read_predictions
+    from benchmark.scoring.prediction_files import read_predictions
 
     print("\n".join(table(read_predictions(Path(sys.argv[1])))))  # type: ignore[arg-type]
