@@ -42,7 +42,7 @@ class Recipe:
     gamma: float = 0.5
     warmup: int = 0  # steps of linear warm-up
     validate_every: int = 1  # epochs
-    validation: Literal["strict", "paper"] = "strict"  # whose PCK@0.1 chooses the best weights: benchmark/protocols.py
+    validation: Literal["strict", "paper"] = "strict"  # its PCK@0.1 chooses the weights
     augmentation: str = "none"  # a name of sc_imagenet.augmentation
     points: int = 40  # most points of a pair; further ones are left out
     backbone_batchnorm: Literal["train", "eval"] = "train"  # statistics of the batch, or the stored ones

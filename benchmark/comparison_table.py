@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.comparison import ChangedPair, Comparison, Difference
 from benchmark.printing import print_json
 from benchmark.result import count_of_pairs, published_pairs
 from benchmark.score_table import DIRECTIONS
+from benchmark.scoring.comparison import ChangedPair, Comparison, Difference
 
 
 def print_comparisons(comparisons: Sequence[Comparison], as_json: bool) -> None:

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark import pck, protocols
-from benchmark.predictions import Predictions, prediction_file, read_predictions
 from benchmark.result import Result
+from benchmark.scoring import bundles, pck
+from benchmark.scoring.prediction_files import Predictions, prediction_file, read_predictions
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, write_json
 
@@ -25,8 +25,8 @@ Curves = dict[str, dict[str, list[float]]]  # data: protocol ("bbox/image"): per
 def curves_of(predictions: Predictions) -> dict[str, list[float]]:
     """PCK in percent at each of ``ALPHAS`` under the protocols ``strict`` and ``paper``, by protocol."""
     info = predictions.info
-    bundles = (protocols.strict(info.scored_as), protocols.paper(info.scored_as, info.model, info.size))
-    rules = {metric.protocol: metric for bundle in bundles for metric in pck.measurable(predictions, bundle)}
+    both = (bundles.strict(info.scored_as), bundles.paper(info.scored_as, info.model, info.size))
+    rules = {metric.protocol: metric for bundle in both for metric in pck.measurable(predictions, bundle)}
     metrics = [replace(metric, alpha=alpha) for metric in rules.values() for alpha in ALPHAS]
     values = iter(pck.values(predictions, metrics).round(4).tolist()) if metrics else iter(())
     return {name: list(itertools.islice(values, len(ALPHAS))) for name in rules}

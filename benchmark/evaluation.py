@@ -17,8 +17,8 @@ from torch import Tensor
 
 from baselines.matcher import Direction, Matcher
 from benchmark.loader import load_batches
-from benchmark.predictions import PREDICTION_SCHEMA, PredictionInfo, write_predictions
 from benchmark.progress import bars
+from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, PredictionInfo, all_columns, write_predictions
 from sc_imagenet.backbones.weight_files import shortened
 from sc_imagenet.errors import InputError
 from sc_imagenet.pairs import PairDataset
@@ -129,7 +129,7 @@ def evaluate(
             done += len(numbers)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        predicted_tables = [pq.read_table(chunks[start]).cast(PREDICTION_SCHEMA) for start in starts]
+        predicted_tables = [all_columns(pq.read_table(chunks[start])).cast(PREDICTION_SCHEMA) for start in starts]
         write_predictions(path, pa.concat_tables(predicted_tables), info)
         shutil.rmtree(parts)
     accelerator.wait_for_everyone()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from benchmark import pck
-from benchmark.comparison import Comparison
 from benchmark.pair_images import PairImages
-from benchmark.pck import Metric
-from benchmark.predictions import Predictions
+from benchmark.scoring import pck
+from benchmark.scoring.comparison import Comparison
+from benchmark.scoring.pck import Metric
+from benchmark.scoring.prediction_files import Predictions
 from sc_imagenet.drawing import contact_sheet, draw_pair
 from sc_imagenet.errors import InputError
 

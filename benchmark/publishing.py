@@ -11,10 +11,10 @@ from typing import Any, Literal
 from baselines.checkpoints import load_checkpoint
 from baselines.model_card import Score, Trained
 from benchmark.printing import print_json
-from benchmark.protocols import strict
 from benchmark.result import Result, read_result
 from benchmark.results import RESULT_FILE
 from benchmark.run_folder import RunFolder
+from benchmark.scoring.bundles import strict
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, sha256_of
 from sc_imagenet.hub import check_name, upload

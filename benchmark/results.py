@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmark import pck, protocols
 from benchmark.curves import Curves, curves_of, write_curves
-from benchmark.predictions import Predictions, mark_of, read_predictions
 from benchmark.result import (
     RESULT_FILE,
     EvaluatedData,
@@ -18,6 +16,8 @@ from benchmark.result import (
     published_pairs,
     read_result,
 )
+from benchmark.scoring import bundles, pck
+from benchmark.scoring.prediction_files import Predictions, mark_of, read_predictions
 from sc_imagenet.catalog import canonical
 from sc_imagenet.errors import InputError, visible
 from sc_imagenet.files import files_in
@@ -48,9 +48,9 @@ def metrics_of(predictions: Predictions, protocol: str = "all") -> list[pck.Metr
     Those that have a threshold for none of the pairs are left out of several.
     """
     info = predictions.info
-    bundle = protocols.bundle(protocol, info.scored_as, info.model, info.size, pck.has_boxes(predictions))
+    found = bundles.bundle(protocol, info.scored_as, info.model, info.size, pck.has_boxes(predictions))
     # A bundle of one threshold is refused by name where that cannot be had, rather than scored by nothing.
-    return pck.measurable(predictions, bundle) or bundle
+    return pck.measurable(predictions, found) or found
 
 
 def evaluated_data(file: Path, predictions: Predictions) -> EvaluatedData:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.predictions import prediction_file
 from benchmark.run_config import RunConfig
+from benchmark.scoring.prediction_files import prediction_file
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, write_json
 from sc_imagenet.locks import held
@@ -73,7 +73,7 @@ class RunFolder:
         return self.path / "inputs.json"
 
     def predictions(self, dataset: str, split: str, mark: str = "") -> Path:
-        """Predictions on one split of a data set; see ``benchmark.predictions.prediction_file``."""
+        """Predictions on one split of a data set; see ``benchmark.scoring.prediction_files.prediction_file``."""
         return self.path / "predictions" / prediction_file(dataset, split, mark)
 
     def claim(self, config: RunConfig) -> None:

@@ -29,7 +29,6 @@ from benchmark.environment import environment
 from benchmark.evaluation import direction_of, evaluate
 from benchmark.loader import loader_deaths
 from benchmark.memory import peak_memory
-from benchmark.predictions import MARK, PredictionInfo, read_predictions
 from benchmark.printing import print_json
 from benchmark.progress import bars, say
 from benchmark.result import Result, count_of_pairs, published_pairs, write_result
@@ -38,6 +37,7 @@ from benchmark.run_config import RunConfig, Stage
 from benchmark.run_folder import RunFolder
 from benchmark.run_options import Options, changes_of, make_accelerator
 from benchmark.score_table import print_tables, scored
+from benchmark.scoring.prediction_files import MARK, PredictionInfo, read_predictions
 from benchmark.training import Training
 from benchmark.validation import Validation, selection_metric
 from sc_imagenet.backbones import Backbone

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark import pck, protocols
-from benchmark.pck import Metric, Score
-from benchmark.predictions import PredictionInfo, Predictions, mark_of, read_predictions
 from benchmark.printing import print_json
 from benchmark.result import count_of_pairs, published_pairs
 from benchmark.results import metrics_of
+from benchmark.scoring import bundles, pck
+from benchmark.scoring.pck import Metric, Score
+from benchmark.scoring.prediction_files import PredictionInfo, Predictions, mark_of, read_predictions
 from sc_imagenet.files import read_text
 
 DIRECTIONS = {
@@ -68,18 +68,18 @@ def scored(file: Path, protocol: str, metrics: Sequence[Metric], pairs: Sequence
         predictions = predictions.subset(pairs)
     wanted = list(dict.fromkeys(metrics)) or metrics_of(predictions, protocol)
     found = pck.score(predictions, wanted, draws)
-    bundles = {name: set(metrics_of(predictions, name)) for name in ("strict", "paper")}
+    named = {name: set(metrics_of(predictions, name)) for name in ("strict", "paper")}
     labels = {
         metric.protocol: ", ".join(
             [
-                *(name for name, bundle in bundles.items() if metric in bundle),
+                *(name for name, bundle in named.items() if metric in bundle),
                 *(["legacy"] if metric.legacy else []),
             ]
         )
         for metric in wanted
     }
     # Of everything, show the categories of the two bundles alone: 50 columns are no table.
-    narrow = [m for m in wanted if metrics or protocol != "all" or any(m in b for b in bundles.values())]
+    narrow = [m for m in wanted if metrics or protocol != "all" or any(m in b for b in named.values())]
     return Scored(
         file,
         info,
@@ -123,7 +123,7 @@ def _notes(
             "legacy: the points were padded before their box was taken, so d is the largest coordinate; "
             "kept only to compare with published PF-WILLOW figures."
         )
-    known = protocols.published(info.model)
+    known = bundles.published(info.model)
     if known and known.direction != info.direction and any("paper" in label for label in labels.values()):
         notes.append(f"paper: its authors predict {known.direction}, these predictions are {info.direction}.")
     if info.direction != "forward" and any("strict" in label for label in labels.values()):

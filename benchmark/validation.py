@@ -10,9 +10,9 @@ from accelerate.utils import gather_object
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe
 from benchmark.evaluation import predict_rows
-from benchmark.pck import Metric, score
-from benchmark.predictions import PredictionInfo, predictions_of
-from benchmark.protocols import bundle
+from benchmark.scoring.bundles import bundle
+from benchmark.scoring.pck import Metric, score
+from benchmark.scoring.prediction_files import PredictionInfo, predictions_of
 from sc_imagenet.pairs import PairDataset
 
 

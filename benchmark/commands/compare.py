@@ -28,10 +28,10 @@ def compare(
 
     Example: scbench compare runs/nearest/556fe2 runs/cats/d1b3e9 --out changed.png
     """
-    from benchmark.comparing import compared, shared_predictions
     from benchmark.comparison_table import print_comparisons
     from benchmark.options import several
-    from benchmark.pck import Metric
+    from benchmark.scoring.comparing import compared, shared_predictions
+    from benchmark.scoring.pck import Metric
     from sc_imagenet.images import picture_format
 
     if out is not None:

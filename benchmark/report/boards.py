@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
-from benchmark import protocols
 from benchmark.curves import Curves
-from benchmark.pck import Metric
-from benchmark.predictions import MARK
 from benchmark.report.measured import Measured, averaged
 from benchmark.result import EvaluatedData, Result, data_key
 from benchmark.results import FoundRun
+from benchmark.scoring import bundles
+from benchmark.scoring.pck import Metric
+from benchmark.scoring.prediction_files import MARK
 from sc_imagenet.catalog import info
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json
@@ -129,7 +129,7 @@ def boards_of(found: Sequence[FoundRun], curves: Mapping[str, Curves]) -> tuple[
         others = {m for n, s, _, m, _, f in groups if f and (n, s) == (name, split)} - {manifest}
         data = data_key(name, split, manifest[:MARK] if form and others else "")
         counted = max((part for _, part in members), key=lambda part: part.without_box)  # older results lack it
-        metrics = tuple(protocols.strict(form or name))
+        metrics = tuple(bundles.strict(form or name))
         title = name if form else info(name).title
         entries = [
             _entry(run.result, settings[run.result.run], part, metrics, curves[run.result.run].get(part.key, {}))

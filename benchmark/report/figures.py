@@ -10,15 +10,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmark import comparison
 from benchmark.pair_images import PairImages
-from benchmark.pck import Metric
 from benchmark.prediction_picture import best_median_worst, picture_of_pair
-from benchmark.predictions import Predictions, prediction_file, read_predictions
 from benchmark.report import run_text
 from benchmark.report.boards import Board, Entry
 from benchmark.report.build import Report
 from benchmark.result import Result
+from benchmark.scoring import comparison
+from benchmark.scoring.pck import Metric
+from benchmark.scoring.prediction_files import Predictions, prediction_file, read_predictions
 from sc_imagenet.errors import InputError
 
 HEIGHT = 280  # pixels of a drawn image: small enough that a report of many boards stays a small file

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmark import protocols
-from benchmark.pck import Metric
 from benchmark.result import EvaluatedData, Result
+from benchmark.scoring import bundles
+from benchmark.scoring.pck import Metric
 from sc_imagenet.errors import InputError
 
 
@@ -40,16 +40,16 @@ def protocol_table(result: Result, data: EvaluatedData) -> ProtocolTable:
         found.setdefault(metric.protocol, {})[metric.alpha] = (score["value"], score["low"], score["high"])
         if metric.legacy:
             legacy.add(metric.protocol)
-    bundles = {
-        "strict": {metric.protocol for metric in protocols.strict(data.scored_as)},
-        "paper": {metric.protocol for metric in protocols.paper(data.scored_as, result.model, result.size)},
+    named = {
+        "strict": {metric.protocol for metric in bundles.strict(data.scored_as)},
+        "paper": {metric.protocol for metric in bundles.paper(data.scored_as, result.model, result.size)},
         "legacy": legacy,
     }
     alphas = tuple(sorted({alpha for scores in found.values() for alpha in scores}))
     rows = (
         ProtocolRow(
             protocol,
-            ", ".join(name for name, members in bundles.items() if protocol in members),
+            ", ".join(name for name, members in named.items() if protocol in members),
             tuple(scores.get(alpha) for alpha in alphas),
         )
         for protocol, scores in found.items()

@@ -10,10 +10,10 @@ from functools import lru_cache
 from importlib.resources import files
 
 import baselines
-from benchmark.pck import Metric
-from benchmark.protocols import paper, published
 from benchmark.report.paper_tables import FILTERED_IMAGENET, FULL_PROCEDURE, GENERATOR, Column, Row
 from benchmark.result import Result
+from benchmark.scoring.bundles import paper, published
+from benchmark.scoring.pck import Metric
 from sc_imagenet.catalog import info
 
 _OF_THE_GENERATOR = ("recipe.model.", "--backbone ")  # changes that its arguments and its backbone tell of

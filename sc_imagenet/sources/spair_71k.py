@@ -2,6 +2,7 @@
 
     Layout/large/{trn,val,test}.txt           one ``<n>-<source>-<target>:<category>`` a line
     PairAnnotation/{trn,val,test}/<line>.json
+    ImageAnnotation/<category>/<image>.json   points that one image alone shows, and azimuths; may be left out
     JPEGImages/<category>/<source>.jpg
 
 Copies made for Windows write '-' for ':' in file names, some in the lists too; both are read.
@@ -9,9 +10,12 @@ Copies made for Windows write '-' for ':' in file names, some in the lists too; 
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
 from pathlib import Path
 
 from sc_imagenet.errors import InputError
+from sc_imagenet.files import read_json
 from sc_imagenet.sources.source import Annotation, Entry, Size, Source, lacking, strangers
 from sc_imagenet.sources.tables import read_lines, read_pair_json
 
@@ -49,10 +53,26 @@ class Spair71k(Source):
         return entries
 
     def annotation(self, entry: Entry, source_size: Size | None, target_size: Size | None) -> Annotation:
-        return read_pair_json(pair_file(self._annotations(entry.annotation), entry.pair_id))
+        pair = read_pair_json(pair_file(self._annotations(entry.annotation), entry.pair_id))
+        images = [self._image(entry.category, name) for name in (entry.source, entry.target)]
+        if pair.keypoint_ids is None or not all(path.exists() for path in images):
+            return pair
+        (shown, azimuth), (there, target_azimuth) = (image_keypoints(path) for path in images)
+        mutual = set(pair.keypoint_ids)
+        return replace(
+            pair,
+            unpaired=(
+                *((number, *shown[number], True) for number in sorted(set(shown) - mutual)),
+                *((number, *there[number], False) for number in sorted(set(there) - mutual)),
+            ),
+            azimuths=(azimuth, target_azimuth),
+        )
 
     def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
         return [self._list(split)], [self._annotations(split), self.root / "JPEGImages"]
+
+    def _image(self, category: str, image: str) -> Path:
+        return self.root / "ImageAnnotation" / category / f"{Path(image).stem}.json"
 
     def strays(self) -> list[Path]:
         images = self.root / "JPEGImages"
@@ -68,6 +88,26 @@ class Spair71k(Source):
 
     def _annotations(self, split: str) -> Path:
         return self.root / "PairAnnotation" / FOLDERS[split]
+
+
+def image_keypoints(path: Path) -> tuple[dict[int, tuple[float, float]], int]:
+    """The visible points of an image by their ids, and its azimuth.
+
+    Raises:
+        InputError: missing, truncated, or not an image annotation.
+    """
+    return _image_keypoints(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)  # each image is in many pairs
+def _image_keypoints(path: Path, changed: int) -> tuple[dict[int, tuple[float, float]], int]:
+    content = read_json(path)
+    try:
+        points = {int(number): (float(p[0]), float(p[1])) for number, p in content["kps"].items() if p is not None}
+        azimuth = content.get("azimuth_id")
+        return points, -1 if azimuth is None else int(azimuth)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise InputError(f"is not an image annotation ({error})", where=path, fix="Get the file again.") from error
 
 
 def unlisted(annotations: Path, pairs: Path) -> list[Path]:

@@ -123,6 +123,7 @@ def read_pair_json(path: Path) -> Annotation:
             source_bbox=_box(content["src_bndbox"]),
             target_bbox=_box(content["trg_bndbox"]),
             grades=(grades[0], grades[1], grades[2], grades[3]),
+            keypoint_ids=_ids(content.get("kps_ids"), len(content["trg_kps"])),
             annotated_source_size=recorded_size(content.get("src_imsize")),
             annotated_target_size=recorded_size(content.get("trg_imsize")),
         )
@@ -130,6 +131,16 @@ def read_pair_json(path: Path) -> Annotation:
         raise InputError(f"has no key {error}", where=path, fix="Is it a pair annotation?") from error
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"is not a pair annotation ({error})", where=path) from error
+
+
+def _ids(value: Any, count: int) -> list[int] | None:
+    """Ids of a pair's points, each named once."""
+    if value is None:
+        return None
+    ids = [int(number) for number in value]
+    if len(ids) != count or len(set(ids)) != count or min(ids, default=0) < 0 or max(ids, default=0) > 9999:
+        raise ValueError(f"kps_ids {str(value)[:80]} of {count} points")
+    return ids
 
 
 def recorded_size(value: Any) -> Size | None:

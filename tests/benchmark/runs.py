@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import protocols
-from benchmark.predictions import PredictionInfo, read_predictions, write_predictions
 from benchmark.report.paper_tables import table_3
 from benchmark.result import Result, write_result
 from benchmark.results import FoundRun, evaluated_data, score_run
+from benchmark.scoring import bundles
+from benchmark.scoring.prediction_files import PredictionInfo, read_predictions, write_predictions
 
 SPAIR = [column.category for column in table_3().columns if column.category]
 
@@ -31,7 +31,7 @@ def make_run(
     Runs of one ``data`` have the same pairs and truth.
     """
     folder = runs / model / run
-    known = protocols.published(model)
+    known = bundles.published(model)
     direction = known.direction if known else "forward"
     entries = []
     for dataset, split, pairs in data:

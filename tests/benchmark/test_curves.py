@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from benchmark import curves, pck
+from benchmark import curves
 from benchmark.curves import ALPHAS, curves_of, run_curves
-from benchmark.pck import Metric
-from benchmark.predictions import read_predictions
+from benchmark.scoring import pck
+from benchmark.scoring.pck import Metric
+from benchmark.scoring.prediction_files import read_predictions
 from tests.benchmark.runs import make_run
 
 

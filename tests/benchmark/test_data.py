@@ -14,7 +14,6 @@ import torch
 from PIL import ImageOps
 
 from baselines import registry
-from benchmark.comparing import shared_predictions
 from benchmark.data import Pairs
 from benchmark.data_picture import picture_of_pairs
 from benchmark.pair_images import PairImages
@@ -23,6 +22,7 @@ from benchmark.results import find_runs
 from benchmark.run_options import Options, changes_of, make_accelerator
 from benchmark.running import Run
 from benchmark.score_table import scored
+from benchmark.scoring.comparing import shared_predictions
 from sc_imagenet import load_dataset
 from sc_imagenet.errors import InputError
 from sc_imagenet.images import open_image

@@ -17,7 +17,7 @@ from baselines.matcher import Matcher
 from benchmark import cli
 from benchmark.evaluation import evaluate
 from benchmark.matching import KEPT, grid_points, load_matcher, match, parse_points
-from benchmark.predictions import PredictionInfo
+from benchmark.scoring.prediction_files import PredictionInfo
 from sc_imagenet import load_dataset
 from sc_imagenet.errors import InputError
 from sc_imagenet.images import open_image, to_rgb

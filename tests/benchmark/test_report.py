@@ -13,7 +13,6 @@ import pytest
 
 from baselines import registry
 from benchmark.curves import ALPHAS
-from benchmark.pck import Metric
 from benchmark.report.build import build, build_from
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
@@ -25,6 +24,7 @@ from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
 from benchmark.report.write import write_reports
 from benchmark.result import EvaluatedData
 from benchmark.results import FoundRun
+from benchmark.scoring.pck import Metric
 from tests.benchmark.runs import make_run
 from tests.benchmark.test_score import scbench
 
@@ -207,7 +207,7 @@ def test_commands_of_the_generator_train_it_first():
 
 
 def test_predictions_in_the_other_direction_fill_no_cell(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmark.protocols.published", lambda model: None)  # written forward, as for any model
+    monkeypatch.setattr("benchmark.scoring.bundles.published", lambda model: None)  # written forward, as for any model
     run = make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal", draws=2)
     monkeypatch.undo()
     assert run.result.direction == "forward"

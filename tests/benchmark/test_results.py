@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from benchmark import pck
-from benchmark.pck import Metric
-from benchmark.predictions import read_predictions
 from benchmark.result import ADDED, RESULT_VERSION, read_result, write_result
 from benchmark.results import find_runs, prediction_files, score_run
+from benchmark.scoring import pck
+from benchmark.scoring.pck import Metric
+from benchmark.scoring.prediction_files import read_predictions
 from sc_imagenet.errors import InputError
 from sc_imagenet.files import read_json, write_json
 from tests.benchmark.runs import make_run

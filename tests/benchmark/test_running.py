@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
-from benchmark.predictions import read_predictions
 from benchmark.run_options import Options
 from benchmark.running import execute, share_of, trained_on
+from benchmark.scoring.prediction_files import read_predictions
 from sc_imagenet.files import sha256_of
 from tests import PATIENCE
 from tests.ports import free_port

@@ -10,9 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmark import pck, protocols
-from benchmark.pck import Metric
-from benchmark.predictions import PREDICTION_SCHEMA, PredictionInfo, predictions_of, read_predictions, write_predictions
+from benchmark.scoring import bundles, pck
+from benchmark.scoring.pck import Metric
+from benchmark.scoring.prediction_files import (
+    PREDICTION_SCHEMA,
+    PredictionInfo,
+    predictions_of,
+    read_predictions,
+    write_predictions,
+)
 from tests.benchmark.runs import make_run
 
 
@@ -155,7 +161,7 @@ def test_twelve_thousand_pairs_with_every_protocol(capsys):
     predictions = predictions_of(table, PredictionInfo("spair-71k", "test", "cats", 256, "r", "m", "forward"))
     metrics = [
         Metric(alpha, threshold, frame, average)
-        for alpha in protocols.ALPHAS
+        for alpha in bundles.ALPHAS
         for threshold in pck.THRESHOLDS
         for frame in (None, 256)
         for average in pck.AVERAGES

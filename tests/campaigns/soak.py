@@ -31,8 +31,8 @@ from baselines import registry
 from baselines.recipe import find_recipe
 from benchmark.data import Pairs
 from benchmark.evaluation import evaluate
-from benchmark.predictions import PredictionInfo
 from benchmark.run_folder import RunFolder
+from benchmark.scoring.prediction_files import PredictionInfo
 from benchmark.training import Training
 from benchmark.validation import Validation, selection_metric
 from sc_imagenet.pairs import PairDataset

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from benchmark.predictions import read_predictions
+from benchmark.scoring.prediction_files import read_predictions
 from sc_imagenet.allocator import OWN_TUNABLES, OWN_VARIABLES
 from sc_imagenet.workers import process_pool
 from tests.sc_imagenet.cleared_pages import ALL, COUNT, FEW, ROOT, cleared_pages, cleared_pages_of, with_glibc

@@ -31,10 +31,10 @@ def make(runs: Path, count: int, pairs: int) -> None:
     """Write ``count`` runs; half of them predict into the target, half into the source."""
     import pyarrow as pa
 
-    from benchmark import protocols
-    from benchmark.predictions import PREDICTION_SCHEMA, PredictionInfo, write_predictions
     from benchmark.result import EvaluatedData, Result, write_result
     from benchmark.results import score_run
+    from benchmark.scoring import bundles
+    from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, PredictionInfo, write_predictions
 
     random = np.random.default_rng(0)
     true = random.uniform(0, (500, 375), (pairs * POINTS, 2)).astype(np.float32)
@@ -51,7 +51,7 @@ def make(runs: Path, count: int, pairs: int) -> None:
     truth = points(true)
     for number in range(count):
         model = MODELS[number % len(MODELS)]
-        known = protocols.published(model)
+        known = bundles.published(model)
         assert known is not None
         assert known.frame is not None
         run = f"{number:012x}"

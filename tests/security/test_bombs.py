@@ -22,7 +22,7 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from benchmark.predictions import METADATA_KEY, PREDICTION_SCHEMA, read_predictions
+from benchmark.scoring.prediction_files import METADATA_KEY, PREDICTION_SCHEMA, read_predictions
 from sc_imagenet import shards
 from sc_imagenet.archives import extract
 from sc_imagenet.backbones.weight_files import read_state

@@ -14,8 +14,8 @@ from typing import Any
 from benchmark.cli import _collect, app, main
 from benchmark.matching import parse_points
 from benchmark.options import settings_of, several
-from benchmark.pck import Metric
 from benchmark.score_table import pair_list, scored
+from benchmark.scoring.pck import Metric
 from tests.fuzz.mutations import NAMES, NUMBERS, spoilt_text
 from tests.fuzz.parser import Parser
 from tests.fuzz.parsers.tables import INFO, parquet, predictions_table

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark import pck
-from benchmark.predictions import METADATA_KEY, PREDICTION_SCHEMA, PREDICTIONS_VERSION, read_predictions
 from benchmark.results import metrics_of
+from benchmark.scoring import pck
+from benchmark.scoring.prediction_files import METADATA_KEY, PREDICTION_SCHEMA, PREDICTIONS_VERSION, read_predictions
 from sc_imagenet import shards
 from sc_imagenet.builder import _with_absolute_paths
 from sc_imagenet.plain_lists import with_plain_lists

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from benchmark import pck
-from benchmark.pck import Metric
-from benchmark.predictions import PredictionInfo, Predictions, read_predictions, write_predictions
+from benchmark.scoring import pck
+from benchmark.scoring.bootstrap import bootstrap_weights
+from benchmark.scoring.pck import Metric
+from benchmark.scoring.prediction_files import PredictionInfo, Predictions, read_predictions, write_predictions
 from sc_imagenet.errors import InputError
 
 FORWARD = PredictionInfo("spair-71k", "test", "cats", 256, "r1", "m1", "forward")
@@ -248,7 +249,7 @@ def test_scores_and_intervals_equal_a_plain_loop(stored, direction):
     ]
     draws = 270  # more than one chunk
     scores = pck.score(predictions, metrics, draws=draws, seed=3)
-    weights = np.concatenate(list(pck.bootstrap_weights(len(predictions), draws, seed=3)))
+    weights = np.concatenate(list(bootstrap_weights(len(predictions), draws, seed=3)))
     assert weights.shape == (draws, len(predictions))
     assert (weights.sum(axis=1) == len(predictions)).all()
     for metric in metrics:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmark.predictions import (
+from benchmark.scoring.prediction_files import (
     PREDICTION_SCHEMA,
     PredictionInfo,
     read_predictions,

@@ -7,31 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark import pck
-from benchmark.pck import Metric
-from benchmark.predictions import PredictionInfo, Predictions
 from benchmark.result import data_key
+from benchmark.scoring import pck
+from benchmark.scoring.bootstrap import Difference, bootstrap_weights, difference, differences
+from benchmark.scoring.pck import Metric
+from benchmark.scoring.prediction_files import PredictionInfo, Predictions
 from sc_imagenet.errors import InputError
-
-
-@dataclass(frozen=True)
-class Difference:
-    """PCK of the first and the second run in percent, and second minus first in points.
-
-    ``low`` and ``high`` end the 95 % interval of the difference over the bootstrap draws; ``in_favour`` is the
-    share of draws in which the second run is ahead, a tie counting half.
-    """
-
-    first: float
-    second: float
-    low: float
-    high: float
-    in_favour: float
-
-    @property
-    def value(self) -> float:
-        """Second minus first, in points."""
-        return self.second - self.first
 
 
 @dataclass(frozen=True)
@@ -124,12 +105,9 @@ def compare(
     first, second = align(first, second)
     info = first.info
     pck.check(first, metrics)
-    values = [pck.values(predictions, metrics) for predictions in (first, second)]
-    drawn = [pck.bootstrap(predictions, metrics, draws, seed) for predictions in (first, second)]
-    overall = {
-        metric: _difference(values[0][m], values[1][m], drawn[1][:, m] - drawn[0][:, m])
-        for m, metric in enumerate(metrics)
-    }
+    one, two = (pck.quantities(predictions, metrics) for predictions in (first, second))
+    found = differences(one, two, first.categories, max(draws, 1), seed)
+    overall = {metric: found[str(metric)] for metric in metrics}
     gained, lost = _changed(first, second, ranking, changed)
     return Comparison(
         data_key(info.dataset, info.split),
@@ -149,13 +127,6 @@ def compare(
     )
 
 
-def _difference(first: float, second: float, drawn: np.ndarray) -> Difference:
-    drawn = drawn[np.isfinite(drawn)]  # a draw may miss a rare category
-    low, high = np.percentile(drawn, (2.5, 97.5)) if len(drawn) else (np.nan, np.nan)
-    in_favour = np.mean((drawn > 0) + 0.5 * (drawn == 0)) if len(drawn) else np.nan
-    return Difference(float(first), float(second), float(low), float(high), float(in_favour))
-
-
 def _by_category(
     first: Predictions, second: Predictions, metric: Metric, draws: int, seed: int
 ) -> dict[str, Difference]:
@@ -168,12 +139,12 @@ def _by_category(
         found, counts = [hits / np.maximum(counts, 1) for hits in found], (counts > 0).astype(float)
     gain, weight = member * (found[1] - found[0])[:, None], member * counts[:, None]
     gains = []
-    for weights in pck.bootstrap_weights(len(first), max(draws, 1), seed):
+    for weights in bootstrap_weights(len(first), max(draws, 1), seed):
         with np.errstate(invalid="ignore", divide="ignore"):
             gains.append(100 * (weights @ gain) / (weights @ weight))
     drawn = np.concatenate(gains)
     return {
-        name: _difference(values[0][name], values[1][name], drawn[:, c])
+        name: difference(values[0][name], values[1][name], drawn[:, c])
         for c, name in enumerate(names.tolist())
         if name in values[0]
     }

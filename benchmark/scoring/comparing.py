@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark import protocols
-from benchmark.comparison import Comparison, compare
-from benchmark.pck import Metric
-from benchmark.predictions import Predictions, read_predictions
 from benchmark.result import data_key
 from benchmark.results import prediction_files
+from benchmark.scoring import bundles
+from benchmark.scoring.comparison import Comparison, compare
+from benchmark.scoring.pck import Metric
+from benchmark.scoring.prediction_files import Predictions, read_predictions
 from sc_imagenet.errors import InputError
 
 MIDDLE = 1  # of the three alphas: 0.10 ranks categories and pairs
@@ -51,6 +51,6 @@ def compared(first: Predictions, second: Predictions, metrics: Sequence[Metric],
     Raises:
         InputError: as ``comparison.compare``.
     """
-    chosen = list(dict.fromkeys(metrics)) or protocols.strict(first.info.scored_as)
+    chosen = list(dict.fromkeys(metrics)) or bundles.strict(first.info.scored_as)
     ranking = chosen[0] if metrics else chosen[MIDDLE]
     return compare(first, second, chosen, ranking, draws, pairs)

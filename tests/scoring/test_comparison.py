@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.comparison import align, compare
-from benchmark.pck import Metric
-from benchmark.predictions import PredictionInfo, predictions_of
+from benchmark.scoring.comparison import align, compare
+from benchmark.scoring.pck import Metric
+from benchmark.scoring.prediction_files import PredictionInfo, predictions_of
 from tests.benchmark.runs import make_run
 from tests.benchmark.test_figures import DATA, PAIRS, made_root
 from tests.benchmark.test_score import scbench

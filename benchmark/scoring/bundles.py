@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmark.pck import AVERAGES, Metric
+from benchmark.scoring.pck import AVERAGES, Metric
 from sc_imagenet.catalog import canonical, info
 from sc_imagenet.errors import unknown_name
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmark import protocols
-from benchmark.pck import AVERAGES
+from benchmark.scoring import bundles
+from benchmark.scoring.pck import AVERAGES
 from sc_imagenet.errors import InputError
 
 
@@ -24,7 +24,7 @@ from sc_imagenet.errors import InputError
     ],
 )
 def test_paper(dataset, model, middle):
-    low, found, high = protocols.paper(dataset, model, 320)
+    low, found, high = bundles.paper(dataset, model, 320)
     assert str(found) == middle
     assert (low.alpha, high.alpha) == (0.05, 0.15)
 
@@ -34,23 +34,23 @@ def test_paper(dataset, model, middle):
     [("pf-pascal", "img"), ("pf-willow", "bbox-kp"), ("spair-71k", "bbox"), ("toy", "bbox-kp")],
 )
 def test_strict_is_in_original_pixels_and_never_legacy(dataset, threshold):
-    for metric in protocols.strict(dataset):
+    for metric in bundles.strict(dataset):
         assert (metric.threshold, metric.frame, metric.average, metric.legacy) == (threshold, None, "image", False)
 
 
 @pytest.mark.parametrize("dataset", ["pf-pascal", "pf-willow", "spair-71k", "toy", "sc-imagenet", "diy-sc"])
 def test_all_holds_the_others_and_each_metric_once(dataset):
-    everything = protocols.all(dataset, "cats", 256)
-    assert {*protocols.strict(dataset), *protocols.paper(dataset, "cats")} <= set(everything)
+    everything = bundles.all(dataset, "cats", 256)
+    assert {*bundles.strict(dataset), *bundles.paper(dataset, "cats")} <= set(everything)
     assert len(everything) == len(set(everything))
     assert {metric.average for metric in everything} == set(AVERAGES)
     assert {metric.frame for metric in everything} == {None, 256}
     assert any(metric.legacy for metric in everything) == (dataset == "pf-willow")
-    assert all(m.threshold != "bbox" for m in protocols.all(dataset, "cats", 256, boxes=False))
+    assert all(m.threshold != "bbox" for m in bundles.all(dataset, "cats", 256, boxes=False))
 
 
 def test_unknown_names_are_refused_with_the_valid_ones():
     with pytest.raises(InputError, match="Did you mean 'strict'"):
-        protocols.bundle("strickt", "toy", "cats")
+        bundles.bundle("strickt", "toy", "cats")
     with pytest.raises(InputError, match="unknown data set"):
-        protocols.bundle("strict", "pf-pascel", "cats")
+        bundles.bundle("strict", "pf-pascel", "cats")

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmark.scoring.predictions import GRADES, PredictionInfo, Predictions
 from sc_imagenet.errors import STEERING, InputError
 from sc_imagenet.files import atomic_path
 from sc_imagenet.names import LONGEST, check_names
@@ -39,90 +40,27 @@ PREDICTION_SCHEMA = pa.schema(
         ("target_points", _POINTS),
         ("predicted_points", _POINTS),  # original pixels of the image they lie in, unrounded
         ("direction", pa.string()),  # "forward": they lie in the target; "backward": in the source
+        # Since version 2, each null where it is not known.
+        ("source_category", pa.string()),  # null: as category
+        ("source_image", pa.string()),  # names of the images in their data set
+        ("target_image", pa.string()),
+        ("keypoint_ids", pa.list_(pa.int16())),
+        ("source_visible", pa.list_(pa.bool_())),  # null: all; a point that one image alone shows lies anywhere there
+        ("target_visible", pa.list_(pa.bool_())),
+        ("scores", pa.list_(pa.float32())),  # of the model, of each point
+        ("further_targets", pa.list_(_POINTS)),  # of each point, valid beside the target's
+        ("source_azimuth", pa.int8()),  # SPair-71k's eighths of a turn, and its grades
+        ("target_azimuth", pa.int8()),
+        *((name, pa.int8()) for name in GRADES),
     ]
 )
+FIRST_COLUMNS = tuple(PREDICTION_SCHEMA.names[:10])  # of version 1
 METADATA_KEY = b"sc_imagenet"
-PREDICTIONS_VERSION = 1
+PREDICTIONS_VERSION = 2
+READ_VERSIONS = (1, 2)
 MARK = 8  # digits of a manifest
 
-_PER_PAIR = ("pair_ids", "categories", "directions", "sizes", "other_sizes", "boxes", "other_boxes")
 _AGAIN = "Predict again with 'scbench run'."
-
-
-@dataclass(frozen=True)
-class PredictionInfo:
-    """Where predictions come from; stored as JSON in the Parquet file's metadata.
-
-    ``form`` names the data set of the catalogue that a generated one is like; None for one of the catalogue.
-    """
-
-    dataset: str
-    split: str
-    model: str  # the registry's name
-    size: int  # side of the model's square frame
-    run: str
-    manifest_sha256: str
-    direction: Literal["forward", "backward"]
-    form: str | None = None
-    images_sha256: str | None = None  # of the images predicted on, in the order of the pairs; None in older files
-
-    @property
-    def scored_as(self) -> str:
-        """The data set of the catalogue whose protocol these pairs are scored under."""
-        return self.form or self.dataset
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The predictions of N pairs with P points in all, column by column.
-
-    ``sizes`` and ``boxes`` are those of the image the predictions lie in, ``other_*`` those of the image that
-    the given points lie in. The points of pair i are rows ``offsets[i]:offsets[i + 1]``.
-    """
-
-    pair_ids: np.ndarray  # (N,) str
-    categories: np.ndarray  # (N,) str
-    directions: np.ndarray  # (N,) str
-    sizes: np.ndarray  # (N, 2) int64, width and height
-    other_sizes: np.ndarray  # (N, 2)
-    boxes: np.ndarray  # (N, 4) float64, NaN where there is none
-    other_boxes: np.ndarray  # (N, 4)
-    true: np.ndarray  # (P, 2) float64, original pixels
-    predicted: np.ndarray  # (P, 2), same image
-    other: np.ndarray  # (P, 2), the given points, original pixels of the other image
-    offsets: np.ndarray  # (N + 1,) int64
-    info: PredictionInfo
-
-    def __len__(self) -> int:
-        return len(self.pair_ids)
-
-    @property
-    def counts(self) -> np.ndarray:
-        """Points of each pair, (N,)."""
-        return np.diff(self.offsets)
-
-    def subset(self, pair_ids: Sequence[str]) -> Predictions:
-        """The pairs of these ids, in the order they have here.
-
-        Raises:
-            InputError: an id is not among the predictions, or none is asked for.
-        """
-        wanted = set(pair_ids)
-        known = set(self.pair_ids.tolist())
-        if missing := sorted(wanted - known):
-            raise InputError(f"{len(missing)} of the {len(wanted)} pairs asked for are not here: {missing[0]!r}")
-        if not wanted:
-            raise InputError("the subset names no pair")
-        return self.take(np.flatnonzero([pair in wanted for pair in self.pair_ids.tolist()]))
-
-    def take(self, rows: np.ndarray) -> Predictions:
-        """The pairs of these row numbers, in their order."""
-        counts = self.counts[rows]
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        points = np.repeat(self.offsets[:-1][rows] - offsets[:-1], counts) + np.arange(offsets[-1])
-        chosen = {name: getattr(self, name)[rows] for name in _PER_PAIR}
-        chosen |= {name: getattr(self, name)[points] for name in ("true", "predicted", "other")}
-        return replace(self, **chosen, offsets=offsets)
 
 
 def prediction_file(dataset: str, split: str, mark: str = "") -> str:
@@ -143,7 +81,7 @@ def mark_of(path: Path | str, info: PredictionInfo) -> str:
 def write_predictions(path: Path | str, rows: Sequence[Mapping[str, Any]] | pa.Table, info: PredictionInfo) -> None:
     """Write predictions, atomically; ``rows`` have the columns of ``PREDICTION_SCHEMA``.
 
-    Points may be nested lists, arrays or CPU tensors (K, 2).
+    Points may be nested lists, arrays or CPU tensors (K, 2). Columns that version 1 does not have may be left out.
 
     Raises:
         InputError: a column is missing or of the wrong kind, or what ``read_predictions`` would refuse.
@@ -185,14 +123,32 @@ def read_predictions(path: Path | str) -> Predictions:
     stored = (table.schema.metadata or {}).get(METADATA_KEY)
     if stored is None:
         raise InputError("is a Parquet file, but not of predictions", where=path)
-    return _columnar(table, _info(stored, path), path)
+    info, version = _info(stored, path)
+    if version == 1 and set(table.column_names) == set(FIRST_COLUMNS):
+        table = all_columns(table.select(FIRST_COLUMNS))
+    return _columnar(table, info, path)
+
+
+def all_columns(table: pa.Table) -> pa.Table:
+    """A table of an older version in all of today's columns and their order; what it does not have is null.
+
+    Raises:
+        KeyError: it lacks a column that every version has.
+    """
+    for name in PREDICTION_SCHEMA.names[len(FIRST_COLUMNS) :]:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), PREDICTION_SCHEMA.field(name).type))
+    return table.select(PREDICTION_SCHEMA.names)
 
 
 def _table(rows: Sequence[Mapping[str, Any]] | pa.Table, where: object) -> pa.Table:
     try:
         if isinstance(rows, pa.Table):
-            return rows.select(PREDICTION_SCHEMA.names).cast(PREDICTION_SCHEMA)
-        columns = {name: [_plain(row[name]) for row in rows] for name in PREDICTION_SCHEMA.names}
+            return all_columns(rows).cast(PREDICTION_SCHEMA)
+        columns = {
+            name: [_plain(row[name] if name in FIRST_COLUMNS else row.get(name)) for row in rows]
+            for name in PREDICTION_SCHEMA.names
+        }
         return pa.Table.from_pydict(columns, schema=PREDICTION_SCHEMA)
     except KeyError as error:
         raise InputError(f"the predictions have no column {error}", where=where) from error
@@ -200,13 +156,14 @@ def _table(rows: Sequence[Mapping[str, Any]] | pa.Table, where: object) -> pa.Ta
         raise InputError(f"the predictions do not fit their columns ({error})", where=where) from error
 
 
-def _info(stored: bytes, path: Path | str) -> PredictionInfo:
+def _info(stored: bytes, path: Path | str) -> tuple[PredictionInfo, int]:
+    """What the metadata tells, and the version of the file."""
     try:
         content = json.loads(stored)
         version = content.pop("version")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InputError("its metadata is damaged", where=path, fix=_AGAIN) from error
-    if version != PREDICTIONS_VERSION:
+    if type(version) is not int or version not in READ_VERSIONS:
         newer = isinstance(version, int) and version > PREDICTIONS_VERSION
         fix = "Update sc-imagenet." if newer else _AGAIN
         raise InputError(
@@ -220,7 +177,7 @@ def _info(stored: bytes, path: Path | str) -> PredictionInfo:
     check_names("manifest in its metadata", [info.manifest_sha256, info.images_sha256 or "none"], path)
     if type(info.size) is not int or not 0 < info.size < 1 << 20:
         raise InputError(f"is of a model of size {info.size!r:.40}", where=path, fix=_AGAIN)
-    return info
+    return info, version
 
 
 def _plain(value: Any) -> Any:
@@ -248,7 +205,7 @@ def _columnar(table: pa.Table, info: PredictionInfo, path: Path | str) -> Predic
     for name in ("pair_id", "category", "direction", "source_size", "target_size"):
         if column[name].null_count:
             raise InputError(f"{column[name].null_count} pairs have no {name}", where=path, fix=_AGAIN)
-    for name in ("pair_id", "category", "direction"):
+    for name in ("pair_id", "category", "direction", "source_category", "source_image", "target_image"):
         odd = pc.or_(
             pc.match_substring_regex(column[name], STEERING), pc.greater(pc.utf8_length(column[name]), LONGEST)
         )
@@ -271,19 +228,37 @@ def _columnar(table: pa.Table, info: PredictionInfo, path: Path | str) -> Predic
         if offsets is not None:
             refuse(np.diff(ends) != np.diff(offsets), f"has another number of {name} than of source_points")
         offsets = ends
-        owner = np.repeat(np.arange(len(pair_ids)), np.diff(ends))
-        bad = ~np.isfinite(points[name]).all(axis=1)
-        refuse(np.bincount(owner, bad, len(pair_ids)) > 0, f"has {name} that are not finite")
     assert offsets is not None
+    owner = np.repeat(np.arange(len(pair_ids)), np.diff(offsets))
+
+    def each(name: str, missing: float) -> np.ndarray:
+        """A column of a value for each point, (P,)."""
+        found = column[name]
+        valid = found.is_valid().to_numpy(zero_copy_only=False)
+        counts = pc.fill_null(found.value_lengths(), 0).to_numpy(zero_copy_only=False)
+        refuse(valid & (counts != np.diff(offsets)), f"has another number of {name} than of source_points")
+        values = np.full(len(owner), missing)
+        flat = pc.fill_null(found.flatten().cast(pa.float64()), missing).to_numpy(zero_copy_only=False)
+        values[valid[owner]] = flat
+        return values
+
+    ids = each("keypoint_ids", -1).astype(int)
+    visible = {side: each(f"{side}_visible", 1) > 0 for side in ("source", "target")}
+    mutual = visible["source"] & visible["target"]
+    for name in ("source_points", "target_points", "predicted_points"):
+        shown = visible.get(name.split("_")[0], mutual)
+        bad = ~np.isfinite(points[name]).all(axis=1) & shown
+        refuse(np.bincount(owner, bad, len(pair_ids)) > 0, f"has {name} that are not finite")
+    refuse(np.bincount(owner, ids < -1, len(pair_ids)) > 0, "has negative keypoint_ids")
 
     here, there = ("target", "source") if info.direction == "forward" else ("source", "target")
     sizes = {side: _fixed(column[f"{side}_size"], 2) for side in ("source", "target")}
     for side, size in sizes.items():
         refuse(np.asarray(~(size > 0).all(axis=1)), f"has no {side}_size")
+    further, further_of = _further(column["further_targets"], offsets, path)
     return Predictions(
         pair_ids=pair_ids,
         categories=categories,
-        directions=directions,
         sizes=sizes[here].astype(np.int64),
         other_sizes=sizes[there].astype(np.int64),
         boxes=_fixed(column[f"{here}_bbox"], 4),
@@ -293,7 +268,60 @@ def _columnar(table: pa.Table, info: PredictionInfo, path: Path | str) -> Predic
         other=points[f"{there}_points"],
         offsets=offsets,
         info=info,
+        ids=ids,
+        true_visible=visible[here],
+        other_visible=visible[there],
+        scores=None if column["scores"].null_count == len(table) else each("scores", np.nan),
+        other_categories=_texts(column["source_category"], categories) if info.direction == "forward" else None,
+        azimuths=_numbers(column, (f"{there}_azimuth", f"{here}_azimuth")),
+        grades=_numbers(column, GRADES),
+        images=_images(column, there, here),
+        further=further,
+        further_of=further_of,
     )
+
+
+def _texts(column: pa.Array, missing: np.ndarray) -> np.ndarray | None:
+    """A column of names, ``missing`` in place of nulls; None where all are null."""
+    if column.null_count == len(column):
+        return None
+    return np.array([text or other for text, other in zip(column.to_pylist(), missing.tolist())])
+
+
+def _numbers(column: Mapping[str, pa.Array], names: Sequence[str]) -> np.ndarray | None:
+    """Columns of small numbers side by side, (N, columns), -1 for null; None where all are null."""
+    if all(column[name].null_count == len(column[name]) for name in names):
+        return None
+    return np.stack([pc.fill_null(column[name], -1).to_numpy(zero_copy_only=False) for name in names], axis=1).astype(
+        int
+    )
+
+
+def _images(column: Mapping[str, pa.Array], there: str, here: str) -> np.ndarray | None:
+    names = [column[f"{side}_image"] for side in (there, here)]
+    if any(each.null_count == len(each) for each in names):
+        return None
+    return np.array([[text or "" for text in each.to_pylist()] for each in names]).T
+
+
+def _further(
+    column: pa.Array, offsets: np.ndarray, path: Path | str
+) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Further valid targets and the points that they are of; None where there are none."""
+    points: list[list[float]] = []
+    rows: list[int] = []
+    if column.null_count == len(column):
+        return None, None
+    for start, end, lists in zip(offsets[:-1].tolist(), offsets[1:].tolist(), column.to_pylist()):
+        if lists is not None and len(lists) != end - start:
+            raise InputError("a pair has another number of further_targets than of points", where=path)
+        for row, targets in enumerate(lists or []):
+            points += targets or []
+            rows += [start + row] * len(targets or [])
+    found = np.array(points, float).reshape(-1, 2)
+    if not np.isfinite(found).all():
+        raise InputError("further_targets are not finite", where=path)
+    return (found, np.array(rows, int)) if rows else (None, None)
 
 
 def _flat_points(column: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:

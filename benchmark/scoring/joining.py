@@ -1,0 +1,156 @@
+"""Foreign predictions joined to the pairs of a data set: what is missing or double is named, partial data is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from benchmark.scoring.foreign import Foreign, ForeignPair
+from benchmark.scoring.frames import Frame
+from benchmark.scoring.predictions import Predictions
+from sc_imagenet.errors import InputError
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Predictions of the pairs that both have, and what to say of the rest."""
+
+    predictions: Predictions
+    notes: tuple[str, ...]
+
+
+def join(foreign: Foreign, truth: Predictions, frame: Frame | None = None) -> Joined:
+    """Predictions of the pairs of ``truth`` that ``foreign`` has.
+
+    Args:
+        foreign: as read from a file.
+        truth: the pairs of the data set; what they predict is not looked at.
+        frame: that the points lie in, if the file's form does not tell or tells it wrongly.
+
+    Raises:
+        InputError: a pair is not the data set's or there twice, its points do not fit, or one is not a number.
+    """
+    what = f"{truth.info.dataset}:{truth.info.split}"
+    rows = _rows(foreign, truth, what)
+    chosen = truth.take(np.array(list(rows)))
+    chosen = replace(chosen, frame=frame or foreign.frame or Frame())
+    predicted = np.full(chosen.true.shape, np.nan)
+    scores = np.full(len(chosen.true), np.nan)
+    for place, pair in enumerate(rows.values()):
+        points = np.arange(chosen.offsets[place], chosen.offsets[place + 1])
+        points = _points(pair, chosen, points, what)
+        predicted[points[points >= 0]] = pair.points[points >= 0]
+        if pair.scores is not None:
+            scores[points[points >= 0]] = pair.scores[points >= 0]
+    _check_finite(chosen, predicted, what)
+    notes = list(foreign.notes)
+    if len(rows) < len(truth):
+        notes.append(
+            f"partial: {len(rows):,} of the {len(truth):,} pairs of {what}; the first that is missing is "
+            f"{next(pair for row, pair in enumerate(truth.pair_ids.tolist()) if row not in rows)}"
+        )
+    known = replace(chosen, predicted=predicted, scores=None if np.isnan(scores).all() else scores)
+    return Joined(known, tuple(notes))
+
+
+def _rows(foreign: Foreign, truth: Predictions, what: str) -> dict[int, ForeignPair]:
+    """The row of ``truth`` of every foreign pair, ascending."""
+    by_id, by_names = _by_id(truth), _by_names(truth)
+    if foreign.pairs[0].row is not None and len(foreign.pairs) != len(truth):
+        raise InputError(
+            f"{len(foreign.pairs):,} pairs without ids or names, {what} has {len(truth):,}",
+            fix="Tensors must be of all its pairs, in the order of its list.",
+        )
+    rows: dict[int, ForeignPair] = {}
+    unknown: list[str] = []
+    double: list[str] = []
+    for pair in foreign.pairs:
+        row = pair.row
+        if row is None:
+            key = pair.pair_id
+            row = by_names.get(_names(pair)) if key is None else by_id.get(_plain(key))
+        if row is None or row < 0:
+            unknown.append(pair.name)
+        elif row in rows:
+            double.append(pair.name)
+        else:
+            rows[row] = pair
+    if unknown:
+        raise InputError(
+            f"{len(unknown):,} of {len(foreign.pairs):,} pairs are not of {what}, the first is {unknown[0][:120]!r}",
+            fix="Are these predictions of another data set or split?" if not rows else "Leave them out.",
+        )
+    if double:
+        raise InputError(f"{len(double):,} pairs are there twice, the first is {double[0][:120]!r}")
+    return dict(sorted(rows.items()))
+
+
+def _plain(pair_id: str) -> str:
+    """A pair's id in whichever way it is written: with ':' or '-', with a folder or ending."""
+    return PurePosixPath(pair_id.replace("\\", "/")).name.removesuffix(".json").replace(":", "-")
+
+
+def _by_id(truth: Predictions) -> Mapping[str, int]:
+    """Rows by id, and by id without the category where that is enough; -1 where it is not."""
+    found: dict[str, int] = {}
+    for row, (pair, category) in enumerate(zip(truth.pair_ids.tolist(), truth.categories.tolist())):
+        whole = _plain(pair)
+        short = whole.removesuffix(f"-{category}")
+        found[whole] = row
+        if short != whole:
+            found[short] = row if short not in found else -1
+    return found
+
+
+def _by_names(truth: Predictions) -> Mapping[tuple[str, str], int]:
+    """Rows by the stems of both images' names; -1 where several pairs have them."""
+    if truth.images is None:
+        return {}
+    found: dict[tuple[str, str], int] = {}
+    for row, (source, target) in enumerate(truth.images.tolist()):
+        category = str(truth.categories[row])
+        for key in ((_stem(source), _stem(target)), (f"{category}/{_stem(source)}", f"{category}/{_stem(target)}")):
+            found[key] = row if key not in found else -1
+    return found
+
+
+def _names(pair: ForeignPair) -> tuple[str, str]:
+    return _stem(pair.source or ""), _stem(pair.target or "")
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name.replace("\\", "/")).stem
+
+
+def _points(pair: ForeignPair, truth: Predictions, rows: np.ndarray, what: str) -> np.ndarray:
+    """The rows of the points that a foreign pair predicts, (K,); -1 for ids that nothing shows."""
+    if pair.ids is None:
+        mutual = rows[truth.mutual[rows]]
+        if len(mutual) != len(pair.points):
+            raise InputError(
+                f"pair {pair.name} has {len(pair.points)} points, in {what} both images show {len(mutual)}"
+            )
+        return mutual
+    if (truth.ids[rows] < 0).any():
+        raise InputError(f"{what} has no keypoint ids", fix="Give points in its order, without ids.")
+    place = {int(number): int(row) for number, row in zip(truth.ids[rows], rows)}
+    if len(set(pair.ids.tolist())) < len(pair.ids):
+        raise InputError(f"pair {pair.name} names a keypoint twice")
+    found = np.array([place.get(int(number), -1) for number in pair.ids], int)
+    lacking = set(truth.ids[rows[truth.mutual[rows]]].tolist()) - set(pair.ids.tolist())
+    if lacking:
+        raise InputError(
+            f"pair {pair.name} has no point of id {min(lacking)}, which both images of {what} show",
+            fix="Ids are those of the data set.",
+        )
+    return found
+
+
+def _check_finite(truth: Predictions, predicted: np.ndarray, what: str) -> None:
+    bad = truth.mutual & ~np.isfinite(predicted).all(axis=1)
+    if bad.any():
+        pair = truth.pair_ids[truth.owner[np.flatnonzero(bad)[0]]]
+        raise InputError(f"{int(bad.sum()):,} predicted points are not numbers, the first in pair {pair} of {what}")
