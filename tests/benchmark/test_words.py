@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 from benchmark import cli
 from sc_imagenet.backbones.pretrained import LITE0
-from tests.sc_imagenet.made_data import image
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("benchmark", "baselines", "sc_imagenet")
@@ -21,7 +22,7 @@ TEXTS = (
     "CONTRIBUTING.md",
     "SECURITY.md",
     "Makefile",
-    *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("cards/**/*.md")),
+    *sorted(str(p.relative_to(ROOT)) for folder in ("cards", "docs") for p in ROOT.glob(f"{folder}/**/*.md")),
 )
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 # A command as it stands in a sentence: up to what closes it, or what goes on after it.
@@ -127,9 +128,12 @@ NO_WEIGHTS = {
 def test_without_a_network_a_command_names_its_own_option_for_weights(
     words, tmp_path, monkeypatch, hub_offline, capsys
 ):
+    noise = np.random.default_rng(0)
     for name in ("cup", "teapot"):
         for number in range(10):
-            image(tmp_path / "photographs" / name / f"{number}.png", (60 + number, 50))
+            path = tmp_path / "photographs" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise.integers(0, 256, (50, 60, 3), np.uint8)).save(path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("sys.argv", ["scbench", *words, "--backbone", "resnet18"])
