@@ -349,9 +349,11 @@ def test_scbench_protocols_prints_each_and_all():
     assert "There is distilldift@1, distilldift@2" in scbench("protocols", "distilldift@3").stderr
 
 
-def test_load_dataset_has_ids_views_and_what_one_image_alone_shows(root, truth, synth):
+def test_load_dataset_has_ids_views_and_what_one_image_alone_shows(root, truth, synth, tmp_path, monkeypatch):
     from sc_imagenet import load_dataset
 
+    monkeypatch.setenv("SC_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
     rows = load_dataset("spair-71k", split="test", root=root)
     assert rows["pair_id"] == truth.pair_ids.tolist()
     first, ids = rows[0], truth.ids[truth.owner == 0]
