@@ -13,10 +13,12 @@ from benchmark.scoring.frames import Frame
 from benchmark.scoring.joining import Joined, join
 from benchmark.scoring.metric import score
 from benchmark.scoring.plausible import suspicion
+from benchmark.scoring.prediction_files import read_predictions
 from benchmark.scoring.protocol import Protocol
 from benchmark.scoring.truth import read_truth
 from sc_imagenet.errors import InputError
 
+SEED = 0  # of the bootstrap draws
 SHOWN = 8  # differences that are told one by one
 
 
@@ -27,6 +29,11 @@ def opened(path: Path, dataset: str | None, split: str, root: Path | None, frame
         InputError: the file or data set cannot be used, they do not fit, or the predictions cannot be in the frame
             that they are taken to be in; with ``frame`` given the last is only said.
     """
+    if path.suffix.lower() == ".parquet":
+        stored = read_predictions(path)
+        backward = stored.info.direction == "backward"
+        note = "predictions lie in the source images (backward); the protocols are meant for the target"
+        return Joined(stored, (note,) if backward else ())
     if dataset is None:
         raise InputError(
             "these predictions do not say which data set they are of", where=path, fix="Give --dataset: spair-71k."
@@ -50,15 +57,15 @@ def score_file(
     found: Joined,
     chosen: Sequence[Protocol],
     details: Sequence[str],
+    pairs: Sequence[str] | None,
     draws: int,
-    seed: int,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Score, print, and write the passport where one is wanted."""
-    predictions = found.predictions
-    scores = score(predictions, chosen, draws, seed, details)
-    told = passport.make(predictions, scores, draws, seed, path)
+    """Score, print, and write the passport where one is wanted; of the pairs with these ids, or of all."""
+    predictions = found.predictions if pairs is None else found.predictions.subset(pairs)
+    scores = score(predictions, chosen, draws, SEED, details)
+    told = passport.make(predictions, scores, draws, SEED, details, path)
     head = f"{path.name}: {predictions.info.dataset}:{predictions.info.split}, points in {predictions.frame}"
     print_scores(scores, head, found.notes, told, as_json)
     if out is not None:

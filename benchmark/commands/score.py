@@ -33,7 +33,8 @@ def score(
     data_root: Path | None = typer.Option(None, help="Where the data sets lie; else SC_DATA_ROOT."),
     frame: str | None = typer.Option(None, help="What their points are in: original, letterbox-840, stretch-768, ..."),
     detail: list[str] = typer.Option(
-        [], help="Under protocols, also: curve, subsets, groups, keypoints, errors, geco; repeated or comma-separated."
+        [],
+        help="Under protocols also: curve, subsets, groups, keypoints, errors, geco, categories.",
     ),
     draws: int = typer.Option(1000, min=0, help="Bootstrap draws behind the 95 % intervals."),
     passport: Path | None = typer.Option(None, help="Write scores, protocols and hashes to this JSON file."),
@@ -51,6 +52,8 @@ def score(
     and id. JSONL has a line a pair: pair_id, points and ids. The frame is original pixels unless --frame tells.
     """
     from benchmark.options import several
+    from benchmark.results import prediction_files
+    from benchmark.score_table import pair_list
     from sc_imagenet.errors import InputError
 
     if check is not None:
@@ -61,19 +64,33 @@ def score(
         return
     if path is None:
         raise InputError("no predictions are given", fix="Give a file of predictions or a run's folder.")
-    if path.suffix.lower() in (".npz", ".csv", ".jsonl", ".json", ".pkl", ".pt"):
+    from benchmark.scoring.bundles import BUNDLES
+    from benchmark.scoring.foreign import ENDINGS
+
+    foreign = path.suffix.lower() in ENDINGS
+    pairs = pair_list(subset) if subset else None
+    if foreign or not set(several([protocol])) & set(BUNDLES):
         from benchmark.scoring.protocols import several as protocols_of
         from benchmark.scoring_files import opened, score_file
 
+        if metric:
+            raise InputError("--metric and protocols exclude each other", fix="Leave one of them out.")
         chosen = protocols_of(protocol)  # refuse a name before the work, not after
-        found = opened(path, dataset, split, data_root, frame)
-        score_file(path, found, chosen, several(detail), draws, 0, passport, as_json)
+        details = [*several(detail), *(["categories"] if per_category else [])]
+        files = [path] if foreign else prediction_files(path)
+        if passport is not None and len(files) > 1:
+            raise InputError(f"{path} holds {len(files)} files of predictions", fix="A passport is of one: name it.")
+        for file in files:
+            found = opened(file, dataset, split, data_root, frame)
+            score_file(file, found, chosen, details, pairs, draws, passport, as_json)
         return
-    from benchmark.results import prediction_files
-    from benchmark.score_table import pair_list, print_tables, scored
+    if draws < 1 or passport is not None or detail:
+        raise InputError(
+            "--passport, --detail and no draws go with protocols", fix="Name them: --protocol strict@1,geoaware@1."
+        )
+    from benchmark.score_table import print_tables, scored
     from benchmark.scoring.pck import Metric
 
     metrics = [Metric.parse(name) for name in several(metric)]
-    pairs = pair_list(subset) if subset else None
     tables = [scored(file, protocol, metrics, pairs, draws) for file in prediction_files(path)]
     print_tables(tables, per_category, as_json)

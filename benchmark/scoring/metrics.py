@@ -19,7 +19,6 @@ from benchmark.scoring.protocol import Protocol
 from sc_imagenet.errors import unknown_name
 
 CURVE = tuple(round(0.01 * step, 2) for step in range(1, 21))
-KINDS_OF_ERROR = ("hit", "swap", "other part", "near", "background")
 
 
 def pck(evaluation: Evaluation, suffix: str = "", exact: bool = True) -> list[Quantity]:
@@ -68,6 +67,16 @@ def by_pair_group(predictions: Predictions, protocol: Protocol) -> list[Quantity
     ]
 
 
+def by_category(predictions: Predictions, protocol: Protocol) -> list[Quantity]:
+    """PCK of every category that has points: ``pck@0.1/image/cat``."""
+    evaluation = evaluate(predictions, protocol)
+    return [
+        quantity
+        for name in np.unique(predictions.categories[evaluation.owner]).tolist()
+        for quantity in pck(evaluation.where(pairs=predictions.categories == name), f"/{name}", exact=False)
+    ]
+
+
 def by_keypoint(predictions: Predictions, protocol: Protocol) -> list[Quantity]:
     """The share of hits of every keypoint of every category: ``pck@0.1/point/cat 3``."""
     evaluation = evaluate(predictions, protocol)
@@ -90,7 +99,7 @@ def kinds_of_error(predictions: Predictions, protocol: Protocol) -> list[Quantit
     """What becomes of every point, in shares that sum to 1: ``hit@0.1/point`` and so on.
 
     hit         as the protocol says
-    swap        else within alpha * d of its left-right partner's true point
+    swap        else within alpha * d of its left-right partner's true point; left out where ids are unknown
     other part  else within alpha * d of another true point of the target
     near        else within 2 * alpha * d of its own
     background  else
@@ -125,9 +134,11 @@ def kinds_of_error(predictions: Predictions, protocol: Protocol) -> list[Quantit
         "background": ~(hit | swap | other | near),
     }
     totals = evaluation.counts
+    if (predictions.ids < 0).all():
+        del kinds["swap"]  # nothing is known of partners: such points are among the other parts
     return [
         Quantity(f"{name}@{alpha:g}/point", column, totals, "point")
-        for name in KINDS_OF_ERROR
+        for name in kinds
         for alpha, column in zip(alphas, sums(owner, kinds[name], pairs).T)
     ]
 
@@ -149,6 +160,7 @@ DETAILS: Mapping[str, Callable[[Predictions, Protocol], list[Quantity]]] = {
     "curve": curve,
     "subsets": by_subset,
     "groups": by_pair_group,
+    "categories": by_category,
     "keypoints": by_keypoint,
     "errors": kinds_of_error,
     "geco": geco_classes,

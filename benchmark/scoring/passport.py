@@ -33,8 +33,15 @@ def predictions_sha256(predictions: Predictions) -> str:
     return _hash(predictions, (), (predictions.predicted, predictions.ids), str(predictions.frame))
 
 
-def make(predictions: Predictions, scores: Scores, draws: int, seed: int, file: Path | None = None) -> dict[str, Any]:
-    """The passport of scores of these predictions, as plain values."""
+def make(
+    predictions: Predictions,
+    scores: Scores,
+    draws: int,
+    seed: int,
+    details: Sequence[str] = (),
+    file: Path | None = None,
+) -> dict[str, Any]:
+    """The passport of scores of these predictions, with what they were scored with, as plain values."""
     return {
         "version": PASSPORT_VERSION,
         "software": software(),
@@ -49,6 +56,7 @@ def make(predictions: Predictions, scores: Scores, draws: int, seed: int, file: 
         "predictions": None if file is None else file.name,
         "draws": draws,
         "seed": seed,
+        "details": list(details),
         "scores": {
             protocol: {name: _plain(asdict(each)) for name, each in found.items()} for protocol, found in scores.items()
         },
@@ -76,6 +84,7 @@ def read(path: Path) -> dict[str, Any]:
         **dict.fromkeys(("dataset", "split", "frame", "pairs_sha256", "predictions_sha256", "software"), str),
         **dict.fromkeys(("pairs", "points", "draws", "seed"), int),
         "scores": dict,
+        "details": list,
     }
     for name, kind in kinds.items():
         if not isinstance(content.get(name), kind):
@@ -97,8 +106,7 @@ def differences(passport: Mapping[str, Any], predictions: Predictions) -> list[s
             what = "the pairs are others" if name == "pairs_sha256" else "the predictions are others"
             found.append(f"{what}: {passport[name][:12]} in the passport, {now[:12]} here")
     protocols = [get(name) for name in passport["scores"]]
-    details = _details(passport["scores"].values())
-    scores = score(predictions, protocols, passport["draws"], passport["seed"], details)
+    scores = score(predictions, protocols, passport["draws"], passport["seed"], passport["details"])
     for protocol, given in passport["scores"].items():
         now_of = scores.by_protocol.get(protocol, {})
         for name, values in given.items():
@@ -124,13 +132,6 @@ def _compared(name: str, given: Mapping[str, float | None], ours: Any) -> list[s
         if not same:
             lines.append(f"{name}: {key} {value} in the passport, {now} here")
     return lines
-
-
-def _details(scores: Any) -> Sequence[str]:
-    """Which details the passport's scores were of, by what only they are called."""
-    names = " ".join(name for each in scores for name in each)
-    marks = {"curve": "curve@", "subsets": "/geo-", "groups": "/viewpoint_", "errors": "background@", "geco": "geco "}
-    return [detail for detail, mark in marks.items() if mark in names]
 
 
 def _plain(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -1,5 +1,6 @@
 """Stored predictions survive the way to disk and back; what is damaged is refused in one line."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from benchmark.scoring.prediction_files import (
+    METADATA_KEY,
     PREDICTION_SCHEMA,
     PredictionInfo,
     read_predictions,
@@ -164,3 +166,98 @@ def test_damaged_files_are_refused(tmp_path):
 def test_a_folder_is_no_file_of_predictions(tmp_path):
     with pytest.raises(InputError, match="not a readable Parquet file"):
         read_predictions(tmp_path)
+
+
+def test_version_2_keeps_ids_visibility_views_and_several_targets(tmp_path):
+    info = PredictionInfo("spair-71k", "test", "nearest", 64, "r", "m" * 64, "forward")
+    row = {
+        "pair_id": "a",
+        "category": "cat",
+        "source_category": "dog",
+        "direction": "forward",
+        "source_size": (100, 80),
+        "target_size": (60, 50),
+        "source_bbox": (0, 0, 50, 40),
+        "target_bbox": (0, 0, 30, 20),
+        "source_points": [(1, 2), (3, 4), (0, 0)],
+        "target_points": [(5, 6), (0, 0), (9, 9)],
+        "predicted_points": [(7, 8), (2, 2), (np.nan, np.nan)],  # the source does not show the last
+        "keypoint_ids": [2, 5, 7],
+        "source_visible": [True, True, False],
+        "target_visible": [True, False, True],
+        "scores": [0.5, 0.25, 0.0],
+        "further_targets": [[(1, 1)], [], []],
+        "source_azimuth": 3,
+        "target_azimuth": 7,
+        "viewpoint_variation": 2,
+        "source_image": "dog/1.jpg",
+        "target_image": "cat/2.jpg",
+    }
+    write_predictions(tmp_path / "p.parquet", [row, {**row, "pair_id": "b"}], info)
+    found = read_predictions(tmp_path / "p.parquet")
+    assert found.ids.tolist() == [2, 5, 7] * 2
+    assert found.mutual.tolist() == [True, False, False] * 2
+    assert found.other_visible.tolist() == [True, True, False] * 2
+    assert found.scores.tolist() == [0.5, 0.25, 0.0] * 2
+    assert found.other_categories.tolist() == ["dog", "dog"]
+    assert found.azimuths.tolist() == [[3, 7]] * 2
+    assert found.grades.tolist() == [[2, -1, -1, -1]] * 2
+    assert found.images.tolist() == [["dog/1.jpg", "cat/2.jpg"]] * 2
+    assert found.further.tolist() == [[1, 1]] * 2
+    assert found.further_of.tolist() == [0, 3]
+    second = found.take(np.array([1]))
+    assert (second.further_of.tolist(), second.pair_ids.tolist()) == ([0], ["b"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keypoint_ids": [1]}, "'a' has another number of keypoint_ids than of source_points"),
+        ({"target_points": [(1, 1), (np.nan, 0), (1, 1)]}, "has target_points that are not finite"),
+        ({"keypoint_ids": [1, 2, -5]}, "has negative keypoint_ids"),
+        ({"further_targets": [[]]}, "another number of further_targets"),
+        ({"source_image": "a\x1bb"}, "a source_image is no name"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_in_the_columns_of_version_2_names_the_pair(tmp_path, changes, message):
+    info = PredictionInfo("spair-71k", "test", "nearest", 64, "r", "m" * 64, "forward")
+    points = [(1, 2), (3, 4), (5, 6)]
+    row = {
+        "pair_id": "a",
+        "category": "cat",
+        "direction": "forward",
+        "source_size": (100, 80),
+        "target_size": (60, 50),
+        "source_bbox": None,
+        "target_bbox": None,
+        **dict.fromkeys(("source_points", "target_points", "predicted_points"), points),
+        **changes,
+    }
+    with pytest.raises(InputError, match=message):
+        write_predictions(tmp_path / "p.parquet", [row], info)
+
+
+def test_files_of_version_1_are_read(tmp_path):
+    info = PredictionInfo("toy", "test", "nearest", 64, "r", "m" * 64, "forward")
+    points = [(1, 2), (3, 4)]
+    row = {
+        "pair_id": "a",
+        "category": "cat",
+        "direction": "forward",
+        "source_size": (100, 80),
+        "target_size": (60, 50),
+        "source_bbox": None,
+        "target_bbox": None,
+        **dict.fromkeys(("source_points", "target_points", "predicted_points"), points),
+    }
+    write_predictions(tmp_path / "new.parquet", [row], info)
+    table = pq.read_table(tmp_path / "new.parquet")
+    told = json.loads(table.schema.metadata[METADATA_KEY])
+    old = table.select(table.column_names[:10]).replace_schema_metadata(
+        {METADATA_KEY: json.dumps({**told, "version": 1}).encode()}
+    )
+    pq.write_table(old, tmp_path / "old.parquet")
+    first, second = (read_predictions(tmp_path / name) for name in ("old.parquet", "new.parquet"))
+    assert first.ids.tolist() == [-1, -1]
+    assert first.mutual.all()
+    np.testing.assert_array_equal(first.predicted, second.predicted)
