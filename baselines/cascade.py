@@ -18,15 +18,15 @@ from torch import Tensor
 from baselines.matcher import Batch, Matcher
 from baselines.registry import register
 from sc_imagenet.backbones.pretrained import LITE0
-from sc_imagenet.errors import InputError
-from sc_imagenet.generation.cascade import CascadeNetwork
-from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses, trained_parameters
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.generation.cascade.cascade_loss import TrainingPairs, cascade_losses, trained_parameters
+from sc_imagenet.generation.cascade.network import CascadeNetwork
+from sc_imagenet.generation.cascade.network_options import STAGES, Stage
+from sc_imagenet.generation.cascade.training_options import TrainingOptions
+from sc_imagenet.generation.cascade.view_features import Views
+from sc_imagenet.generation.cascade.views import View
 from sc_imagenet.generation.features import FeatureReader
-from sc_imagenet.generation.network_options import STAGES, Stage
 from sc_imagenet.generation.saliency import feature_masks
-from sc_imagenet.generation.training_options import TrainingOptions
-from sc_imagenet.generation.view_features import Views
-from sc_imagenet.generation.views import View
 from sc_imagenet.geometry.grids import read_at
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
 from sc_imagenet.geometry.volumes import Grid
@@ -111,7 +111,7 @@ class Cascade(Matcher):
     def training_loss(self, batch: Batch, epoch: int) -> Tensor:
         """The cascade's losses with the pairs of a batch as positives; points are not looked at.
 
-        Negatives are made by shifting the targets by one; ``sc_imagenet/generation/train.py``, which knows the
+        Negatives are made by shifting the targets by one; ``sc_imagenet/generation/cascade/train.py``, which knows the
         classes, sees to it that they are of other classes.
         """
         both = self.backbone(torch.cat((batch["source"], batch["target"])))

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from baselines.matcher import Batch, Matcher
 from baselines.registry import register
-from sc_imagenet.backbones import Backbone, build_backbone
-from sc_imagenet.errors import InputError
+from sc_imagenet.backbones.layers import Backbone, build_backbone
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.geometry.correlation import cosine, mutual_nearest_neighbour
 from sc_imagenet.geometry.flow import carry_points, end_point_error, mapping_to_flow
 from sc_imagenet.geometry.keypoint_maps import sparse_flow

@@ -15,15 +15,9 @@ from torch import Tensor, nn
 
 from baselines.matcher import Batch, Matcher
 from baselines.registry import register
-from sc_imagenet.backbones import Backbone, build_backbone
+from sc_imagenet.backbones.layers import Backbone, build_backbone
 from sc_imagenet.geometry.correlation import SMALLEST
-from sc_imagenet.geometry.hough import (
-    HoughSpace,
-    difference_scores,
-    differences_at,
-    pixel_space,
-    rows_of_differences,
-)
+from sc_imagenet.geometry.hough import HoughSpace, difference_scores, differences_at, pixel_space, rows_of_differences
 from sc_imagenet.geometry.receptive_boxes import cell_corners, covering, mean_shift, nearest_cell
 from sc_imagenet.geometry.upsampled import inner_products, inner_products_of, square_norms
 

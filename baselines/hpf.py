@@ -15,11 +15,10 @@ from torch import Tensor
 
 from baselines.matcher import Matcher
 from baselines.registry import register
-from sc_imagenet.backbones import Backbone, build_backbone
-from sc_imagenet.backbones.layers import HyperpixelResNet, filled_size
+from sc_imagenet.backbones.layers import Backbone, HyperpixelResNet, build_backbone, filled_size
 from sc_imagenet.backbones.pretrained import is_fixed_size
-from sc_imagenet.frames import cut_out
 from sc_imagenet.geometry.correlation import SMALLEST
+from sc_imagenet.geometry.frames import cut_out
 from sc_imagenet.geometry.hough import difference_scores, pixel_space, rows_of_differences
 from sc_imagenet.geometry.receptive_boxes import cell_corners, covering, mean_shift
 from sc_imagenet.geometry.upsampled import inner_products, square_norms

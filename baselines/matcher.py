@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from baselines.model_card import model_card
 from baselines.saved import CARD, CONFIG, FILES, WEIGHTS, load_strictly, read_config, write_model
 from sc_imagenet.backbones.weight_files import read_state
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import atomic_path
-from sc_imagenet.hub import fetch, upload
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import atomic_path
+from sc_imagenet.core.hub import fetch, upload
 
 if TYPE_CHECKING:  # the registry holds the models
     from baselines.registry import ModelCard as RegisteredCard
@@ -39,7 +39,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
 
     size        side S of the square images it is made for; points are in pixels of that S x S frame
     direction   "forward": points of the source are carried to the target; "backward": target to source
-    keep_aspect images keep their shape in the S x S frame (see ``sc_imagenet/frames.py``) instead of filling it
+    keep_aspect images keep their shape in the S x S frame (see ``sc_imagenet/geometry/frames.py``), not filling it
     mean, std   normalisation of the RGB input in [0, 1]
     backbone    the part trained at the recipe's ``backbone_lr``, or frozen; None if there is none
     training_arguments  names of constructor arguments that only training reads, kept as attributes of these names:
@@ -91,7 +91,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     def loss(self, output: Any, batch: Batch) -> Tensor:
         """The published training loss of one forward pass, a scalar.
 
-        ``batch`` is what ``sc_imagenet.pairs.PairDataset`` yields, collated: ``source_points`` and
+        ``batch`` is what ``sc_imagenet.data.pairs.PairDataset`` yields, collated: ``source_points`` and
         ``target_points`` (B, K, 2) in pixels of the S x S frame, ``valid`` (B, K) bool, ``source_bbox`` and
         ``target_bbox`` (B, 4) in the same frame (NaN where unknown), ``category`` (B,), the class's number,
         images ``source`` and ``target``, and what the recipe's augmentation adds.
@@ -149,7 +149,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         Args:
             repo_id: OWNER/NAME.
             model_card_kwargs: as for ``save_pretrained``.
-            upload_options: ``private``, ``token``, ... as for ``sc_imagenet.hub.upload``.
+            upload_options: ``private``, ``token``, ... as for ``sc_imagenet.core.hub.upload``.
 
         Raises:
             InputError: the Hub cannot be reached or refuses.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from sc_imagenet.catalog import CATALOG
-from sc_imagenet.hub import LIBRARY
+from sc_imagenet.core.hub import LIBRARY
+from sc_imagenet.data.catalog import CATALOG
 
 if TYPE_CHECKING:  # the models write their cards with this file
     from baselines.matcher import Matcher

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from baselines.matcher import Batch, Matcher
 from baselines.registry import register
-from sc_imagenet.backbones import Backbone, build_backbone
+from sc_imagenet.backbones.layers import Backbone, build_backbone
 from sc_imagenet.geometry.conv4d import conv4d
 from sc_imagenet.geometry.correlation import inner_product, unit
 from sc_imagenet.geometry.volumes import resize_source, resize_target

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from baselines.matcher import Matcher
 from baselines.registry import register
-from sc_imagenet.backbones import Backbone, build_backbone
+from sc_imagenet.backbones.layers import Backbone, build_backbone
 from sc_imagenet.geometry.grids import read_at
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
 

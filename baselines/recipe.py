@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import baselines.recipes
-from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.core.errors import InputError, unknown_name
 
 PRESETS = ("paper", "small", "tiny")
 ANY = "*"
@@ -43,7 +43,7 @@ class Recipe:
     warmup: int = 0  # steps of linear warm-up
     validate_every: int = 1  # epochs
     validation: Literal["strict", "paper"] = "strict"  # its PCK@0.1 chooses the weights
-    augmentation: str = "none"  # a name of sc_imagenet.augmentation
+    augmentation: str = "none"  # a name of sc_imagenet.data.augmentation
     points: int = 40  # most points of a pair; further ones are left out
     backbone_batchnorm: Literal["train", "eval"] = "train"  # statistics of the batch, or the stored ones
     clip_gradient: float = 0.0  # largest gradient norm; 0 does not clip

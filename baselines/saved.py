@@ -14,10 +14,10 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sc_imagenet.backbones import with_positions_of
+from sc_imagenet.backbones.layers import with_positions_of
 from sc_imagenet.backbones.weight_files import shortened, wrapper_of
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import atomic_path, read_json, write_json
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import atomic_path, read_json, write_json
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, CARD)

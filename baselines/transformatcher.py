@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from baselines.matcher import Batch, Matcher
 from baselines.registry import register
-from sc_imagenet.backbones import Backbone, build_backbone
+from sc_imagenet.backbones.layers import Backbone, build_backbone
 from sc_imagenet.geometry.correlation import inner_product
 from sc_imagenet.geometry.grids import denormalise, normalise
 from sc_imagenet.geometry.soft_argmax import soft_argmax

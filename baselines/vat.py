@@ -18,8 +18,8 @@ from baselines.layers.encoder4d import Encoder4d, Strides
 from baselines.layers.window_attention import window_blocks
 from baselines.matcher import Batch, Matcher
 from baselines.registry import register
-from sc_imagenet.backbones import Backbone, build_backbone
-from sc_imagenet.errors import InputError
+from sc_imagenet.backbones.layers import Backbone, build_backbone
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.geometry.correlation import cosine
 from sc_imagenet.geometry.flow import carry_points, end_point_error, mapping_to_flow
 from sc_imagenet.geometry.keypoint_maps import sparse_flow

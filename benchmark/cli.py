@@ -17,11 +17,11 @@ from typing import NoReturn
 import typer
 
 import benchmark.commands
-from benchmark.printing import print_what_can_be_printed
-from sc_imagenet.allocator import keep_freed_memory
-from sc_imagenet.errors import InputError
-from sc_imagenet.slow_files import watch
-from sc_imagenet.stopping import INTERRUPTED, TERMINATED, terminated, was_terminated
+from sc_imagenet.core.allocator import keep_freed_memory
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.printing import print_what_can_be_printed
+from sc_imagenet.core.slow_files import watch
+from sc_imagenet.core.stopping import INTERRUPTED, TERMINATED, terminated, was_terminated
 
 app = typer.Typer(
     name="scbench",

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.printing import print_json
-from benchmark.result import count_of_pairs, published_pairs
 from benchmark.score_table import DIRECTIONS
-from benchmark.scoring.comparison import ChangedPair, Comparison, Difference
+from benchmark.scoring.bootstrap import Difference
+from benchmark.scoring.comparison import ChangedPair, Comparison
+from benchmark.scoring.result import count_of_pairs, published_pairs
+from sc_imagenet.core.printing import print_json
 
 
 def print_comparisons(comparisons: Sequence[Comparison], as_json: bool) -> None:

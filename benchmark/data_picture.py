@@ -8,13 +8,13 @@ from pathlib import Path
 import datasets
 from PIL import Image
 
-from benchmark.data import Pairs, is_generated
-from benchmark.data_splits import readable_splits
-from sc_imagenet.catalog import info
-from sc_imagenet.checks import check_size
-from sc_imagenet.drawing import contact_sheet, draw_pair
-from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.images import open_image
+from benchmark.running.data import Pairs, is_generated
+from benchmark.running.data_splits import readable_splits
+from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.data.catalog import info
+from sc_imagenet.data.checks import check_size
+from sc_imagenet.data.drawing import contact_sheet, draw_pair
+from sc_imagenet.data.images import open_image
 
 COLUMN = 1200  # pixels
 ONE_COLUMN = 3  # so many pairs still go below each other

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.printing import print_json
-from sc_imagenet.catalog import CATALOG, DataSet, info
-from sc_imagenet.roots import DATA_ROOT
+from sc_imagenet.core.printing import print_json
+from sc_imagenet.data.catalog import CATALOG, DataSet, info
+from sc_imagenet.data.roots import DATA_ROOT
 
 if TYPE_CHECKING:
-    from sc_imagenet.verify import VerifyReport
+    from sc_imagenet.data.verify import VerifyReport
 
 STRAYS = 20  # named
 COLOURS = {"ok": "green", "damaged": "bold red", "partial": "yellow", "differs": "yellow"}
@@ -164,7 +164,7 @@ def _number(value: int | None) -> str:
 def _plain(value: str) -> Any:
     from rich.text import Text
 
-    from sc_imagenet.errors import visible
+    from sc_imagenet.core.errors import visible
 
     return Text("\n".join(map(visible, value.split("\n"))))
 

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from baselines import registry
 from baselines.recipe import PRESETS, find_recipe
-from benchmark.printing import print_json
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.printing import print_json
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.printing import print_json
-from benchmark.scoring import Scores
 from benchmark.scoring.bootstrap import Score
+from benchmark.scoring.metric import Scores
 from benchmark.scoring.protocol import Protocol
 from benchmark.scoring.protocols import ALL
+from sc_imagenet.core.printing import print_json
 
 
 def print_scores(scores: Scores, head: str, notes: Sequence[str], passport: Mapping[str, Any], as_json: bool) -> None:

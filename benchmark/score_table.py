@@ -10,13 +10,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.printing import print_json
-from benchmark.result import count_of_pairs, published_pairs
-from benchmark.results import metrics_of
 from benchmark.scoring import bundles, pck
-from benchmark.scoring.pck import Metric, Score
-from benchmark.scoring.prediction_files import PredictionInfo, Predictions, mark_of, read_predictions
-from sc_imagenet.files import read_text
+from benchmark.scoring.bootstrap import Score
+from benchmark.scoring.pck import Metric
+from benchmark.scoring.prediction_files import mark_of, read_predictions
+from benchmark.scoring.predictions import PredictionInfo, Predictions
+from benchmark.scoring.result import count_of_pairs, published_pairs
+from benchmark.scoring.results import metrics_of
+from sc_imagenet.core.files import read_text
+from sc_imagenet.core.printing import print_json
 
 DIRECTIONS = {
     "forward": "source -> target, predictions lie in the target",

@@ -10,7 +10,7 @@ from torch import Tensor
 from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS
 from baselines.checkpoints.published import Published
 from sc_imagenet.backbones.weight_files import State
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 THEIRS, OURS = "feature_extraction.backbone.", "backbone.net."
 

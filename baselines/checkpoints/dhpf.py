@@ -9,7 +9,7 @@ from torch import Tensor
 
 from baselines.checkpoints.published import Published
 from sc_imagenet.backbones.weight_files import State
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 OURS = {"reduction_ffns.": "reductions.", "gumbel_ffns.": "gates."}
 BACKBONES = {34: "resnet101.tv_in1k", 17: "resnet50.tv_in1k"}  # by candidate layers

@@ -14,8 +14,8 @@ from baselines.checkpoints.published import published
 from baselines.matcher import Matcher
 from baselines.saved import CONFIG, load_strictly, read_config
 from sc_imagenet.backbones.weight_files import State, read_state
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_json, sha256_of
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import read_json, sha256_of
 
 
 def load_checkpoint(

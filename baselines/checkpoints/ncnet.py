@@ -10,7 +10,7 @@ from torch import Tensor
 from baselines.checkpoints.published import Published
 from baselines.ncnet import LAYERS
 from sc_imagenet.backbones.weight_files import State
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 MARKER = "NeighConsensus."
 STAGES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3"}  # numbers in their nn.Sequential

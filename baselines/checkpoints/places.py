@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from baselines.saved import FILES, WEIGHTS
-from sc_imagenet.errors import InputError
-from sc_imagenet.hub import fetch
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.hub import fetch
 
 TRAINED_ON = "trained_on.json"  # beside weights of 'scbench generate train': what they were trained on
 BEST = Path("checkpoints", "best.safetensors")  # of a run's folder

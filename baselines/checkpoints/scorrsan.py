@@ -10,7 +10,7 @@ from torch import Tensor
 from baselines.checkpoints.published import Published
 from baselines.scorrsan import RESNET101_LAYER, UPSAMPLING
 from sc_imagenet.backbones.weight_files import State
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 # Beginnings of the authors' keys and of ours; the file holds the first network.
 RENAMED = {

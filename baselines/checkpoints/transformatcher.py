@@ -12,7 +12,7 @@ from torch import Tensor
 from baselines.checkpoints.published import Published
 from baselines.transformatcher import FREQUENCIES, LAYERS
 from sc_imagenet.backbones.weight_files import State
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 MARKER = "match2match.to_embedding."
 

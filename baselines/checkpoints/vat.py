@@ -11,7 +11,7 @@ from torch import Tensor
 from baselines.checkpoints.published import Published
 from baselines.vat import PUBLISHED_LAYERS, WINDOW, WINDOW_2D
 from sc_imagenet.backbones.weight_files import State
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 THEIRS = "hpn_learner.ours."
 OWN = re.escape(THEIRS)

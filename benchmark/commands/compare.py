@@ -29,10 +29,10 @@ def compare(
     Example: scbench compare runs/nearest/556fe2 runs/cats/d1b3e9 --out changed.png
     """
     from benchmark.comparison_table import print_comparisons
-    from benchmark.options import several
+    from benchmark.running.options import several
     from benchmark.scoring.comparing import compared, shared_predictions
     from benchmark.scoring.pck import Metric
-    from sc_imagenet.images import picture_format
+    from sc_imagenet.data.images import picture_format
 
     if out is not None:
         picture_format(out)  # refuse its name before the work, not after
@@ -41,11 +41,11 @@ def compare(
     found = [compared(one, two, metrics, draws, pairs) for one, two in shared]
     print_comparisons(found, as_json)
     if out is not None:
-        from benchmark.pair_images import PairImages
-        from benchmark.prediction_picture import picture_of_changes
-        from benchmark.progress import say
-        from sc_imagenet.drawing import contact_sheet
-        from sc_imagenet.images import save_picture
+        from benchmark.report.pair_images import PairImages
+        from benchmark.report.prediction_picture import picture_of_changes
+        from sc_imagenet.core.progress import say
+        from sc_imagenet.data.drawing import contact_sheet
+        from sc_imagenet.data.images import save_picture
 
         sheets = []
         for comparison, (one, two) in zip(found, shared):

@@ -42,10 +42,10 @@ def download(name: str = NAME, data_root: str | None = DATA_ROOT, as_json: bool 
 
     Where a program may not or cannot get it, the steps by hand are printed.
     """
-    from benchmark.printing import print_json
-    from benchmark.progress import bars
-    from sc_imagenet.catalog import info as entry_of
-    from sc_imagenet.download import download as download_files
+    from sc_imagenet.core.printing import print_json
+    from sc_imagenet.core.progress import bars
+    from sc_imagenet.data.catalog import info as entry_of
+    from sc_imagenet.data.download import download as download_files
 
     entry = entry_of(name)
     if not entry.mirrors and not as_json:
@@ -70,10 +70,10 @@ def convert(
     as_json: bool = JSON,
 ) -> None:
     """Convert a data set's annotations to Parquet in the cache; loading does so by itself."""
-    from benchmark.data_splits import readable_splits
-    from benchmark.printing import print_json
-    from benchmark.progress import bars
-    from sc_imagenet.convert import convert as convert_split
+    from benchmark.running.data_splits import readable_splits
+    from sc_imagenet.core.printing import print_json
+    from sc_imagenet.core.progress import bars
+    from sc_imagenet.data.convert import convert as convert_split
 
     name, splits = readable_splits(name, data_root)
     rows: list[dict[str, Any]] = []
@@ -107,9 +107,9 @@ def verify(
     Ends with exit code 2 where something is missing or corrupt; a part of a data set is no damage.
     """
     from benchmark.data_tables import print_verified
-    from benchmark.progress import bars
-    from sc_imagenet.errors import InputError
-    from sc_imagenet.verify import verify as look_through
+    from sc_imagenet.core.errors import InputError
+    from sc_imagenet.core.progress import bars
+    from sc_imagenet.data.verify import verify as look_through
 
     name, _, split = name.partition(":")
     with bars() as report:
@@ -131,7 +131,7 @@ def show(
 ) -> None:
     """Draw pairs with their points into one picture."""
     from benchmark.data_picture import picture_of_pairs
-    from sc_imagenet.images import picture_format, save_picture
+    from sc_imagenet.data.images import picture_format, save_picture
 
     picture_format(out)  # a wrong suffix is said before, not after, the work
     picture, drawn = picture_of_pairs(name, pairs, seed, category, data_root)

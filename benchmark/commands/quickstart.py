@@ -20,6 +20,6 @@ def quickstart(
 
     Needs no download and no GPU; what is done already is not done again.
     """
-    from benchmark.quickstart import quickstart as run
+    from benchmark.running.quickstart import quickstart as run
 
     run(runs, out)

@@ -27,13 +27,13 @@ def report(
     """
     from dataclasses import asdict
 
-    from benchmark.options import several
-    from benchmark.printing import print_json
-    from benchmark.progress import bars, say
     from benchmark.report.build import build_from
     from benchmark.report.terminal import print_report
     from benchmark.report.write import write_report
-    from sc_imagenet.errors import InputError
+    from benchmark.running.options import several
+    from sc_imagenet.core.errors import InputError
+    from sc_imagenet.core.printing import print_json
+    from sc_imagenet.core.progress import bars, say
 
     if not runs.is_dir():
         raise InputError(

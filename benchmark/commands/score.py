@@ -51,13 +51,13 @@ def score(
     keypoints where the points are not those that both images show, in order. CSV has a line a point: pair_id, x, y
     and id. JSONL has a line a pair: pair_id, points and ids. The frame is original pixels unless --frame tells.
     """
-    from benchmark.options import several
-    from benchmark.results import prediction_files
+    from benchmark.running.options import several
     from benchmark.score_table import pair_list
-    from sc_imagenet.errors import InputError
+    from benchmark.scoring.results import prediction_files
+    from sc_imagenet.core.errors import InputError
 
     if check is not None:
-        from benchmark.scoring_files import check_passport
+        from benchmark.running.scoring_files import check_passport
 
         if not check_passport(check, path, data_root):
             raise typer.Exit(1)
@@ -70,8 +70,8 @@ def score(
     foreign = path.suffix.lower() in ENDINGS
     pairs = pair_list(subset) if subset else None
     if foreign or not set(several([protocol])) & set(BUNDLES):
+        from benchmark.running.scoring_files import opened, score_file
         from benchmark.scoring.protocols import several as protocols_of
-        from benchmark.scoring_files import opened, score_file
 
         if metric:
             raise InputError("--metric and protocols exclude each other", fix="Leave one of them out.")

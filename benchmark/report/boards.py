@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
-from benchmark.curves import Curves
 from benchmark.report.measured import Measured, averaged
-from benchmark.result import EvaluatedData, Result, data_key
-from benchmark.results import FoundRun
 from benchmark.scoring import bundles
+from benchmark.scoring.curves import Curves
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import MARK
-from sc_imagenet.catalog import info
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_json
+from benchmark.scoring.result import EvaluatedData, Result, data_key
+from benchmark.scoring.results import FoundRun
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import read_json
+from sc_imagenet.data.catalog import info
 
 
 @dataclass(frozen=True)

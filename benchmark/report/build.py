@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.ablation_table import FOLDER as ABLATIONS
-from benchmark.ablation_table import AblationTable, ablation_table
-from benchmark.curves import Curves, run_curves
-from benchmark.progress import Update
 from benchmark.report import paper_tables, reproduction
+from benchmark.report.ablation_table import FOLDER as ABLATIONS
+from benchmark.report.ablation_table import AblationTable, ablation_table
 from benchmark.report.boards import Board, boards_of
 from benchmark.report.generated import GeneratedSet, find_generated
 from benchmark.report.measured import Measured, averaged
 from benchmark.report.paper_tables import Column, PaperTable, Row
 from benchmark.report.sheet import Sheet, sheet_of
-from benchmark.result import Result
-from benchmark.results import FoundRun, find_runs
-from sc_imagenet.errors import InputError
+from benchmark.scoring.curves import Curves, run_curves
+from benchmark.scoring.result import Result
+from benchmark.scoring.results import FoundRun, find_runs
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.progress import Update
 
 
 @dataclass(frozen=True)

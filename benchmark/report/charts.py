@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from benchmark.curves import ALPHAS
 from benchmark.report import run_text, text
 from benchmark.report.boards import Board, Setting
 from benchmark.report.sheet import Sheet
 from benchmark.report.svg import Line, chart
-from benchmark.result import Result
+from benchmark.scoring.curves import ALPHAS
+from benchmark.scoring.result import Result
 
 COLOURED = 6  # settings of a board told apart by colour and dashes; all others are drawn in grey
 GREY = "line-grey"

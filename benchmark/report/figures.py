@@ -10,16 +10,17 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmark.pair_images import PairImages
-from benchmark.prediction_picture import best_median_worst, picture_of_pair
 from benchmark.report import run_text
 from benchmark.report.boards import Board, Entry
 from benchmark.report.build import Report
-from benchmark.result import Result
+from benchmark.report.pair_images import PairImages
+from benchmark.report.prediction_picture import best_median_worst, picture_of_pair
 from benchmark.scoring import comparison
 from benchmark.scoring.pck import Metric
-from benchmark.scoring.prediction_files import Predictions, prediction_file, read_predictions
-from sc_imagenet.errors import InputError
+from benchmark.scoring.prediction_files import prediction_file, read_predictions
+from benchmark.scoring.predictions import Predictions
+from benchmark.scoring.result import Result
+from sc_imagenet.core.errors import InputError
 
 HEIGHT = 280  # pixels of a drawn image: small enough that a report of many boards stays a small file
 QUALITY = 72  # of WebP

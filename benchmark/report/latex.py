@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmark.report import text
 from benchmark.report.build import Cell, Report, TableView
-from sc_imagenet.catalog import info
+from sc_imagenet.data.catalog import info
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

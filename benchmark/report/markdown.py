@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from benchmark import ablation_table
-from benchmark.report import run_text, text
+from benchmark.report import ablation_table, run_text, text
 from benchmark.report.boards import Board, Setting
 from benchmark.report.build import Cell, Report, TableView
 from benchmark.report.measured import Measured

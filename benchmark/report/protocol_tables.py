@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmark.result import EvaluatedData, Result
 from benchmark.scoring import bundles
 from benchmark.scoring.pck import Metric
-from sc_imagenet.errors import InputError
+from benchmark.scoring.result import EvaluatedData, Result
+from sc_imagenet.core.errors import InputError
 
 
 @dataclass(frozen=True)

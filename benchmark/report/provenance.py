@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.report import run_text
-from benchmark.result import Result, data_key
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_json
+from benchmark.scoring.result import Result, data_key
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import read_json
 
 Facts = tuple[tuple[str, str], ...]
 

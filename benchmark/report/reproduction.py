@@ -10,11 +10,12 @@ from functools import lru_cache
 from importlib.resources import files
 
 import baselines
-from benchmark.report.paper_tables import FILTERED_IMAGENET, FULL_PROCEDURE, GENERATOR, Column, Row
-from benchmark.result import Result
+from benchmark.report.paper_tables import FULL_PROCEDURE, GENERATOR, Column, Row
 from benchmark.scoring.bundles import paper, published
 from benchmark.scoring.pck import Metric
-from sc_imagenet.catalog import info
+from benchmark.scoring.result import Result
+from sc_imagenet.data.catalog import info
+from sc_imagenet.generation.classes import FILTERED_IMAGENET
 
 _OF_THE_GENERATOR = ("recipe.model.", "--backbone ")  # changes that its arguments and its backbone tell of
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.result import Result
+from benchmark.scoring.result import Result
 
 
 def training(result: Result) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from benchmark.report.protocol_tables import ProtocolTable, protocol_table
 from benchmark.report.provenance import Facts, facts
 from benchmark.report.training_log import TrainingLog, read_log
-from benchmark.result import Result
-from benchmark.results import FoundRun
+from benchmark.scoring.result import Result
+from benchmark.scoring.results import FoundRun
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from benchmark.curves import ALPHAS
 from benchmark.report import run_text
 from benchmark.report.build import Report
+from benchmark.scoring.curves import ALPHAS
 
 
 def tables_csv(report: Report) -> str:

@@ -6,13 +6,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.ablation_table import print_ablations
 from benchmark.report import run_text, text
+from benchmark.report.ablation_table import print_ablations
 from benchmark.report.boards import Board
 from benchmark.report.build import Cell, Report, TableView
 from benchmark.report.generated import GeneratedSet
 from benchmark.report.measured import Measured
-from sc_imagenet.catalog import info
+from sc_imagenet.data.catalog import info
 
 _WIDE = 10  # columns: beyond, a cell holds the measured value alone, below the paper's
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from benchmark.ablation_table import LEGEND, AblationTable
+from benchmark.report.ablation_table import LEGEND, AblationTable
 from benchmark.report.boards import Board, Setting
 from benchmark.report.build import Cell, Report, TableView
 from benchmark.report.measured import Measured
 from benchmark.report.paper_tables import Column, PaperTable, Row
-from benchmark.result import count_of_pairs
-from sc_imagenet.catalog import info
+from benchmark.scoring.result import count_of_pairs
+from sc_imagenet.data.catalog import info
 
 TRUE_ERRORS = "How far its labels lie from the truth, which the renderer knows and the labelling did not see:"
 HOW_TO_READ = (

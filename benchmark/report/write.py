@@ -11,8 +11,8 @@ from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
 from benchmark.report.markdown import to_markdown
 from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
-from sc_imagenet.errors import unknown_name
-from sc_imagenet.files import atomic_path
+from sc_imagenet.core.errors import unknown_name
+from sc_imagenet.core.files import atomic_path
 
 FORMATS = ("html", "md", "tex", "csv")
 

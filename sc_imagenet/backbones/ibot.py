@@ -11,7 +11,7 @@ from typing import Any
 from timm.layers import resample_abs_pos_embed
 
 from sc_imagenet.backbones.weight_files import State, shortened
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 PREFIX = "backbone."
 PRETRAINING_ONLY = ("head.", "head2.", "masked_embed")

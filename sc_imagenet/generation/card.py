@@ -8,11 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from sc_imagenet.data_card import data_files, size_category
-from sc_imagenet.files import atomic_path
+from sc_imagenet.core.files import atomic_path
+from sc_imagenet.data.data_card import data_files, size_category
+from sc_imagenet.data.record import Record
 from sc_imagenet.generation.options import GenerationOptions
 from sc_imagenet.generation.statistics import Statistics, median
-from sc_imagenet.record import Record
 
 LISTED = 20  # classes that fall short, by name
 

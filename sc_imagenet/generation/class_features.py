@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.images import open_image
 from sc_imagenet.generation.decoding import decode_ahead
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.generation.saliency import Saliency
 from sc_imagenet.generation.tensor_files import kept, mapped
-from sc_imagenet.images import open_image
 
 BATCH = 16  # images a pass; always the same, since sums may depend on it
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import Any, Protocol, TypeVar
 
-from sc_imagenet.allocator import keep_freed_memory
-from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.workers import process_pool
+from sc_imagenet.core.allocator import keep_freed_memory
+from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.core.workers import process_pool
 
 Task = TypeVar("Task")
 TRIES = 4  # of a task whose worker dies
@@ -84,7 +84,7 @@ def worker_context() -> multiprocessing.context.BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sc_imagenet.late_starts", "sc_imagenet.generation.labelling"])
+    context.set_forkserver_preload(["sc_imagenet.core.late_starts", "sc_imagenet.generation.labelling"])
     return context
 
 

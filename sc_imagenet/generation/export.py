@@ -1,6 +1,6 @@
 """From selected pairs to a data set that ``load_dataset("sc_imagenet", root=...)`` and ``--pretrain`` read.
 
-<out>/pairs/{train,validation}-*.parquet   see ``sc_imagenet.shards``
+<out>/pairs/{train,validation}-*.parquet   see ``sc_imagenet.data.shards``
 <out>/JPEGImages                           a link to the photographs; not to be published
 <out>/README.md, statistics.png, generation.json
 """
@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import write_json
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import write_json
+from sc_imagenet.data.imagenet import image_name
+from sc_imagenet.data.record import Record
+from sc_imagenet.data.schema import UNKNOWN
+from sc_imagenet.data.set_name import GENERATED
+from sc_imagenet.data.shards import open_parquet, write_pairs
 from sc_imagenet.generation.card import write_card
 from sc_imagenet.generation.options import GenerationOptions
 from sc_imagenet.generation.photographs import Photograph, Scan
 from sc_imagenet.generation.pipeline import read_shard
 from sc_imagenet.generation.statistics import Statistics, draw_statistics, gather
-from sc_imagenet.imagenet import image_name
-from sc_imagenet.record import Record
-from sc_imagenet.schema import UNKNOWN
-from sc_imagenet.set_name import GENERATED
-from sc_imagenet.shards import open_parquet, write_pairs
 
 HELD_OUT = 20  # every such source image's pairs are the validation split
 

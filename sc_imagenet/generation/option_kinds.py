@@ -6,7 +6,7 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 LARGEST = 1 << 31
 WIDEST = 4096  # of what a network is built from; wider ones would not fit into any memory

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sc_imagenet.backbones.pretrained import LITE0
-from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.generation.selection import Rules
 
 VERSION = 2  # of how labels are made; raised whenever the same photographs and options give others

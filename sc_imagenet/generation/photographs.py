@@ -14,11 +14,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sc_imagenet.errors import InputError, visible
-from sc_imagenet.images import image_header, open_image
-from sc_imagenet.orientation import UPRIGHT
-from sc_imagenet.slow_files import watched
-from sc_imagenet.workers import in_order, processes_for
+from sc_imagenet.core.errors import InputError, visible
+from sc_imagenet.core.slow_files import watched
+from sc_imagenet.core.workers import in_order, processes_for
+from sc_imagenet.data.images import image_header, open_image
+from sc_imagenet.data.orientation import UPRIGHT
 
 FEWEST_IMAGES = 10  # of a class: of ten images three are kept, and three close a loop
 MOST_PIXELS = 64_000_000  # more takes seconds and gigabytes to decode

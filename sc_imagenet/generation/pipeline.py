@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sc_imagenet.backbones.pretrained import NoWeights
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import atomic_path
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import atomic_path
 from sc_imagenet.generation.engines import Engine
 from sc_imagenet.generation.labelling import ABOUT, ClassTask, about_of, label_class, select_class
 from sc_imagenet.generation.options import AFTER_LABELS, GenerationOptions

@@ -20,13 +20,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import atomic_path
-from sc_imagenet.imagenet import WNID, image_name
-from sc_imagenet.images import image_header
-from sc_imagenet.orientation import Stored
-from sc_imagenet.record import Record
-from sc_imagenet.shards import open_parquet, read_batches
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import atomic_path
+from sc_imagenet.data.imagenet import WNID, image_name
+from sc_imagenet.data.images import image_header
+from sc_imagenet.data.orientation import Stored
+from sc_imagenet.data.record import Record
+from sc_imagenet.data.shards import open_parquet, read_batches
 from sc_imagenet.sources.sc_imagenet_release import FOLDERS
 
 GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")

@@ -8,13 +8,13 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import state_of
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import state_of
+from sc_imagenet.core.slow_files import watched
 from sc_imagenet.generation.classes import removed_classes
 from sc_imagenet.generation.photographs import FEWEST_IMAGES, Photograph, Scan, scan
-from sc_imagenet.slow_files import watched
 
-STATE = ("bytes", "mtime_ns", "ctime_ns")  # of a file, see ``sc_imagenet.files``
+STATE = ("bytes", "mtime_ns", "ctime_ns")  # of a file, see ``sc_imagenet.core.files``
 
 
 def scan_kept(

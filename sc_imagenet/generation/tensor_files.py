@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sc_imagenet.files import atomic_path
+from sc_imagenet.core.files import atomic_path
 
 
 def mapped(path: Path) -> dict[str, Tensor] | None:

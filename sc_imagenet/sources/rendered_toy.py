@@ -7,8 +7,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sc_imagenet.files import atomic_path
-from sc_imagenet.slow_files import unwatched
+from sc_imagenet.core.files import atomic_path
+from sc_imagenet.core.slow_files import unwatched
 from sc_imagenet.sources.source import Annotation, Entry, Size, Source
 from sc_imagenet.sources.tables import GRADES, read_lines
 
@@ -22,12 +22,12 @@ class RenderedToy(Source):
         return None
 
     def categories(self) -> tuple[str, ...]:
-        from sc_imagenet.toy import CATEGORIES
+        from sc_imagenet.toy.pairs import CATEGORIES
 
         return CATEGORIES
 
     def image_root(self) -> Path:
-        from sc_imagenet.toy import TOY_VERSION
+        from sc_imagenet.toy.pairs import TOY_VERSION
 
         return self.root / TOY_VERSION
 
@@ -52,7 +52,7 @@ class RenderedToy(Source):
 
     def _rows(self, split: str) -> Path:
         """The file of a split's rows, rendered now if it was not before; an interrupted rendering goes on."""
-        from sc_imagenet.toy import render_pairs
+        from sc_imagenet.toy.pairs import render_pairs
 
         folder = self.image_root()
         rows = folder / f"{split}.jsonl"

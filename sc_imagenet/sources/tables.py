@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import State, read_json, read_text, state_of
-from sc_imagenet.mat_file import LARGEST, read_matrix
-from sc_imagenet.slow_files import watched
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import State, read_json, read_text, state_of
+from sc_imagenet.core.slow_files import watched
+from sc_imagenet.data.mat_file import LARGEST, read_matrix
 from sc_imagenet.sources.source import Annotation, Size
 
 GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sc_imagenet.errors import unknown_name
+from sc_imagenet.core.errors import unknown_name
 from sc_imagenet.toy.camera import Camera, frame, look
-from sc_imagenet.toy.categories import KINDS, Solid
+from sc_imagenet.toy.categories import KINDS
+from sc_imagenet.toy.categories.assembly import Solid
 from sc_imagenet.toy.mesh import Mesh, box, ellipsoid, merged, rotation, tube
 from sc_imagenet.toy.paint import PAINTS, Materials, random_materials
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from sc_imagenet.toy.camera import Camera
-from sc_imagenet.toy.categories import Solid
+from sc_imagenet.toy.categories.assembly import Solid
 from sc_imagenet.toy.pairs import CATEGORIES, SPLITS, image_size
 from sc_imagenet.toy.raster import Buffers
 from sc_imagenet.toy.render import draw, object_mask

@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from baselines.checkpoints import load_checkpoint, load_weights
 from baselines.checkpoints.dhpf import arguments, rename
+from baselines.checkpoints.loading import load_checkpoint, load_weights
 from baselines.dhpf import DHPF, Hyperimages
 from baselines.dhpf_weak import WeakDHPF
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.geometry.hough import differences_at
 from tests.parity.references import published_shapes
 

@@ -10,14 +10,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from baselines import registry
-from baselines.checkpoints import load_checkpoint, load_weights
+from baselines.checkpoints.loading import load_checkpoint, load_weights
 from baselines.checkpoints.published import published
 from baselines.recipe import find_recipe, with_backbone
-from benchmark.speed import is_trained
-from benchmark.synthetic_warps import warped_pairs
-from sc_imagenet.errors import InputError
-from sc_imagenet.pairs import PairDataset, collate_pairs
-from sc_imagenet.schema import pair_features
+from benchmark.running.speed import is_trained
+from benchmark.running.synthetic_warps import warped_pairs
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.pairs import PairDataset, collate_pairs
+from sc_imagenet.data.schema import pair_features
 
 NAMES = [card.name for card in registry.cards()]
 COUNTS = (0, 1, 100)

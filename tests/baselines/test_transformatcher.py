@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from baselines.checkpoints import load_checkpoint, load_weights
+from baselines.checkpoints.loading import load_checkpoint, load_weights
 from baselines.checkpoints.transformatcher import convert
 from baselines.recipe import find_recipe
 from baselines.transformatcher import (
@@ -18,8 +18,8 @@ from baselines.transformatcher import (
     TransforMatcher,
     rotary_turns,
 )
-from benchmark.training import parameter_groups
-from sc_imagenet.errors import InputError
+from benchmark.running.training import parameter_groups
+from sc_imagenet.core.errors import InputError
 from tests.parity.references import published_shapes
 
 

@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from baselines import registry
-from baselines.checkpoints import load_checkpoint
+from baselines.checkpoints.loading import load_checkpoint
 from baselines.checkpoints.vat import arguments, convert
 from baselines.layers import chunked_norm, window_attention
 from baselines.layers.encoder4d import Encoder4d
 from baselines.layers.window_attention import WindowBlock
 from baselines.recipe import find_recipe
 from baselines.vat import VAT, members
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.geometry.flow import mapping_to_flow
 from sc_imagenet.geometry.windows4d import attention_mask, half_shift, partition
 from tests.parity.references import published_shapes

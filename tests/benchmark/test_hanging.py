@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from sc_imagenet import slow_files
-from sc_imagenet.slow_files import unwatched, watched
+from sc_imagenet.core import slow_files
+from sc_imagenet.core.slow_files import unwatched, watched
 from tests.benchmark.test_running import finish, scbench
 from tests.sc_imagenet.made_data import image, spair
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="file leases are Linux's")
 
-IMPATIENT = "import sc_imagenet.slow_files as s; s.PATIENCE = 0.5; from benchmark.cli import main; main()"
+IMPATIENT = "import sc_imagenet.core.slow_files as s; s.PATIENCE = 0.5; from benchmark.cli import main; main()"
 TRAIN = "run cats --preset tiny --set recipe.batch=2 --finetune spair-71k --data-root data --runs runs --max-steps 2"
 GENERATE = "generate run photographs --out made --size 96 --least-single 0"
 CASES = {

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from benchmark.plan import execute_plan, parse_command, plan, print_plan, step_costs
 from benchmark.report import paper_tables
-from benchmark.run_options import Options
-from sc_imagenet.errors import InputError
+from benchmark.report.plan import execute_plan, parse_command, plan, print_plan, step_costs
+from benchmark.running.run_options import Options
+from sc_imagenet.core.errors import InputError
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from benchmark.report.html import to_html
 from benchmark.report.provenance import command_of
 from benchmark.report.sheet import sheet_of
 from benchmark.report.training_log import read_log
-from benchmark.results import FoundRun
+from benchmark.scoring.results import FoundRun
 from tests.benchmark.runs import make_run
 
 TOY = {"data": [("toy", "test", 6)], "draws": 2}

@@ -12,7 +12,6 @@ from html.parser import HTMLParser
 import pytest
 
 from baselines import registry
-from benchmark.curves import ALPHAS
 from benchmark.report.build import build, build_from
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
@@ -22,9 +21,10 @@ from benchmark.report.provenance import command_of
 from benchmark.report.reproduction import registered
 from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
 from benchmark.report.write import write_reports
-from benchmark.result import EvaluatedData
-from benchmark.results import FoundRun
+from benchmark.scoring.curves import ALPHAS
 from benchmark.scoring.pck import Metric
+from benchmark.scoring.result import EvaluatedData
+from benchmark.scoring.results import FoundRun
 from tests.benchmark.runs import make_run
 from tests.benchmark.test_score import scbench
 

@@ -14,9 +14,9 @@ from huggingface_hub import RepoCard
 from scipy.io import savemat
 
 from benchmark import cli
-from sc_imagenet import load_dataset
-from sc_imagenet.catalog import CATALOG, info
-from sc_imagenet.toy import CATEGORIES
+from sc_imagenet.data.catalog import CATALOG, info
+from sc_imagenet.data.loading import load_dataset
+from sc_imagenet.toy.pairs import CATEGORIES
 from tests.cards.write import CARDS, texts
 from tests.sc_imagenet import made_data
 

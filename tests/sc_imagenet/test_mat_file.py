@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.io import loadmat, savemat
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.mat_file import LARGEST, read_matrix
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.mat_file import LARGEST, read_matrix
 from sc_imagenet.sources.tables import read_mat
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.verify import FAULTS, verify
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.verify import FAULTS, verify
 
 CLASSES = ("car(G)", "duck(S)")
 IMAGES = 8  # of a class: so that images_train and images_test both have pairs
@@ -195,7 +195,7 @@ def test_damaged_list_is_reported_and_the_rest_is_looked_at(tmp_path):
 
 
 def test_generated_pairs_in_parquet_without_images_are_counted_but_images_unchecked(tmp_path, monkeypatch):
-    from sc_imagenet.shards import write_pairs
+    from sc_imagenet.data.shards import write_pairs
 
     monkeypatch.delenv("IMAGENET_ROOT", raising=False)
     rows = [

@@ -12,8 +12,8 @@ from random import Random
 from typing import Any
 
 from benchmark.cli import _collect, app, main
-from benchmark.matching import parse_points
-from benchmark.options import settings_of, several
+from benchmark.running.matching import parse_points
+from benchmark.running.options import settings_of, several
 from benchmark.score_table import pair_list, scored
 from benchmark.scoring.pck import Metric
 from tests.fuzz.mutations import NAMES, NUMBERS, spoilt_text
@@ -117,7 +117,7 @@ def _spoilt_command(rng: Random, seeds: Any) -> bytes:
 
 def _small_parsers(content: bytes, folder: Path) -> None:
     """Texts inside options, all of them at once."""
-    from sc_imagenet.errors import InputError
+    from sc_imagenet.core.errors import InputError
 
     text = os.fsdecode(content)  # as arguments are
     for parse in (

@@ -18,8 +18,8 @@ from benchmark.report.latex import to_latex
 from benchmark.report.markdown import to_markdown
 from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
 from benchmark.report.terminal import print_report
-from benchmark.result import read_result
-from benchmark.results import find_runs
+from benchmark.scoring.result import read_result
+from benchmark.scoring.results import find_runs
 from tests.benchmark.runs import make_run
 from tests.fuzz.mutations import NAMES, spoilt_json, spoilt_text
 from tests.fuzz.parser import Parser

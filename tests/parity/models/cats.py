@@ -8,7 +8,7 @@ from torch import Tensor
 
 from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs
 from baselines.checkpoints.cats import rename
-from sc_imagenet.backbones import build_backbone
+from sc_imagenet.backbones.layers import build_backbone
 from tests.parity.filling import published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps, in_precision

@@ -10,15 +10,10 @@ import torch
 from torch import Tensor
 
 from baselines.checkpoints.dhpf import rename
-from baselines.dhpf import DHPF, SMALLEST, gumbel
+from baselines.dhpf import DHPF, gumbel
 from baselines.dhpf_weak import WeakDHPF
-from sc_imagenet.geometry.hough import (
-    bin_side_of,
-    box_bins,
-    differences_at,
-    gaussian,
-    half_maximum_sigma,
-)
+from sc_imagenet.geometry.correlation import SMALLEST
+from sc_imagenet.geometry.hough import bin_side_of, box_bins, differences_at, gaussian, half_maximum_sigma
 from sc_imagenet.geometry.receptive_boxes import cell_corners, nearest_cell
 from tests.parity.filling import published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.generation.engines import LocalEngine, attempt_in_ray, open_engine
 from tests.sc_imagenet.cleared_pages import COUNT, FEW, cleared_pages_of, with_glibc
 

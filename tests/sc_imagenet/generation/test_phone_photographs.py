@@ -17,14 +17,14 @@ from PIL import Image
 import benchmark.data_picture
 from baselines.matcher import Matcher
 from benchmark.data_picture import picture_of_pairs
-from benchmark.generating import export_release, generate_set
-from benchmark.matching import match
-from benchmark.pair_images import PairImages
-from sc_imagenet import load_dataset
+from benchmark.report.pair_images import PairImages
+from benchmark.running.generating import export_release, generate_set
+from benchmark.running.matching import match
+from sc_imagenet.data.images import open_image
+from sc_imagenet.data.loading import load_dataset
+from sc_imagenet.data.orientation import turned
+from sc_imagenet.data.pairs import PairDataset
 from sc_imagenet.generation.options import GenerationOptions
-from sc_imagenet.images import open_image
-from sc_imagenet.orientation import turned
-from sc_imagenet.pairs import PairDataset
 
 SIZE = (96, 64)  # upright
 OBJECT = (16, 8, 56, 40)  # which is neither in the middle nor square

@@ -14,10 +14,12 @@ import torch
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from benchmark.data import Pairs
-from benchmark.generating import generate_set
-from sc_imagenet import load_dataset
-from sc_imagenet.errors import InputError
+from benchmark.running.data import Pairs
+from benchmark.running.generating import generate_set
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.locks import held
+from sc_imagenet.data.loading import load_dataset
+from sc_imagenet.data.publishing import prepare_data
 from sc_imagenet.generation.engines import LocalEngine, worker_context
 from sc_imagenet.generation.export import export
 from sc_imagenet.generation.labelling import ClassTask, _features, open_tools, to_bytes, tool_files
@@ -25,9 +27,7 @@ from sc_imagenet.generation.options import AFTER_LABELS, GenerationOptions, key_
 from sc_imagenet.generation.photographs import scan
 from sc_imagenet.generation.pipeline import PhotographSource, Pipeline, file_name, read_shard
 from sc_imagenet.generation.release_json import write_release
-from sc_imagenet.locks import held
-from sc_imagenet.publishing import prepare_data
-from sc_imagenet.toy import render_object
+from sc_imagenet.toy.render import render_object
 
 OPTIONS = GenerationOptions(
     backbone="resnet10t", pretrained="to be set", size=192, share=0.7, points=6, pairs=7, least_single=0.0
