@@ -7,12 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from baselines.dhpf import DHPF, Hyperimages
+from baselines.dhpf import DHPF, PUBLISHED, Hyperimages
 from baselines.matcher import Batch
 from baselines.registry import register
-from sc_imagenet.geometry.correlation import SMALLEST, mutual_nearest_neighbour
+from sc_imagenet.geometry.correlation import SMALLEST, mutual_nearest_neighbour, resize_source, resize_target
 from sc_imagenet.geometry.hough import spread_differences
-from sc_imagenet.geometry.volumes import resize_source, resize_target
 
 ENTROPY_GRID = (15, 15)  # what the loss sees of the other image's grid
 
@@ -64,3 +63,8 @@ def bits(scores: Tensor) -> Tensor:
     """Entropy (N,) in bits of non-negative scores (N, cells), each row a distribution once it is normalised."""
     share = F.normalize(scores, p=1, dim=1)
     return -(share * share.where(share != 0, SMALLEST).log2()).sum(1)
+
+
+# The checkpoints of the weakly supervised DHPF hold the same weights as those of the supervised one.
+
+__all__ = ["PUBLISHED"]

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from baselines.model_card import model_card
-from baselines.saved import CARD, CONFIG, FILES, WEIGHTS, load_strictly, read_config, write_model
+from baselines.weights import CARD, CONFIG, FILES, WEIGHTS, load_strictly, read_config, write_model
 from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path
@@ -39,7 +39,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
 
     size        side S of the square images it is made for; points are in pixels of that S x S frame
     direction   "forward": points of the source are carried to the target; "backward": target to source
-    keep_aspect images keep their shape in the S x S frame (see ``sc_imagenet/geometry/frames.py``), not filling it
+    keep_aspect images keep their shape in the S x S frame (see ``sc_imagenet/geometry/resize.py``), not filling it
     mean, std   normalisation of the RGB input in [0, 1]
     backbone    the part trained at the recipe's ``backbone_lr``, or frozen; None if there is none
     training_arguments  names of constructor arguments that only training reads, kept as attributes of these names:
@@ -118,7 +118,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         model_card_kwargs: Mapping[str, Any] | None = None,
         **upload_options: Any,
     ) -> str | None:
-        """Write the model's folder (see ``baselines/saved.py``): what ``push_to_hub`` uploads, no more and no less.
+        """Write the model's folder (see ``baselines/weights.py``): what ``push_to_hub`` uploads, no more and no less.
 
         Args:
             save_directory: made if it is not there; a card that lies in it stays.

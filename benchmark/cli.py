@@ -17,11 +17,10 @@ from typing import NoReturn
 import typer
 
 import benchmark.commands
-from sc_imagenet.core.allocator import keep_freed_memory
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.printing import print_what_can_be_printed
-from sc_imagenet.core.slow_files import watch
-from sc_imagenet.core.stopping import INTERRUPTED, TERMINATED, terminated, was_terminated
+from sc_imagenet.core.locks import watch
+from sc_imagenet.core.processes import INTERRUPTED, TERMINATED, keep_freed_memory, terminated, was_terminated
+from sc_imagenet.core.progress import print_what_can_be_printed
 
 app = typer.Typer(
     name="scbench",

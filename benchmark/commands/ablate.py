@@ -34,7 +34,7 @@ def ablate(
 
     [bold]scbench ablate caltech-101 --out runs/ablations --seeds 3 --workers 4[/bold]
     """
-    from benchmark.running.options import several
+    from benchmark.running.arguments import several
     from sc_imagenet.core.errors import InputError
     from sc_imagenet.core.files import read_json
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from benchmark.running.grouped_options import grouped
+from benchmark.running.arguments import grouped
 
 if TYPE_CHECKING:
     from sc_imagenet.generation.options import GenerationOptions
@@ -111,7 +111,7 @@ def export(
     as_json: bool = AS_JSON,
 ) -> None:
     """Write SPair-style JSON of a finished data set, in the layout of the released SC-ImageNet."""
-    from benchmark.running.generating import export_release
+    from benchmark.running.generate import export_release
 
     export_release(out, photographs, as_json)
 
@@ -158,8 +158,8 @@ def _options(reading: Reading, *others: Labelling | Selecting) -> GenerationOpti
 
 
 def _train(reading: Reading, training: Training) -> Path:
-    from benchmark.running.generating import train_network
-    from benchmark.running.options import weights_by
+    from benchmark.running.arguments import weights_by
+    from benchmark.running.generate import train_network
 
     with weights_by("--weights FILE"):
         return train_network(
@@ -176,8 +176,8 @@ def _train(reading: Reading, training: Training) -> Path:
 def _make(
     stages: tuple[str, ...], reading: Reading, working: Working, options: GenerationOptions, as_json: bool = False
 ) -> None:
-    from benchmark.running.generating import generate_set, print_generated
-    from benchmark.running.options import weights_by
+    from benchmark.running.arguments import weights_by
+    from benchmark.running.generate import generate_set, print_generated
 
     with weights_by("--weights FILE"):
         generated = generate_set(

@@ -34,7 +34,7 @@ def match(
     [bold]scbench match cat.jpg dog.jpg --points "120,80 200,95" --model cats --checkpoint best.pth[/bold]
     """
     from sc_imagenet.core.errors import InputError
-    from sc_imagenet.core.printing import print_json
+    from sc_imagenet.core.progress import print_json
     from sc_imagenet.data.images import open_image, picture_format, save_picture
 
     if points is not None and grid is not None:
@@ -43,8 +43,8 @@ def match(
         picture_format(out)  # a wrong suffix is said before, not after, the work
     images = open_image(source), open_image(target)
 
-    from benchmark.running.matching import load_matcher, parse_points
-    from benchmark.running.matching import match as match_images
+    from benchmark.running.match import load_matcher, parse_points
+    from benchmark.running.match import match as match_images
 
     asked = None if points is None else parse_points(points)
     matches = match_images(load_matcher(model, backbone, checkpoint), *images, asked, grid)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from benchmark.running.options import settings_of, several, weights_by
+from benchmark.running.arguments import settings_of, several, weights_by
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,8 +54,8 @@ def run(
 
     [bold]scbench run --table 2 --dry-run[/bold]
     """
-    from benchmark.running.run_options import Options
-    from benchmark.running.running import execute
+    from benchmark.running.arguments import Options
+    from benchmark.running.run import execute
     from sc_imagenet.core.errors import InputError, unknown_name
 
     for value, valid, name in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from benchmark.running.options import settings_of
+from benchmark.running.arguments import settings_of
 
 
 def add_to(app: typer.Typer) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.report.ablation_cases import CASES, FULL, Case, case_called, paper_figures
+from benchmark.report.ablations import CASES, FULL, Case, case_called, paper_figures
 from benchmark.scoring.result import count_of_pairs, published_pairs
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import files_in, read_json
-from sc_imagenet.core.printing import print_json
+from sc_imagenet.core.progress import print_json
 
 FOLDER = "ablations"  # of the folder of runs, where the report looks for them
 METRIC = "bbox-kp/image"

@@ -15,14 +15,13 @@ from rich.console import Console
 
 from baselines import registry
 from baselines.recipe import find_recipe
-from benchmark.data_tables import place_of
-from benchmark.report.build import Report, TableRow, build
-from benchmark.running.options import several
-from benchmark.running.run_options import Options
-from benchmark.running.running import execute
-from benchmark.scoring.results import find_runs
+from benchmark.report.tables import Report, TableRow, build
+from benchmark.running.arguments import Options, several
+from benchmark.running.data_tables import place_of
+from benchmark.running.run import execute
+from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.printing import print_json
+from sc_imagenet.core.progress import print_json
 from sc_imagenet.data.catalog import info
 
 COSTS = "step_costs.csv"  # beside this file: seconds of a training step, measured with 'scbench speed'

@@ -15,12 +15,14 @@ from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import sha256_of_all
 from sc_imagenet.core.progress import library_bars
 from sc_imagenet.data.catalog import CATALOG, canonical, info
-from sc_imagenet.data.convert import convert
+from sc_imagenet.data.convert import available_splits, convert, why_none
 from sc_imagenet.data.imagenet import moved
-from sc_imagenet.data.loading import load_dataset
+from sc_imagenet.data.load import load_dataset
 from sc_imagenet.data.record import Record
-from sc_imagenet.data.set_name import set_name
+from sc_imagenet.data.schema import set_name
 from sc_imagenet.sources import open_source
+
+# Data sets as the command line names them.
 
 FORM = "sc-imagenet"  # of generated sets
 ROWS = 4096  # looked at together
@@ -95,7 +97,7 @@ class Pairs:
 
     @cached_property
     def name(self) -> str:
-        """What records call the set: a generated one has its own name (see ``sc_imagenet/data/set_name.py``)."""
+        """What records call the set: a generated one has its own name (see ``sc_imagenet/data/schema.py``)."""
         if self.dataset != FORM:
             return self.dataset
         return set_name(self.record(), self.root, self.is_path)
@@ -165,3 +167,32 @@ def is_generated(text: str) -> bool:
 
 def _is_folder(text: str) -> bool:
     return text != "" and Path(text).is_dir() and text.lower().replace("_", "-") not in CATALOG
+
+
+# Which splits of a data set a command is to work on.
+
+FIRST_SHOWN = ("test", "validation", "train")
+
+
+def readable_splits(name: str, root: str | None = None) -> tuple[str, list[str]]:
+    """The data set's name and its splits: the one of ``NAME:SPLIT``, else all that are on this machine.
+
+    The one most often looked at comes first.
+
+    Raises:
+        InputError: unknown name or split, or nothing of it is here.
+    """
+    name, _, split = name.partition(":")
+    name = canonical(name)
+    entry = info(name)
+    if split and split not in entry.splits:
+        raise unknown_name(f"split of {name}", split, entry.splits)
+    reasons = available_splits(open_source(name, root))
+    here = [each for each, reason in reasons.items() if reason is None and split in ("", each)]
+    if not here:
+        absent = {each: reason for each, reason in reasons.items() if reason is not None and split in ("", each)}
+        raise InputError(
+            f"{entry.title} cannot be read: {why_none(absent)}",
+            fix=f"'scbench data info {name}' tells the layout and how to get it.",
+        )
+    return name, sorted(here, key=lambda each: FIRST_SHOWN.index(each) if each in FIRST_SHOWN else 9)

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from baselines import registry
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe, find_recipe, override, with_backbone
-from benchmark.running.memory import process_memory
-from benchmark.running.synthetic_warps import warped_pairs
-from benchmark.running.training import StepLoss, frozen_parameters
-from sc_imagenet.backbones.layers import Backbone
+from benchmark.running.check import warped_pairs
+from benchmark.running.folder import process_memory
+from benchmark.running.loop import StepLoss, frozen_parameters
+from sc_imagenet.backbones.backbone import Backbone
 from sc_imagenet.backbones.pretrained import create_network
-from sc_imagenet.core.allocator import keep_freed_memory
 from sc_imagenet.core.errors import InputError, unknown_name
-from sc_imagenet.core.printing import print_json
+from sc_imagenet.core.processes import keep_freed_memory
+from sc_imagenet.core.progress import print_json
 
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 WARM_UP = 2  # passes before the clock is read; compilation happens there

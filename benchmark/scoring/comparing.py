@@ -11,7 +11,7 @@ from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import read_predictions
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.result import data_key
-from benchmark.scoring.results import prediction_files
+from benchmark.scoring.runs import prediction_files
 from sc_imagenet.core.errors import InputError
 
 MIDDLE = 1  # of the three alphas: 0.10 ranks categories and pairs

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.slow_files import watched
+from sc_imagenet.core.locks import watched
 from sc_imagenet.data.roots import cache_folder
 
 PROBE = 64 * 1024  # bytes that a disk with room takes

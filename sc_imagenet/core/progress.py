@@ -1,15 +1,20 @@
-"""Progress on standard error: bars with the time left on a terminal, nothing but ``say``'s lines elsewhere."""
+"""What people and programs read of a command: progress on standard error, tables and JSON on standard output."""
 
 from __future__ import annotations
 
+import json
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from io import TextIOWrapper
+from typing import Any, Protocol
 
 from rich.console import Console
 
 from sc_imagenet.core.errors import visible
+
+# Progress on standard error: bars with the time left on a terminal, nothing but ``say``'s lines elsewhere.
 
 console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
@@ -77,3 +82,28 @@ def library_bars() -> Iterator[None]:
     finally:
         if silence:
             datasets.enable_progress_bars()
+
+
+# What goes to standard output: JSON that every reader takes, and text for terminals of any encoding.
+
+
+def print_what_can_be_printed() -> None:
+    """From now on a sign that standard output's encoding does not have is printed as "?", and ends nothing."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def print_json(content: Any) -> None:
+    """Print indented JSON, in signs that standard output has; numbers that are not finite are null."""
+    unicode = (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+    print(json.dumps(_finite(content), indent=2, ensure_ascii=not unicode, allow_nan=False))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return content

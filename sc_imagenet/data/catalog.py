@@ -246,7 +246,7 @@ CATALOG: dict[str, DataSet] = {
     )
 }
 
-SHIPPED = {"diy_sc", "pf_pascal", "pf_willow", "rendered_toy", "sc_imagenet_release", "source", "spair_71k", "tables"}
+SHIPPED = {"diy_sc", "pf_pascal", "pf_willow", "toy", "sc_imagenet_release", "source", "spair_71k", "tables"}
 
 
 def _own() -> Iterator[DataSet]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path, files_in, states_below
-from sc_imagenet.core.slow_files import watched
+from sc_imagenet.core.locks import watched
 from sc_imagenet.data.roots import cache_folder
 
 WNID = re.compile(r"n\d{8}")

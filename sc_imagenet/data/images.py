@@ -18,7 +18,7 @@ from PIL import Image
 
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path
-from sc_imagenet.core.slow_files import watched
+from sc_imagenet.core.locks import watched
 from sc_imagenet.data.orientation import UPRIGHT, Stored, orientation_of, turned
 
 if TYPE_CHECKING:

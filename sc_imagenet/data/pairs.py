@@ -14,9 +14,9 @@ from torchvision.transforms.v2 import functional as F
 
 from sc_imagenet.core.files import state_of
 from sc_imagenet.data.augmentation import Crop, augmentation, changed
-from sc_imagenet.data.checks import check_size
 from sc_imagenet.data.images import open_image
-from sc_imagenet.geometry.frames import Frame
+from sc_imagenet.data.schema import check_size
+from sc_imagenet.geometry.resize import Frame
 
 DECODED_BYTES = 512 * 2**20  # most memory for decoded images, per loader process
 
@@ -33,7 +33,7 @@ class PairDataset(torch.utils.data.Dataset):
 
     Without augmentation images are resized as 8-bit images with antialiasing, with it as float tensors
     without, as the published codes do. With ``keep_aspect`` an image keeps its shape and lies in the frame as
-    ``sc_imagenet.geometry.frames.Frame`` says; it is always resized as a float tensor, as HPF does. Random draws depend
+    ``sc_imagenet.geometry.resize.Frame`` says; it is always resized as a float tensor, as HPF does. Random draws depend
     on (seed, epoch, index, side) alone.
 
     Items raise InputError where an image cannot be read or has another size than its row records.

@@ -1,19 +1,25 @@
-"""Opening a Parquet file that a stranger may have written.
-
-Equal values pack so well that a file of a kilobyte can hold a billion of them, and reading them would fill the
-memory. How many there are stands in the footer; it is read here, because pyarrow ends the process (an exception in
-C++ that nobody catches) when its own view of a damaged footer is asked for it.
-"""
+"""Parquet files: opened although a stranger wrote them, lists that every Arrow reads, a hash of the content."""
 
 from __future__ import annotations
 
+import hashlib
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sc_imagenet.core.errors import InputError
+
+# Opening a Parquet file that a stranger may have written.
+#
+# Equal values pack so well that a file of a kilobyte can hold a billion of them, and reading them would fill the
+# memory. How many there are stands in the footer; it is read here, because pyarrow ends the process (an exception in
+# C++ that nobody catches) when its own view of a damaged footer is asked for it.
 
 MAGIC = b"PAR1"
 FREE = 1 << 22  # values of a column that any file may have, however small
@@ -142,3 +148,104 @@ class _Thrift:
         taken = self.content[self.place : self.place + self._fits(count)]
         self.place += count
         return taken
+
+
+# Columns of fixed-size lists, as Parquet files keep them so that every Arrow reads them.
+#
+# Before its version 26 Arrow wrote lists of a fixed size with nulls among them and could not read them back. In files
+# they are therefore lists like any other; a reader casts them to the schema.
+
+
+def with_plain_lists(table: pa.Table) -> pa.Table:
+    """The same values in lists of no fixed size; metadata stays.
+
+    >>> boxes = pa.table({"box": pa.array([[0.0, 1.0], None], pa.list_(pa.float32(), 2))})
+    >>> with_plain_lists(boxes).schema.types
+    [ListType(list<element: float>)]
+    >>> with_fixed_lists(with_plain_lists(boxes), boxes.schema).equals(boxes)
+    True
+    """
+    schema = pa.schema([_plain_field(field) for field in table.schema], metadata=table.schema.metadata)
+    columns = [_plain(table.column(name).combine_chunks(), schema.field(name).type) for name in table.column_names]
+    return pa.table(columns, schema=schema)
+
+
+def with_fixed_lists(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The inverse: the columns that ``with_plain_lists`` made of those of ``schema`` become theirs again.
+
+    Raises:
+        pyarrow.ArrowException: a list is not of its column's size.
+    """
+    wanted = {field.name: field.type for field in schema}
+    fields = [
+        field.with_type(wanted[field.name])
+        if field.name in wanted and field.type == _plain_type(wanted[field.name])
+        else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields, metadata=table.schema.metadata))
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    return field.with_type(_plain_type(field.type))
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
+        return pa.list_(pa.field("element", _plain_type(kind.value_type)))
+    return kind
+
+
+def _plain(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    if not pa.types.is_fixed_size_list(values.type):
+        return values.cast(kind) if kind != values.type else values
+    valid = values.is_valid().to_numpy(zero_copy_only=False)
+    ends = np.concatenate([[0], np.cumsum(valid) * values.type.list_size])
+    # A null where a list begins marks it; the last offset is the end of all.
+    offsets = pa.array(ends.astype(np.int32), mask=np.concatenate([~valid, [False]]))
+    return pa.ListArray.from_arrays(offsets, values.flatten().cast(kind.value_type)).cast(kind)
+
+
+# A hash of a table's content that does not depend on how the table is cut into files, groups or batches.
+
+
+class ContentHash:
+    """One running SHA-256 for every column leaf (values, lengths, which are null)."""
+
+    def __init__(self) -> None:
+        self._leaves: dict[str, dict[str, Any]] = {}
+
+    def add(self, table: pa.Table) -> None:
+        """Add rows; images count by their path, not by their bytes."""
+        for name in table.column_names:
+            self._add(self._leaves.setdefault(name, {}), "", table[name].combine_chunks())
+
+    def hexdigest(self, header: Sequence[str] = (), without: Sequence[str] = ()) -> str:
+        """The hash of a header and all columns but some."""
+        total = hashlib.sha256("\n".join(header).encode())
+        for column in sorted(set(self._leaves) - set(without)):
+            for leaf, digest in sorted(self._leaves[column].items()):
+                total.update(f"{column}{leaf}={digest.hexdigest()}\n".encode())
+        return total.hexdigest()
+
+    def _add(self, leaves: dict[str, Any], leaf: str, array: pa.Array) -> None:
+        def update(part: str, content: bytes) -> None:
+            leaves.setdefault(f"{leaf}/{part}", hashlib.sha256()).update(content)
+
+        update("valid", array.is_valid().to_numpy(zero_copy_only=False).tobytes())
+        kind = array.type
+        if pa.types.is_struct(kind):
+            self._add(leaves, f"{leaf}.path", pc.struct_field(array, "path"))
+        elif pa.types.is_list(kind):
+            lengths = pc.fill_null(pc.list_value_length(array), -1)
+            update("length", lengths.to_numpy(zero_copy_only=False).astype("<i4").tobytes())
+            self._add(leaves, f"{leaf}[]", array.flatten())
+        elif pa.types.is_fixed_size_list(kind):
+            self._add(leaves, f"{leaf}[]", array.flatten())
+        elif pa.types.is_string(kind):
+            texts = [text or "" for text in array.to_pylist()]
+            update("text", "".join(f"{len(text)}:{text}" for text in texts).encode())
+        else:
+            filled = pc.fill_null(array, False if pa.types.is_boolean(kind) else 0)
+            values = filled.to_numpy(zero_copy_only=False)
+            update("value", values.astype(values.dtype.newbyteorder("<")).tobytes())

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.slow_files import watched
+from sc_imagenet.core.locks import watched
 from sc_imagenet.data.catalog import info
 
 DATA_ROOT = "SC_DATA_ROOT"  # holds one folder per data set, named as the catalogue names it

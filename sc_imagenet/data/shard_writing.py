@@ -1,8 +1,4 @@
-"""Writing a split's pairs, or the listing of its images, as Parquet shards: what a conversion does.
-
-Data sets are annotated in pixels as stored. Their manifest is taken of that, so that it is the same whether the images
-are at hand or not; then the points of images that EXIF turns are turned with them (see ``schema``).
-"""
+"""Writing a split's pairs, or the listing of its images, as Parquet shards: what a conversion does."""
 
 from __future__ import annotations
 
@@ -16,15 +12,54 @@ from typing import Any
 import pyarrow as pa
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.workers import in_order, processes_for
+from sc_imagenet.core.processes import in_order, processes_for
 from sc_imagenet.data import shards
 from sc_imagenet.data.catalog import info
-from sc_imagenet.data.checks import check_entry, check_pair, check_unique, known_size
-from sc_imagenet.data.image_sizes import image_sizes
+from sc_imagenet.data.images import image_header
 from sc_imagenet.data.orientation import UPRIGHT, Stored
 from sc_imagenet.data.record import Record
-from sc_imagenet.data.schema import pair_features
+from sc_imagenet.data.schema import check_entry, check_pair, check_unique, known_size, pair_features
 from sc_imagenet.sources.source import Entry, Source
+
+# How many images are stored, from their headers: each file is opened once, however many pairs name it.
+
+CHUNK = 512
+
+_root: Path
+
+
+def image_sizes(root: Path, names: Sequence[str], processes: int | None = None) -> dict[str, Stored | str]:
+    """Size and orientation of every image below ``root``, or in words why it has none."""
+    chunks = [list(names[start : start + CHUNK]) for start in range(0, len(names), CHUNK)]
+    count = processes_for(len(names), processes)
+    sizes: dict[str, Stored | str] = {}
+    for found in in_order(_sizes, chunks, count, _start_sizes, (root,)):
+        sizes.update(found)
+    return sizes
+
+
+def _start_sizes(root: Path) -> None:
+    global _root
+    _root = root
+
+
+def _sizes(names: list[str]) -> dict[str, Stored | str]:
+    return {name: _size(_root / name) for name in names}
+
+
+def _size(path: Path) -> Stored | str:
+    try:
+        return image_header(path)
+    except InputError as error:
+        if not path.exists():
+            return "is not there"
+        return str(error).removeprefix(f"{path}: ")
+
+
+# Writing a split's pairs, or the listing of its images, as Parquet shards: what a conversion does.
+#
+# Data sets are annotated in pixels as stored. Their manifest is taken of that, so that it is the same whether the
+# images are at hand or not; then the points of images that EXIF turns are turned with them (see ``schema``).
 
 Progress = Callable[[int, int], None]  # pairs done, pairs in all
 

@@ -23,9 +23,7 @@ from datasets import Features
 from sc_imagenet.core.errors import STEERING, InputError
 from sc_imagenet.core.files import atomic_path
 from sc_imagenet.core.names import LEADS_OUT, LONGEST
-from sc_imagenet.data.content_hash import ContentHash
-from sc_imagenet.data.parquet import parquet_file
-from sc_imagenet.data.plain_lists import with_plain_lists
+from sc_imagenet.data.parquet import ContentHash, parquet_file, with_plain_lists
 from sc_imagenet.data.record import Record, Shard, check_categories, save_record
 from sc_imagenet.data.schema import image_features, pair_features, without_images
 

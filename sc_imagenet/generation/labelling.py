@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from sc_imagenet.core.files import sha256_of
-from sc_imagenet.generation.cascade.generator import Generator
-from sc_imagenet.generation.cascade.raw_matching import RawMatcher
+from sc_imagenet.generation.cascade.network import Generator
+from sc_imagenet.generation.cascade.pmps import RawMatcher
 from sc_imagenet.generation.class_features import ClassFeatures, class_features
 from sc_imagenet.generation.counting import Counter, open_counter
 from sc_imagenet.generation.features import FeatureReader, Features

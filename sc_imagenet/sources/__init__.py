@@ -18,7 +18,7 @@ _READERS = {
     "pf-willow": ("sc_imagenet.sources.pf_willow", "PfWillow"),
     "spair-71k": ("sc_imagenet.sources.spair_71k", "Spair71k"),
     "diy-sc": ("sc_imagenet.sources.diy_sc", "DiySc"),
-    "toy": ("sc_imagenet.sources.rendered_toy", "RenderedToy"),
+    "toy": ("sc_imagenet.sources.toy", "RenderedToy"),
 }
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import State, files_in, read_json, state_of
-from sc_imagenet.core.slow_files import watched
+from sc_imagenet.core.locks import watched
 from sc_imagenet.sources.source import Annotation, Entry, Size, Source, first_existing, strangers
 from sc_imagenet.sources.spair_71k import CATEGORIES
 from sc_imagenet.sources.tables import recorded_size

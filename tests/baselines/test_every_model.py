@@ -10,11 +10,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from baselines import registry
-from baselines.checkpoints.loading import load_checkpoint, load_weights
-from baselines.checkpoints.published import published
+from baselines.checkpoints import load_checkpoint, load_weights
 from baselines.recipe import find_recipe, with_backbone
+from baselines.weights import published
+from benchmark.running.check import warped_pairs
 from benchmark.running.speed import is_trained
-from benchmark.running.synthetic_warps import warped_pairs
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.pairs import PairDataset, collate_pairs
 from sc_imagenet.data.schema import pair_features

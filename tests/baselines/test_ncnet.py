@@ -7,7 +7,7 @@ import argparse
 import pytest
 import torch
 
-from baselines.checkpoints.loading import load_checkpoint
+from baselines.checkpoints import load_checkpoint
 from baselines.ncnet import NCNet, best_matches, certainty
 from sc_imagenet.core.errors import InputError
 from tests.parity.references import published_shapes

@@ -7,7 +7,7 @@ import torch
 
 from baselines import semimatch
 from baselines.cats import CATs
-from baselines.checkpoints.loading import load_checkpoint
+from baselines.checkpoints import load_checkpoint
 from baselines.semimatch import SemiMatch, grids, key_out, random_warps, there_and_back
 from sc_imagenet.geometry.warps import affine_grid
 from tests.baselines.test_cats import SMALL, batch, images

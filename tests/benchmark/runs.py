@@ -9,7 +9,7 @@ from benchmark.scoring import bundles
 from benchmark.scoring.prediction_files import read_predictions, write_predictions
 from benchmark.scoring.predictions import PredictionInfo
 from benchmark.scoring.result import Result, write_result
-from benchmark.scoring.results import FoundRun, evaluated_data, score_run
+from benchmark.scoring.runs import FoundRun, evaluated_data, score_run
 
 SPAIR = [column.category for column in table_3().columns if column.category]
 

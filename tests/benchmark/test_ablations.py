@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.report.ablation_cases import CASES, case_called, paper_figures
 from benchmark.report.ablation_table import ablation_table, agreement, row_of, words
-from benchmark.report.ablations import Setting, options_of, run_ablations
-from benchmark.report.build import build_from
+from benchmark.report.ablations import CASES, Setting, case_called, options_of, paper_figures, run_ablations
 from benchmark.report.html import to_html
 from benchmark.report.markdown import to_markdown
+from benchmark.report.tables import build_from
 from sc_imagenet.core.errors import InputError
 from tests.benchmark.test_score import scbench
 

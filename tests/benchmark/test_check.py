@@ -9,9 +9,8 @@ import torch
 
 from baselines import registry
 from baselines.cats import CATs
-from benchmark.model_table import model_rows, print_models
-from benchmark.running.check import check_model, print_findings
-from benchmark.running.synthetic_warps import warped_pairs
+from benchmark.commands.models import model_rows, print_models
+from benchmark.running.check import check_model, print_findings, warped_pairs
 from sc_imagenet.core.errors import InputError
 
 

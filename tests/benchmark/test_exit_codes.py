@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sc_imagenet.core.printing import print_json
+from sc_imagenet.core.progress import print_json
 from tests import PATIENCE
 from tests.benchmark.runs import make_run
 

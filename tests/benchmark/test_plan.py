@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.report import paper_tables
 from benchmark.report.plan import execute_plan, parse_command, plan, print_plan, step_costs
-from benchmark.running.run_options import Options
+from benchmark.running.arguments import Options
 from sc_imagenet.core.errors import InputError
 
 

@@ -3,12 +3,10 @@
 import json
 import shlex
 
-from benchmark.report.build import build
 from benchmark.report.html import to_html
-from benchmark.report.provenance import command_of
-from benchmark.report.sheet import sheet_of
-from benchmark.report.training_log import read_log
-from benchmark.scoring.results import FoundRun
+from benchmark.report.run_sheet import command_of, read_log, sheet_of
+from benchmark.report.tables import build
+from benchmark.scoring.runs import FoundRun
 from tests.benchmark.runs import make_run
 
 TOY = {"data": [("toy", "test", 6)], "draws": 2}

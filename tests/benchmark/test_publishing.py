@@ -18,11 +18,11 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from baselines import registry
+from benchmark.running.arguments import Options, make_accelerator
 from benchmark.running.data import Pairs
-from benchmark.running.evaluation import predict_rows
-from benchmark.running.publishing import prepare, push, weights_of
-from benchmark.running.run_options import Options, make_accelerator
-from benchmark.running.running import Run
+from benchmark.running.evaluate import predict_rows
+from benchmark.running.publish import prepare, push, weights_of
+from benchmark.running.run import Run
 from benchmark.scoring.result import read_result
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.pairs import PairDataset

@@ -12,19 +12,18 @@ from html.parser import HTMLParser
 import pytest
 
 from baselines import registry
-from benchmark.report.build import build, build_from
+from benchmark.report.csv_files import curves_csv, runs_csv, tables_csv
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
 from benchmark.report.markdown import to_markdown
 from benchmark.report.paper_tables import tables
-from benchmark.report.provenance import command_of
-from benchmark.report.reproduction import registered
-from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
+from benchmark.report.run_sheet import command_of
+from benchmark.report.tables import build, build_from, registered
 from benchmark.report.write import write_reports
 from benchmark.scoring.curves import ALPHAS
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.result import EvaluatedData
-from benchmark.scoring.results import FoundRun
+from benchmark.scoring.runs import FoundRun
 from tests.benchmark.runs import make_run
 from tests.benchmark.test_score import scbench
 

@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe
-from benchmark.running.run_config import RunConfig, Stage
-from benchmark.running.run_folder import RunFolder
-from benchmark.running.training import Training, rate_factor
+from benchmark.running.arguments import RunConfig, Stage
+from benchmark.running.folder import RunFolder
+from benchmark.running.loop import Training, rate_factor
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.stopping import Terminated
+from sc_imagenet.core.processes import Terminated
+from sc_imagenet.data.batches import Batches, ProcessBatches
 from sc_imagenet.data.pairs import PairDataset, collate_pairs
-from sc_imagenet.data.sampling import Batches, ProcessBatches
 from sc_imagenet.data.schema import pair_features
 
 
@@ -164,7 +164,7 @@ def assert_same_weights(folder):
 
 
 def test_log_has_each_step_once_after_a_resume(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmark.running.training.LOG_STEPS", 1)
+    monkeypatch.setattr("benchmark.running.loop.LOG_STEPS", 1)
     with pytest.raises(RuntimeError):
         training(rows, tmp_path, stop_at=6).run()
     training(rows, tmp_path).run()

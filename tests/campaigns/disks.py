@@ -33,7 +33,7 @@ FULL = (0.001, 0.3, 0.6, 0.85)  # sizes of full disks, of what the untroubled co
 JUMPING = "import time\n_now = time.time\ntime.time = lambda: _now() - 3e8 - 60 * (time.monotonic() % 50)\n"
 PATIENCE = 120.0  # seconds until a command must have said that its images hang
 STOP_SECONDS = 10.0  # within which SIGTERM must be obeyed
-IMPATIENT = "import sc_imagenet.core.slow_files\nsc_imagenet.slow_files.PATIENCE = 1.0\n"
+IMPATIENT = "import sc_imagenet.core.locks\nsc_imagenet.slow_files.PATIENCE = 1.0\n"
 # Root may write everywhere; without these capabilities it may do what files' modes say.
 AS_ANYBODY = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 

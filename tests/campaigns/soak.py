@@ -30,10 +30,9 @@ from accelerate import Accelerator
 from baselines import registry
 from baselines.recipe import find_recipe
 from benchmark.running.data import Pairs
-from benchmark.running.evaluation import evaluate
-from benchmark.running.run_folder import RunFolder
-from benchmark.running.training import Training
-from benchmark.running.validation import Validation, selection_metric
+from benchmark.running.evaluate import Validation, evaluate, selection_metric
+from benchmark.running.folder import RunFolder
+from benchmark.running.loop import Training
 from benchmark.scoring.predictions import PredictionInfo
 from sc_imagenet.data.pairs import PairDataset
 

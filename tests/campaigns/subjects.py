@@ -23,8 +23,8 @@ OFTEN = """
 import sys
 from pathlib import Path
 
-import benchmark.running.evaluation as evaluation
-import benchmark.running.training as training
+import benchmark.running.evaluate as evaluation
+import benchmark.running.loop as training
 import sc_imagenet.generation.cascade.train as generation
 from benchmark import cli
 

@@ -15,7 +15,7 @@ from scipy.io import savemat
 
 from benchmark import cli
 from sc_imagenet.data.catalog import CATALOG, info
-from sc_imagenet.data.loading import load_dataset
+from sc_imagenet.data.load import load_dataset
 from sc_imagenet.toy.pairs import CATEGORIES
 from tests.cards.write import CARDS, texts
 from tests.sc_imagenet import made_data

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 
 from baselines import registry
-from baselines.checkpoints.published import published
 from baselines.model_card import architecture_card
 from baselines.recipe import recipes_of
-from benchmark.model_table import default_arguments
+from baselines.weights import published
+from benchmark.commands.models import default_arguments
 from benchmark.running.speed import is_trained
 from sc_imagenet.data.catalog import CATALOG, DataSet
-from sc_imagenet.data.data_card import facts_table, front_matter, splits_table
+from sc_imagenet.data.publish import facts_table, front_matter, splits_table
 
 CARDS = Path(__file__).parents[2] / "cards"
 BEGIN, END = "<!-- counts: written by tests/cards/write.py -->", "<!-- end of counts -->"

@@ -20,7 +20,7 @@ from scipy.io import loadmat, savemat
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data import convert as convert_module
 from sc_imagenet.data.convert import convert
-from sc_imagenet.data.loading import load_dataset, manifest_sha256
+from sc_imagenet.data.load import load_dataset, manifest_sha256
 from sc_imagenet.data.shards import write_pairs
 from tests import PATIENCE
 

@@ -11,7 +11,7 @@ import pytest
 from made_data import imagenet, sc_release, spair
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.data.loading import load_dataset
+from sc_imagenet.data.load import load_dataset
 
 REPOSITORY = Path(__file__).parents[2]
 

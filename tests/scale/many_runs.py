@@ -35,7 +35,7 @@ def make(runs: Path, count: int, pairs: int) -> None:
     from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, write_predictions
     from benchmark.scoring.predictions import PredictionInfo
     from benchmark.scoring.result import EvaluatedData, Result, write_result
-    from benchmark.scoring.results import score_run
+    from benchmark.scoring.runs import score_run
 
     random = np.random.default_rng(0)
     true = random.uniform(0, (500, 375), (pairs * POINTS, 2)).astype(np.float32)

@@ -17,14 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmark.report.build import build
+from benchmark.report.charts import Line, chart
+from benchmark.report.csv_files import runs_csv
 from benchmark.report.html import to_html
 from benchmark.report.latex import escaped, to_latex
 from benchmark.report.markdown import _escape, to_markdown
-from benchmark.report.sheets import runs_csv
-from benchmark.report.svg import Line, chart
+from benchmark.report.tables import build
 from benchmark.report.write import write_reports
-from benchmark.scoring.results import find_runs
+from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.errors import InputError, visible
 from tests.benchmark.runs import make_run
 

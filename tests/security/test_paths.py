@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark.report.pair_images import PairImages
+from benchmark.report.pictures import PairImages
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.names import check_inside
 from sc_imagenet.data import shards
 from sc_imagenet.data.convert import convert
-from sc_imagenet.data.plain_lists import with_plain_lists
+from sc_imagenet.data.parquet import with_plain_lists
 from sc_imagenet.data.record import read_record
 from sc_imagenet.data.schema import pair_features
 from sc_imagenet.data.verify import verify
@@ -89,7 +89,7 @@ def test_json_and_csv_that_name_files_outside_are_refused(tmp_path, name):
 @pytest.mark.parametrize("name", OUTSIDE)
 @pytest.mark.parametrize("with_record", [True, False])
 def test_shards_that_name_files_outside_are_refused(tmp_path, name, with_record):
-    from sc_imagenet.data.loading import load_dataset
+    from sc_imagenet.data.load import load_dataset
 
     folder = tmp_path / "pairs"
     folder.mkdir()

@@ -1,7 +1,4 @@
-"""PMPS, the pseudo matching pair selection module: Hough scores, foreground, one-to-one greedy selection.
-
-Volumes are (B, N_source, N_target); cells are flat indices, row * columns + column.
-"""
+"""PMPS, the pseudo matching pair selection module: Hough scores, foreground, one-to-one selection, reading."""
 
 from __future__ import annotations
 
@@ -11,10 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sc_imagenet.generation.cascade.network_options import NetworkOptions
-from sc_imagenet.geometry.correlation import mutual_nearest_neighbour
+from sc_imagenet.generation.cascade.options import NetworkOptions
+from sc_imagenet.generation.features import Features
+from sc_imagenet.geometry.correlation import Grid, inner_product, mutual_nearest_neighbour, resize_source
 from sc_imagenet.geometry.hough import HoughSpace, grid_scores
-from sc_imagenet.geometry.volumes import Grid, resize_source
+from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
+
+# PMPS, the pseudo matching pair selection module: Hough scores, foreground, one-to-one greedy selection.
+#
+# Volumes are (B, N_source, N_target); cells are flat indices, row * columns + column.
 
 NEVER = -torch.inf  # the score of a match that may not be selected
 FOREGROUND = 0.5  # saliency from which a cell may be selected
@@ -209,3 +211,70 @@ def pool_saliency(saliency: Tensor, grid: Grid) -> Tensor:
     if saliency.shape[-2:] == grid:
         return saliency.flatten(1)
     return F.adaptive_avg_pool2d(saliency[:, None], grid).flatten(1)
+
+
+# From the scores of all matches to a place in the target for every source cell.
+
+REACH = 1  # cells around the best target cell whose soft-argmax is the match
+
+
+def read_out(scores: Tensor, grid: tuple[int, int], sharpness: float) -> tuple[Tensor, Tensor]:
+    """Where every source cell lies in the target, and how sure that is.
+
+    Args:
+        scores: of all matches, (B, N_source, N_target), non-negative.
+        grid: (h, w) of the target, h w = N_target.
+        sharpness: temperature of the soft-argmax, on scores whose maximum in a row is 1.
+
+    Returns:
+        target_xy (B, N_source, 2), cells of the target's grid, 0 being the centre of the first; confidence
+        (B, N_source) in [0, 1]: how far a row's best score lies above the mean of the row, of that best score.
+
+    >>> import torch
+    >>> places, confidence = read_out(torch.tensor([[[0.0, 0.0, 0.0, 2.0]]]), (1, 4), 0.05)
+    >>> places.round(decimals=3).tolist(), confidence.tolist()
+    ([[[3.0, 0.0]]], [[0.75]])
+    """
+    rows = scores / scores.amax(2, keepdim=True).clamp(min=1e-30)
+    return windowed_soft_argmax(rows.unflatten(2, grid), REACH, sharpness), 1 - rows.mean(2)
+
+
+# Matching without training: a backbone's own features, the mutual nearest-neighbour filter and Hough scores.
+#
+# What the generator labels with before its network is trained, and what the trained network is measured against.
+
+HOUGH_LENGTH = 5  # cells; the paper's best (Table 4)
+LEAST_VOTE = 0.2  # of a match between background cells, of that between foreground cells
+SHARPNESS = 0.05  # temperature of the soft-argmax that reads the match
+
+
+class RawMatcher:
+    """Matches every source cell by the backbone's features alone."""
+
+    name = "raw features"
+
+    def match(
+        self,
+        source: Features,
+        target: Features,
+        source_mask: Tensor | None = None,
+        target_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Where every source cell lies in the target, and how sure that is.
+
+        Args:
+            source, target: features of B images each, grids (h, w).
+            source_mask, target_mask: saliency (B, h, w) in [0, 1] that votes are weighted by; None: all alike.
+
+        Returns:
+            target_xy (B, N, 2), cells of the target's grid; confidence (B, N) in [0, 1]: see ``read_out``.
+        """
+        volume = inner_product(source.tokens, target.tokens).relu_()
+        filtered = mutual_nearest_neighbour(volume)
+        votes = filtered.square()
+        if source_mask is not None and target_mask is not None:
+            ours, theirs = (mask.flatten(1).clamp(min=LEAST_VOTE) for mask in (source_mask, target_mask))
+            votes *= ours[:, :, None] * theirs[:, None]
+        scores = grid_scores(votes, HoughSpace(source.grid, target.grid, window=HOUGH_LENGTH))
+        scores *= volume
+        return read_out(scores, target.grid, SHARPNESS)

@@ -31,18 +31,17 @@ from sc_imagenet.backbones.resuming import resume_optimiser, resume_weights, res
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path, read_json, sha256_of, write_json
 from sc_imagenet.core.locks import held
-from sc_imagenet.core.stopping import Hurried, StopRequest, any_process, stop_request
-from sc_imagenet.generation.cascade.cascade_loss import TrainingPairs, cascade_losses, trained_parameters
-from sc_imagenet.generation.cascade.generator import Generator
-from sc_imagenet.generation.cascade.training_draws import StepDraws
-from sc_imagenet.generation.cascade.training_options import TrainingOptions
+from sc_imagenet.core.processes import Hurried, StopRequest, any_process, stop_request
+from sc_imagenet.generation.cascade.losses import TrainingPairs, cascade_losses, trained_parameters
+from sc_imagenet.generation.cascade.network import Generator
+from sc_imagenet.generation.cascade.options import TrainingOptions
+from sc_imagenet.generation.cascade.training_pairs import StepDraws
 from sc_imagenet.generation.cascade.view_features import Step, ViewSource
 from sc_imagenet.generation.cascade.view_sources import FeatureReading, one_at_a_time, open_views
 from sc_imagenet.generation.classes import name_of_photographs
 from sc_imagenet.generation.options import key_of
-from sc_imagenet.generation.photographs import Scan
+from sc_imagenet.generation.photographs import Scan, scan_kept
 from sc_imagenet.generation.saliency import masks_key
-from sc_imagenet.generation.seen import scan_kept
 
 logger = logging.getLogger(__name__)
 MADE_OF = "made_of.json"

@@ -16,13 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sc_imagenet.generation.cascade.training_draws import Requests, StepDraws
+from sc_imagenet.generation.cascade.training_pairs import Requests, StepDraws
 from sc_imagenet.generation.cascade.views import VIEWS_VERSION, ViewDataset
-from sc_imagenet.generation.decoding import decode_ahead
+from sc_imagenet.generation.class_features import decode_ahead, kept, mapped
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.photographs import Photograph, Scan
 from sc_imagenet.generation.saliency import Saliency
-from sc_imagenet.generation.tensor_files import kept, mapped
 
 BATCH = 8  # images a pass
 

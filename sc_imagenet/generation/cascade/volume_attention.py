@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sc_imagenet.generation.cascade.network_options import NetworkOptions
-from sc_imagenet.geometry.volumes import Grid
+from sc_imagenet.generation.cascade.options import NetworkOptions
+from sc_imagenet.geometry.correlation import Grid
 from sc_imagenet.geometry.windows4d import attention_mask, half_shift, merge, partition, relative_position
 
 Sides = tuple[int, int, int, int]

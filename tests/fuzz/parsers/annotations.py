@@ -14,8 +14,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.io import savemat
 
-from sc_imagenet.data.checks import check_entry, check_pair, check_unique
-from sc_imagenet.data.schema import pair_features
+from sc_imagenet.data.schema import check_entry, check_pair, check_unique, pair_features
 from sc_imagenet.sources.diy_sc import DiySc, _read_state
 from sc_imagenet.sources.pf_pascal import PfPascal
 from sc_imagenet.sources.pf_willow import PfWillow

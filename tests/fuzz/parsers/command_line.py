@@ -12,9 +12,9 @@ from random import Random
 from typing import Any
 
 from benchmark.cli import _collect, app, main
-from benchmark.running.matching import parse_points
-from benchmark.running.options import settings_of, several
-from benchmark.score_table import pair_list, scored
+from benchmark.commands.score import pair_list, scored
+from benchmark.running.arguments import settings_of, several
+from benchmark.running.match import parse_points
 from benchmark.scoring.pck import Metric
 from tests.fuzz.mutations import NAMES, NUMBERS, spoilt_text
 from tests.fuzz.parser import Parser

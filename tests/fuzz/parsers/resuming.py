@@ -21,16 +21,15 @@ from PIL import Image
 
 from baselines.matcher import Batch, Matcher
 from baselines.recipe import Recipe
-from benchmark.running.run_folder import RunFolder, RunLog
-from benchmark.running.training import Training
+from benchmark.running.folder import RunFolder, RunLog
+from benchmark.running.loop import Training
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.pairs import PairDataset
 from sc_imagenet.data.schema import pair_features
-from sc_imagenet.generation.cascade.generator import Generator
-from sc_imagenet.generation.cascade.network_options import NetworkOptions
+from sc_imagenet.generation.cascade.network import Generator
+from sc_imagenet.generation.cascade.options import NetworkOptions, TrainingOptions
 from sc_imagenet.generation.cascade.train import CascadeTraining
-from sc_imagenet.generation.cascade.training_draws import StepDraws
-from sc_imagenet.generation.cascade.training_options import TrainingOptions
+from sc_imagenet.generation.cascade.training_pairs import StepDraws
 from sc_imagenet.generation.cascade.view_features import Step, Views
 from sc_imagenet.generation.features import Features
 from tests.fuzz.mutations import odd_value, spoilt_text

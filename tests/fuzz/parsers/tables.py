@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from benchmark.scoring import pck
 from benchmark.scoring.prediction_files import METADATA_KEY, PREDICTION_SCHEMA, PREDICTIONS_VERSION, read_predictions
-from benchmark.scoring.results import metrics_of
+from benchmark.scoring.runs import metrics_of
 from sc_imagenet.data import shards
-from sc_imagenet.data.builder import _with_absolute_paths
-from sc_imagenet.data.plain_lists import with_plain_lists
+from sc_imagenet.data.load import _with_absolute_paths
+from sc_imagenet.data.parquet import with_plain_lists
 from sc_imagenet.data.record import read_record
 from sc_imagenet.data.schema import pair_features
 from tests.fuzz.mutations import NAMES, json_text, odd_value, spoilt_bytes, spoilt_json

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from benchmark.running.data import Pairs
-from benchmark.running.generating import export_release
+from benchmark.running.generate import export_release
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.data.loading import load_dataset
+from sc_imagenet.data.load import load_dataset
 from sc_imagenet.data.shards import open_parquet, write_pairs
 from sc_imagenet.generation.export import Exported, export
 from sc_imagenet.generation.labelling import BINS, LABELS, SELECTED, to_bytes

@@ -10,11 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.generation.cascade.generator import Generator
 from sc_imagenet.generation.cascade.losses import class_loss, pixel_loss, pooled_score
-from sc_imagenet.generation.cascade.mvam import MVAM
-from sc_imagenet.generation.cascade.network import CascadeNetwork
-from sc_imagenet.generation.cascade.network_options import NetworkOptions
+from sc_imagenet.generation.cascade.network import MVAM, CascadeNetwork, Generator
+from sc_imagenet.generation.cascade.options import NetworkOptions
 from sc_imagenet.generation.cascade.pmps import (
     Matches,
     PlaceMatches,

@@ -15,18 +15,23 @@ from huggingface_hub import DatasetCard
 from PIL import Image
 
 from benchmark.running.data import Pairs
-from benchmark.running.generating import generate_set
+from benchmark.running.generate import generate_set
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.locks import held
-from sc_imagenet.data.loading import load_dataset
-from sc_imagenet.data.publishing import prepare_data
-from sc_imagenet.generation.engines import LocalEngine, worker_context
-from sc_imagenet.generation.export import export
+from sc_imagenet.data.load import load_dataset
+from sc_imagenet.data.publish import prepare_data
+from sc_imagenet.generation.export import export, write_release
 from sc_imagenet.generation.labelling import ClassTask, _features, open_tools, to_bytes, tool_files
 from sc_imagenet.generation.options import AFTER_LABELS, GenerationOptions, key_before
 from sc_imagenet.generation.photographs import scan
-from sc_imagenet.generation.pipeline import PhotographSource, Pipeline, file_name, read_shard
-from sc_imagenet.generation.release_json import write_release
+from sc_imagenet.generation.pipeline import (
+    LocalEngine,
+    PhotographSource,
+    Pipeline,
+    file_name,
+    read_shard,
+    worker_context,
+)
 from sc_imagenet.toy.render import render_object
 
 OPTIONS = GenerationOptions(

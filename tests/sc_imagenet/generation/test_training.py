@@ -21,17 +21,20 @@ from safetensors.torch import load_file
 
 import sc_imagenet
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.stopping import Terminated
-from sc_imagenet.generation.cascade.cascade_loss import TrainingPairs, carry_matches, cascade_losses, select_candidates
-from sc_imagenet.generation.cascade.generator import Generator
-from sc_imagenet.generation.cascade.losses import pixel_loss, pooled_score
-from sc_imagenet.generation.cascade.network import CascadeNetwork
-from sc_imagenet.generation.cascade.network_options import STAGES
+from sc_imagenet.core.processes import Terminated
+from sc_imagenet.generation.cascade.losses import (
+    TrainingPairs,
+    carry_matches,
+    cascade_losses,
+    pixel_loss,
+    pooled_score,
+    select_candidates,
+)
+from sc_imagenet.generation.cascade.network import CascadeNetwork, Generator
+from sc_imagenet.generation.cascade.options import STAGES, TrainingOptions, paper_options
 from sc_imagenet.generation.cascade.pmps import Matches, PlaceMatches
 from sc_imagenet.generation.cascade.train import train
-from sc_imagenet.generation.cascade.training_draws import StepDraws, draw_numbers
-from sc_imagenet.generation.cascade.training_options import TrainingOptions, paper_options
-from sc_imagenet.generation.cascade.training_pairs import PairSampler
+from sc_imagenet.generation.cascade.training_pairs import PairSampler, StepDraws, draw_numbers
 from sc_imagenet.generation.cascade.view_features import Views
 from sc_imagenet.generation.cascade.view_sources import kept_bytes
 from sc_imagenet.generation.cascade.views import View, draw_view
@@ -150,7 +153,7 @@ def test_killed_and_started_again_gives_the_same_weights(photographs, tmp_path):
         # Sums depend on the number of threads in their last bits.
         f"import torch; torch.set_num_threads({torch.get_num_threads()});"
         "import sys; from pathlib import Path; import sc_imagenet.generation.cascade.train as t;"
-        "from sc_imagenet.generation.cascade.training_options import TrainingOptions; import json, time;"
+        "from sc_imagenet.generation.cascade.options import TrainingOptions; import json, time;"
         "t.SAVE_SECONDS = 0.0;"
         "stuck = lambda what, done, total, note: time.sleep(1000) if (what, done) == ('training', 6) else None;"
         "t.train(TrainingOptions.from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3],"
@@ -287,7 +290,7 @@ def test_a_photograph_that_went_away_is_one_line_also_from_a_decoding_process(ph
 def test_two_processes_train_with_finite_losses_and_go_on_where_they_were(photographs, tmp_path):
     script = (
         "import sys; import sc_imagenet.generation.cascade.train as t; import json;"
-        "from sc_imagenet.generation.cascade.training_options import TrainingOptions;"
+        "from sc_imagenet.generation.cascade.options import TrainingOptions;"
         "t.SAVE_SECONDS = 0.0;"
         "stop = lambda what, done, total, note: sys.exit(3) if (what, done) == ('training', int(sys.argv[4])) else 0;"
         "t.train(TrainingOptions.from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3],"
