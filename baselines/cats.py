@@ -17,7 +17,7 @@ from baselines import laptop
 from baselines.matcher import Batch, Matcher
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
-from baselines.weights import Published
+from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
 from sc_imagenet.backbones.weight_files import State
 from sc_imagenet.core.errors import InputError
@@ -409,4 +409,9 @@ def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-PUBLISHED = Published(marker=PUBLISHED_PREFIX, convert=from_published, arguments=arguments_of)
+CATs.published = PublishedWeights(
+    about="The checkpoints that CATs' authors published: a ResNet-101 and one of two lists of hyperpixels.",
+    marker=PUBLISHED_PREFIX,
+    convert=from_published,
+    arguments=arguments_of,
+)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from baselines import registry
 from baselines.matcher import Matcher
-from baselines.weights import CONFIG, FILES, WEIGHTS, load_strictly, published, read_config
+from baselines.weights import CONFIG, FILES, WEIGHTS, load_strictly, read_config
 from sc_imagenet.backbones.weight_files import State, read_state
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, sha256_of
@@ -84,7 +84,7 @@ def load_checkpoint(
     arguments = _saved_arguments(name, file)
     complete = True
     if arguments is None:
-        theirs = published(name)
+        theirs = registry.card(name).model.published
         if theirs is None:
             raise InputError("has no config.json beside it that says how the model is built", where=path)
         complete = theirs.backbone
@@ -139,14 +139,14 @@ def _takes(name: str, other: str) -> bool:
 
 def _ours(name: str, state: State) -> State:
     """The state under our keys, whoever wrote it."""
-    theirs = published(name)
+    theirs = registry.card(name).model.published
     if theirs is None or not any(key.startswith(theirs.marker) for key in state):
         return state
     return theirs.convert(state)
 
 
 def _load(matcher: Matcher, name: str, state: Mapping[str, Tensor], path: Path | str) -> None:
-    theirs = published(name)
+    theirs = registry.card(name).model.published
     optional = theirs.optional if theirs else ()
     if theirs and not theirs.backbone:
         optional = (*optional, "backbone.")
@@ -160,5 +160,3 @@ def _backbone_of(matcher: Matcher) -> str:
 # Weights from outside into our models: published checkpoints, and what we saved ourselves.
 #
 # matcher, sha256 = load_checkpoint("cats", "model_best.pth")  # or a folder, or OWNER/NAME of the Hub
-
-__all__ = ["load_checkpoint", "load_weights"]

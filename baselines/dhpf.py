@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from baselines.matcher import Batch, Matcher
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
-from baselines.weights import Published
+from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
 from sc_imagenet.backbones.weight_files import State
 from sc_imagenet.core.errors import InputError
@@ -487,4 +487,10 @@ def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"backbone": BACKBONES[layers]}
 
 
-PUBLISHED = Published(marker="reduction_ffns.", convert=from_published, arguments=arguments_of, backbone=False)
+DHPF.published = PublishedWeights(
+    about="The checkpoints that DHPF's authors published: the learner alone, for a ResNet-101 or a ResNet-50.",
+    marker="reduction_ffns.",
+    convert=from_published,
+    arguments=arguments_of,
+    backbone=False,
+)

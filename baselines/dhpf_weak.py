@@ -1,13 +1,15 @@
-"""DHPF trained without keypoints (Min et al., ECCV 2020)."""
+"""DHPF trained without keypoints (Min et al., ECCV 2020); its recipes are in DHPF's file."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from baselines.dhpf import DHPF, PUBLISHED, Hyperimages
+from baselines.dhpf import DHPF, Hyperimages
 from baselines.matcher import Batch
 from baselines.registry import register
 from sc_imagenet.geometry.correlation import SMALLEST, mutual_nearest_neighbour, resize_source, resize_target
@@ -65,6 +67,8 @@ def bits(scores: Tensor) -> Tensor:
     return -(share * share.where(share != 0, SMALLEST).log2()).sum(1)
 
 
-# The checkpoints of the weakly supervised DHPF hold the same weights as those of the supervised one.
-
-__all__ = ["PUBLISHED"]
+assert DHPF.published is not None
+WeakDHPF.published = replace(
+    DHPF.published,
+    about="The checkpoints of the weakly supervised DHPF hold the same weights as those of the supervised one.",
+)

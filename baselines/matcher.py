@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from baselines.model_card import model_card
-from baselines.weights import CARD, CONFIG, FILES, WEIGHTS, load_strictly, read_config, write_model
+from baselines.weights import CARD, CONFIG, FILES, WEIGHTS, PublishedWeights, load_strictly, read_config, write_model
 from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path
@@ -57,6 +57,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     backbone: nn.Module | None  # no value here: a class attribute would hide the child's module
     training_arguments: ClassVar[tuple[str, ...]] = ()
     card: ClassVar[RegisteredCard | None] = None  # set by ``registry.register``
+    published: ClassVar[PublishedWeights | None] = None  # how the authors' files of weights are read
 
     def __init__(self) -> None:
         super().__init__()

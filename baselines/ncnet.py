@@ -19,7 +19,7 @@ from baselines import laptop
 from baselines.matcher import Batch, Matcher
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
-from baselines.weights import Published
+from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
 from sc_imagenet.backbones.weight_files import State
 from sc_imagenet.core.errors import InputError
@@ -326,7 +326,9 @@ def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"layers": list(LAYERS), "kernel": kernel, "width": width}
 
 
-PUBLISHED = Published(
+NCNet.published = PublishedWeights(
+    about="Checkpoints of NC-Net's authors, written by PyTorch 0.3 in 2018: permuted 4-D weights, no counters "
+    "of batches.",
     marker=MARKER,
     convert=from_published,
     arguments=arguments_of,

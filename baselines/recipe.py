@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import baselines.recipes
+import baselines
 from sc_imagenet.core.errors import InputError, unknown_name
 
 PRESETS = ("paper", "small", "tiny")
@@ -72,7 +72,7 @@ def find_recipe(model: str, dataset: str, preset: str = "paper") -> Recipe:
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
-    _import_recipes()
+    _import_model(model)
     for key in ((model, dataset, preset), (model, ANY, preset)):
         if key in _RECIPES:
             return _RECIPES[key]()
@@ -99,7 +99,7 @@ class ListedRecipe:
 
 def recipes_of(model: str) -> list[ListedRecipe]:
     """All recipes of a model: by preset, those for any data last."""
-    _import_recipes()
+    _import_model(model)
     entered = [(key, make) for key, make in _RECIPES.items() if key[0] == model]
     entered.sort(key=lambda entry: (PRESETS.index(entry[0][2]), entry[0][1] == ANY, entry[0][1]))
     return [
@@ -108,9 +108,11 @@ def recipes_of(model: str) -> list[ListedRecipe]:
     ]
 
 
-def _import_recipes() -> None:
-    for found in pkgutil.iter_modules(baselines.recipes.__path__):
-        importlib.import_module(f"baselines.recipes.{found.name}")
+def _import_model(name: str) -> None:
+    """The model's file holds its recipes."""
+    module = name.replace("-", "_")
+    if module in {found.name for found in pkgutil.iter_modules(baselines.__path__)}:
+        importlib.import_module(f"baselines.{module}")
 
 
 def with_backbone(arguments: Mapping[str, Any], backbone: str | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from baselines import laptop
 from baselines.matcher import Batch, Matcher
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
-from baselines.weights import Published
+from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import build_backbone
 from sc_imagenet.backbones.weight_files import State
 from sc_imagenet.core.errors import InputError
@@ -414,7 +414,8 @@ def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-PUBLISHED = Published(
+SCorrSAN.published = PublishedWeights(
+    about="Checkpoints of SCorrSAN's published code, which keeps one of the two networks; the authors released none.",
     marker=("feature_extraction.backbone.", "SCEs."),
     convert=from_published,
     arguments=arguments_of,

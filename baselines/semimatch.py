@@ -1,7 +1,8 @@
 """SemiMatch: "Semi-Supervised Learning of Semantic Correspondence with Pseudo-Labels" (Kim et al., CVPR 2022), on CATs.
 
 Beside the keypoints, CATs learns from itself: where it is sure of a match in the plain target, the same match has to
-be found in a strongly changed and warped one."""
+be found in a strongly changed and warped one.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines import cats
 from baselines.cats import LAPTOP as CATS_LAPTOP
 from baselines.cats import PF_PASCAL_LAYERS, PUBLISHED_START, SPAIR_LAYERS, CATs
 from baselines.matcher import Batch
@@ -266,4 +266,9 @@ def tiny() -> Recipe:
 
 # SemiMatch's checkpoints have the keys of CATs, with which its authors start.
 
-PUBLISHED = replace(cats.PUBLISHED, settings=("temperature",))
+assert CATs.published is not None
+SemiMatch.published = replace(
+    CATs.published,
+    about="SemiMatch's checkpoints have the keys of CATs, with which its authors start.",
+    settings=("temperature",),
+)

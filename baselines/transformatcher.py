@@ -21,7 +21,7 @@ from baselines import laptop
 from baselines.matcher import Batch, Matcher
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
-from baselines.weights import Published
+from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
 from sc_imagenet.backbones.weight_files import State
 from sc_imagenet.core.errors import InputError
@@ -452,7 +452,9 @@ def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"layers": list(LAYERS), "depth": depth}
 
 
-PUBLISHED = Published(
+TransforMatcher.published = PublishedWeights(
+    about="Checkpoints of TransforMatcher's authors: one network whose convolutions hold two, the source's and "
+    "the target's.",
     marker=MARKER,
     convert=from_published,
     arguments=arguments_of,

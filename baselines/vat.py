@@ -21,7 +21,7 @@ from baselines.layers.window_attention import window_blocks
 from baselines.matcher import Batch, Matcher
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
-from baselines.weights import Published
+from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
 from sc_imagenet.backbones.weight_files import State
 from sc_imagenet.core.errors import InputError
@@ -417,4 +417,9 @@ def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-PUBLISHED = Published(marker=PUBLISHED_PREFIX, convert=from_published, arguments=arguments_of)
+VAT.published = PublishedWeights(
+    about="The checkpoints that VAT's authors published for semantic correspondence: ResNet-101 at 512 px.",
+    marker=PUBLISHED_PREFIX,
+    convert=from_published,
+    arguments=arguments_of,
+)

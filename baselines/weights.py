@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import baselines.checkpoints
 from sc_imagenet.backbones.backbone import with_positions_of
 from sc_imagenet.backbones.weight_files import State, shortened, wrapper_of
 from sc_imagenet.core.errors import InputError
@@ -92,9 +89,10 @@ def load_strictly(
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedWeights:
     """How the authors' files differ from ours.
 
+    about        what the files are, in a sentence
     marker       a key that starts so, or in one of these ways, tells the authors' file from ours
     convert      the authors' state -> ours, keys and layouts; raises InputError
     arguments    constructor arguments read off the shapes of the converted weights; raises InputError
@@ -103,21 +101,10 @@ class Published:
     settings     constructor arguments that no file tells of, though results depend on them; a recipe sets them
     """
 
+    about: str
     marker: str | tuple[str, ...]
     convert: Callable[[State], State]
     arguments: Callable[[Mapping[str, Tensor]], dict[str, Any]]
     optional: tuple[str, ...] = (".num_batches_tracked", "backbone.net.fc.")
     backbone: bool = True
     settings: tuple[str, ...] = ()
-
-
-def published(model: str) -> Published | None:
-    """What is known of a model's published files: ``PUBLISHED`` of ``baselines/checkpoints/<model>.py``.
-
-    >>> published("nearest") is None
-    True
-    """
-    module = model.replace("-", "_")
-    if module not in {found.name for found in pkgutil.iter_modules(baselines.checkpoints.__path__)}:
-        return None
-    return importlib.import_module(f"baselines.checkpoints.{module}").PUBLISHED

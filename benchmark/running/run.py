@@ -21,7 +21,7 @@ from baselines import registry
 from baselines.checkpoints import TRAINED_ON, load_checkpoint, recorded_name, weights_file
 from baselines.matcher import Matcher
 from baselines.recipe import STAGES, find_recipe, override, with_backbone
-from baselines.weights import CONFIG, load_strictly, published
+from baselines.weights import CONFIG, load_strictly
 from benchmark.commands.score import print_tables, scored
 from benchmark.running.arguments import Options, RunConfig, Stage, changes_of, make_accelerator
 from benchmark.running.data import Pairs, images_sha256
@@ -72,8 +72,8 @@ class Run:
         last = recipes[len(self.trained_on) - 1].model if self.trained_on else recipes[0].model
         arguments = {key: value for key, value in last.items() if key not in training[0]}
         if self.checkpoint:  # it says how the model is built; the recipe says how it is trained
-            theirs = published(name)
-            arguments = {key: arguments[key] for key in (theirs.settings if theirs else ()) if key in arguments}
+            known = registry.card(name).model.published
+            arguments = {key: arguments[key] for key in (known.settings if known else ()) if key in arguments}
         stages = tuple(
             Stage(
                 pairs.name,

@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from baselines import registry
 from baselines.checkpoints import load_checkpoint, load_weights
 from baselines.recipe import find_recipe, with_backbone
-from baselines.weights import published
 from benchmark.running.check import warped_pairs
 from benchmark.running.speed import is_trained
 from sc_imagenet.core.errors import InputError
@@ -126,7 +125,7 @@ def test_weights_that_are_not_its_own_are_one_line_each(model, tmp_path):
     model.save_pretrained(tmp_path / "own")
     own, _ = load_checkpoint(name, tmp_path / "own")
     state = own.state_dict()
-    theirs = published(name)
+    theirs = type(model).published
     optional = (*theirs.optional, *(() if theirs.backbone else ("backbone.",))) if theirs else ()
     needed = next(key for key in state if not key.startswith(optional) and not key.endswith(optional))
     wrong = {
