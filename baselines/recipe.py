@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import baselines
 from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.core.settings import value_of
 
 PRESETS = ("paper", "small", "tiny")
 ANY = "*"
@@ -142,18 +143,13 @@ def override(base: Recipe, settings: Mapping[str, str], stage: str | None = None
     Raises:
         InputError: no such field, or a value of another type or out of its range.
     """
-    import json
-
     for key, text in sorted(settings.items(), key=lambda item: item[0].split(".")[0] in STAGES):
         head, _, name = key.partition(".")
         if head not in ("recipe", *STAGES) or not name:
             raise unknown_name("setting", key, [f"recipe.{f.name}" for f in fields(Recipe)])
         if head not in ("recipe", stage):
             continue
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            value = text
+        value = value_of(text)
         if name.startswith("model."):
             base = replace(base, model={**base.model, name.removeprefix("model."): value})
             continue

@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 
 
-def _collect() -> None:
+def collect() -> None:
     """Each module of ``benchmark.commands`` adds its commands to the app; none imports torch when it does."""
     for found in sorted(pkgutil.iter_modules(benchmark.commands.__path__), key=lambda module: module.name):
         importlib.import_module(f"benchmark.commands.{found.name}").add_to(app)
@@ -44,7 +44,7 @@ def main() -> None:
     # Threads that wait by spinning make everything ten times slower where cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     print_what_can_be_printed()
-    _collect()
+    collect()
     atexit.register(_hear_no_more)
     try:
         signal.signal(signal.SIGTERM, terminated)

@@ -24,7 +24,8 @@ class Reading:
     """What photographs are read with, for training as for labelling."""
 
     source: str = typer.Argument(
-        help="A folder of photographs, <folder>/<class>/<image>; an ImageNet folder; or 'toy'.", show_default=False
+        help="A folder of photographs, <folder>/<class>/<image>; imagenet, the folder of $IMAGENET_ROOT; or toy.",
+        show_default=False,
     )
     out: Path = OUT
     backbone: str = typer.Option("tf_efficientnet_lite0", help="Any timm model. [The paper: iBOT's ViT-B/16]")
@@ -59,7 +60,7 @@ class Training:
 
     steps: int | None = typer.Option(None, min=1, help="End the training after so many steps.")
     settings: list[str] = typer.Option(
-        [], "--set", help="KEY=VALUE of TrainingOptions, such as lr=1e-3; repeat for several."
+        [], "--set", help="KEY=VALUE of the training, network.KEY=VALUE of the network; repeat or separate by commas."
     )
     features: str = typer.Option(
         "auto", help="keep: read once into files; compute: from the images at each step; auto: keep up to 50 GB."

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import typer
 
-from benchmark.running.arguments import settings_of, several, weights_by
+from benchmark.running.arguments import several, weights_by
+from sc_imagenet.core.settings import settings_of
 
 
 def add_to(app: typer.Typer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from benchmark.running.arguments import settings_of
+from sc_imagenet.core.settings import settings_of
 
 
 def add_to(app: typer.Typer) -> None:

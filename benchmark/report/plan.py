@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from baselines import registry
 from baselines.recipe import find_recipe
 from benchmark.report.tables import Report, TableRow, build
-from benchmark.running.arguments import Options, several
+from benchmark.running.arguments import Options
 from benchmark.running.data_tables import place_of
 from benchmark.running.run import execute
 from benchmark.scoring.runs import find_runs
+from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import print_json
 from sc_imagenet.data.catalog import info
@@ -44,7 +46,7 @@ class PlannedStage:
 class PlannedRun:
     """One command of a plan."""
 
-    command: str
+    command: Command
     method: str  # as the table prints it
     model: str
     stages: tuple[PlannedStage, ...]
@@ -66,16 +68,17 @@ def plan(table: int, runs: Path, data_root: Path | None) -> list[PlannedRun]:
     """
     rows = _rows(build(*find_runs(runs)), table)
     costs = step_costs()
-    planned: dict[str, PlannedRun] = {}
+    planned: dict[str, PlannedRun] = {}  # by command
     for row in rows:
         for cell in row.cells:
             if cell.command is None:
                 continue
-            if cell.command in planned:
-                done = planned[cell.command].done and cell.measured is not None
-                planned[cell.command] = replace(planned[cell.command], done=done)
+            typed = str(cell.command)
+            if typed in planned:
+                done = planned[typed].done and cell.measured is not None
+                planned[typed] = replace(planned[typed], done=done)
             else:
-                planned[cell.command] = _planned(cell.command, row, cell.measured is not None, data_root, costs)
+                planned[typed] = _planned(cell.command, row, cell.measured is not None, data_root, costs)
     return list(planned.values())
 
 
@@ -87,9 +90,9 @@ def _rows(report: Report, number: int) -> tuple[TableRow, ...]:
 
 
 def _planned(
-    command: str, row: TableRow, done: bool, data_root: Path | None, costs: dict[tuple[str, str], float]
+    command: Command, row: TableRow, done: bool, data_root: Path | None, costs: dict[tuple[str, str], float]
 ) -> PlannedRun:
-    options = parse_command(command)
+    options = Options(**options_of(command))
     trained = [name for name in (options.pretrain, options.finetune) if name]
     needed = dict.fromkeys([*trained, *options.evaluate])
     root = str(data_root) if data_root else None
@@ -118,25 +121,16 @@ def step_costs() -> dict[tuple[str, str], float]:
     return {(line["model"], line["dataset"]): float(line["seconds"]) for line in csv.DictReader(text.splitlines())}
 
 
-def parse_command(command: str) -> Options:
-    """The options of a planned command, as ``scbench run`` would read them.
+def options_of(command: Command) -> dict[str, Any]:
+    """What a planned ``scbench run`` asks for, as fields of ``Options``.
 
-    >>> parse_command("scbench run vat --pretrain sc-imagenet --finetune spair-71k --eval spair-71k").pretrain
-    'sc-imagenet'
+    >>> options_of(Command("run", ("vat",), {"pretrain": "sc-imagenet", "eval": ("spair-71k",)}))["evaluate"]
+    ('spair-71k',)
     """
-    words = shlex.split(command)[2:]
-    given: dict[str, list[str]] = {}
-    for name, value in zip(words[1::2], words[2::2]):
-        given.setdefault(name.removeprefix("--"), []).append(value)
-    return Options(
-        model=words[0],
-        pretrain=given.get("pretrain", [None])[0],
-        finetune=given.get("finetune", [None])[0],
-        evaluate=tuple(several(given.get("eval", []))),
-        backbone=given.get("backbone", [None])[0],
-        checkpoint=given.get("checkpoint", [None])[0],
-        settings=dict(setting.split("=", 1) for setting in given.get("set", [])),
-    )
+    called = {"eval": "evaluate", "set": "settings"}
+    settings = {key: json.dumps(value) for key, value in command.options.get("set", {}).items()}
+    given = {called.get(option, option): value for option, value in command.options.items()}
+    return {**given, "model": command.arguments[0], "settings": settings}
 
 
 def execute_plan(planned: Sequence[PlannedRun], template: Options) -> None:
@@ -158,15 +152,13 @@ def execute_plan(planned: Sequence[PlannedRun], template: Options) -> None:
             fix="'scbench data list' says what is missing; --dry-run prints the plan.",
         )
     for run in possible:
-        asked = parse_command(run.command)
-        names = ("model", "pretrain", "finetune", "evaluate", "backbone", "checkpoint", "settings")
-        execute(replace(template, **{name: getattr(asked, name) for name in names}))
+        execute(replace(template, **options_of(run.command)))
 
 
 def print_plan(planned: Sequence[PlannedRun], as_json: bool) -> None:
     """Print a plan as a table, or as JSON."""
     if as_json:
-        print_json([{**asdict(run), "hours": run.hours} for run in planned])
+        print_json([{**asdict(run), "command": str(run.command), "hours": run.hours} for run in planned])
         return
     console = Console(highlight=False, soft_wrap=True)
     for run in planned:

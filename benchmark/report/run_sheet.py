@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from benchmark.scoring import bundles
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.result import EvaluatedData, Result, data_key
 from benchmark.scoring.runs import FoundRun
+from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json
 
@@ -179,29 +179,34 @@ def size(number: int | None) -> str:
 # Where a run's figures come from: its command, data, weights, machine and versions.
 
 Facts = tuple[tuple[str, str], ...]
+PLAIN = {"precision": "no", "direction": "official"}  # options that are printed where they differ from this
+TYPED = ("pretrain", "finetune", "checkpoint", "eval")
 
 
-def command_of(result: Result, config: Mapping[str, Any]) -> str:
-    """The command that makes a run again, from its result and its ``config.json`` ({} if that is lost)."""
+def command_of(result: Result, config: Mapping[str, Any]) -> Command:
+    """The command that makes a run again, from its result and its ``config.json`` ({} if that is lost).
+
+    Data and weights are named as they were typed; runs from before that was kept, as the result names them.
+    """
+    typed = {name: value for name, value in (config.get("typed") or {}).items() if name in TYPED}
     trained_on = [_split(stage) for stage in _stages(config)]
     pretrain = trained_on[0] if result.pretrain and trained_on else result.pretrain
     finetune = trained_on[-1] if result.finetune and trained_on else result.finetune
-    words = ["scbench", "run", result.model]
-    for option, value in (("--pretrain", pretrain), ("--finetune", finetune), ("--checkpoint", result.checkpoint)):
-        words += [option, value] if value else []
-    evaluated = dict.fromkeys(data_key(data.name, data.split) for data in result.data)
-    words += ["--eval", ",".join(evaluated)] if evaluated else []
-    words += ["--preset", result.preset] if result.preset != "paper" else []
-    for change in result.changes:
-        if change.startswith("--"):
-            words += change.split(" ", 1)
-        elif "=" in change:
-            words += ["--set", change]
-    words += ["--seed", str(result.seed)] if result.seed else []
-    for option, plain in (("precision", "no"), ("direction", "official")):
-        value = str(config.get(option, plain))
-        words += [f"--{option}", value] if value != plain else []
-    return shlex.join(words)
+    changed = dict(change.removeprefix("--").split(" ", 1) for change in result.changes if change.startswith("--"))
+    settings = dict(change.split("=", 1) for change in result.changes if "=" in change and not change.startswith("--"))
+    apart = {name: value for name, plain in PLAIN.items() if (value := str(config.get(name, plain))) != plain}
+    options = {
+        "pretrain": pretrain,
+        "finetune": finetune,
+        "checkpoint": result.checkpoint,
+        "eval": tuple(dict.fromkeys(data_key(data.name, data.split) for data in result.data)),
+        "preset": result.preset if result.preset != "paper" else None,
+        **changed,
+        "set": settings,
+        "seed": result.seed or None,
+        **apart,
+    }
+    return Command("run", (result.model,), {**options, **typed})
 
 
 def facts(result: Result, folder: Path) -> tuple[str, Facts]:
@@ -231,7 +236,7 @@ def facts(result: Result, folder: Path) -> tuple[str, Facts]:
         ("Code", str(environment.get("git") or "")),
         ("Versions", _line(versions) if isinstance(versions, Mapping) else ""),
     ]
-    return command_of(result, config), tuple((label, value) for label, value in found if value)
+    return str(command_of(result, config)), tuple((label, value) for label, value in found if value)
 
 
 def _object(file: Path) -> Mapping[str, Any]:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import json
-import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 
-import baselines
 from benchmark.report import paper_tables
 from benchmark.report.ablation_table import FOLDER as ABLATIONS
 from benchmark.report.ablation_table import AblationTable, ablation_table
@@ -24,10 +18,13 @@ from benchmark.scoring.curves import Curves, run_curves
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.result import Result
 from benchmark.scoring.runs import FoundRun, find_runs
+from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import Update
 from sc_imagenet.data.catalog import info
+from sc_imagenet.data.imagenet import IMAGENET
 from sc_imagenet.generation.classes import FILTERED_IMAGENET
+from sc_imagenet.generation.options import TRAINED_MODEL
 
 # What a run must be to fill a cell of the paper's tables, and the command that makes such a run.
 
@@ -86,55 +83,35 @@ def switches(result: Result) -> dict[str, object]:
     return found
 
 
-def command_for(row: Row, column: Column) -> str | None:
+def command_for(row: Row, column: Column) -> Command | None:
     """The command whose run would fill a cell; None when this repository has no such model."""
-    if row.model is None or row.model not in registered():
+    if row.model is None:
         return None
-    pretrain = f" --pretrain {row.pretrain}" if row.pretrain else ""
-    evaluate = "pf-pascal,pf-willow" if column.finetune == "pf-pascal" else column.dataset
+    options: dict[str, object] = {"pretrain": row.pretrain}
     if row.train_set == FILTERED_IMAGENET:
-        return f"scbench run {row.model} --checkpoint {_folder(row)}/work/network/model --eval {evaluate}"
-    built = f" --backbone {row.backbone} --set recipe.model.size=512" if row.model == GENERATOR else ""
-    return f"scbench run {row.model}{pretrain} --finetune {row.train_set or column.finetune} --eval {evaluate}{built}"
+        options = {"checkpoint": f"{_folder(row)}/{TRAINED_MODEL}"}
+    else:
+        options["finetune"] = row.train_set or column.finetune
+    options["eval"] = ("pf-pascal", "pf-willow") if column.finetune == "pf-pascal" else (column.dataset,)
+    if row.model == GENERATOR and row.train_set != FILTERED_IMAGENET:
+        options |= {"backbone": row.backbone, "set": {"recipe.model.size": FULL_PROCEDURE["size"]}}
+    return Command("run", (row.model,), options)
 
 
-def preparation_for(row: Row) -> str | None:
+def preparation_for(row: Row) -> Command | None:
     """The command that must come before ``command_for``'s: it trains a generator on photographs with class names."""
-    if row.train_set != FILTERED_IMAGENET or row.model not in registered():
+    if row.train_set != FILTERED_IMAGENET:
         return None
     changed = {key: value for key, value in row.settings.items() if FULL_PROCEDURE[key] != value}
     size = changed.pop("size", FULL_PROCEDURE["size"])
-    settings = "".join(f" --set {key}={_typed(value)}" for key, value in changed.items())
-    return (
-        f"scbench generate train {FILTERED_IMAGENET} --out {_folder(row)} --backbone {row.backbone} "
-        f"--size {size}{settings}"
-    )
+    options = {"out": _folder(row), "backbone": row.backbone, "size": size, "set": changed}
+    return Command("generate train", (IMAGENET,), options)
 
 
 def _folder(row: Row) -> str:
     """Where a row's generator is trained; rows of the same settings share it."""
-    changed = [f"{key.split('.')[-1]}-{_typed(v)}" for key, v in row.settings.items() if FULL_PROCEDURE[key] != v]
+    changed = [f"{key.split('.')[-1]}-{value}" for key, value in row.settings.items() if FULL_PROCEDURE[key] != value]
     return "/".join(["generator", *(changed or ["full"])])
-
-
-@lru_cache(maxsize=1)
-def registered() -> frozenset[str]:
-    """The names that the files of ``baselines`` register, read without importing them: a report needs no torch."""
-    names = set()
-    for found in pkgutil.iter_modules(baselines.__path__):
-        if found.ispkg:
-            continue
-        tree = ast.parse((files("baselines") / f"{found.name}.py").read_bytes())
-        for node in ast.walk(tree):
-            for decorator in getattr(node, "decorator_list", ()):
-                match decorator:
-                    case ast.Call(func=ast.Name(id="register"), args=[ast.Constant(value=str(name))]):
-                        names.add(name)
-    return frozenset(names)
-
-
-def _typed(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 # What a report says, before it is written in any format.
@@ -146,7 +123,7 @@ class Cell:
 
     paper: float | None
     measured: Measured | None
-    command: str | None  # what would fill it; None when no model here can
+    command: Command | None  # what would fill it; None when no model here can
 
     @property
     def difference(self) -> float | None:
@@ -162,12 +139,12 @@ class TableRow:
     cells: tuple[Cell, ...]
 
     @property
-    def commands(self) -> tuple[str, ...]:
+    def commands(self) -> tuple[Command, ...]:
         """The commands that would fill its empty cells, each once, in the order they must be given."""
         empty = (cell for cell in self.cells if cell.measured is None and cell.paper is not None)
-        found = dict.fromkeys(cell.command for cell in empty if cell.command)
+        found = {str(cell.command): cell.command for cell in empty if cell.command}
         before = preparation_for(self.row) if found else None
-        return (*([before] if before else []), *found)
+        return (*([before] if before else []), *found.values())
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -42,6 +41,12 @@ class Options:
     direction: str = "official"
     workers: int = 0
     tracker: str | None = None
+
+    def typed(self, stages: int) -> dict[str, Any]:
+        """How data and weights were named, by option, for the run that ends with the first so many trainings."""
+        trained = [name for name in ("pretrain", "finetune") if getattr(self, name)]
+        named = {name: getattr(self, name) for name in (*trained[:stages], "checkpoint") if getattr(self, name)}
+        return {**named, "eval": list(self.evaluate) if stages == len(trained) else []}
 
 
 def make_accelerator(options: Options) -> Accelerator:
@@ -174,28 +179,6 @@ def several(values: Sequence[str]) -> list[str]:
     ['spair-71k', 'pf-pascal', 'pf-willow']
     """
     return [part.strip() for value in values for part in value.split(",") if part.strip()]
-
-
-def settings_of(values: Sequence[str]) -> dict[str, str]:
-    """The settings of a repeated ``--set``, each of which may hold several: ``recipe.KEY=VALUE,recipe.KEY=VALUE``.
-
-    Lists keep their commas: it is split at those that stand before a new ``recipe.``, ``pretrain.`` or
-    ``finetune.``.
-
-    >>> settings_of(["recipe.milestones=[1,2],recipe.lr=0.1"])
-    {'recipe.milestones': '[1,2]', 'recipe.lr': '0.1'}
-
-    Raises:
-        InputError: a setting without "=".
-    """
-    found = {}
-    for value in values:
-        for part in re.split(r",(?=\s*(?:recipe|pretrain|finetune)\.)", value):
-            key, equals, text = part.partition("=")
-            if not equals:
-                raise InputError(f"--set {part!r} is not KEY=VALUE")
-            found[key.strip()] = text.strip()
-    return found
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -85,22 +86,30 @@ class RunFolder:
         """Predictions on one split of a data set; see ``benchmark.scoring.prediction_files.prediction_file``."""
         return self.path / "predictions" / prediction_file(dataset, split, mark)
 
-    def claim(self, config: RunConfig) -> None:
-        """Write the configuration, or see that the one there is the same.
+    def claim(self, config: RunConfig, typed: Mapping[str, Any]) -> None:
+        """Write the configuration, or see that the one there is the same, and keep what was typed beside it.
+
+        Args:
+            config: resolved; its hash names the folder.
+            typed: how data and weights were named on the command line; "eval" gathers those of all commands.
 
         Raises:
             InputError: the folder belongs to another configuration.
         """
         content = config.as_json()
         if self.config.exists():
-            if read_json(self.config) != content:
+            there = read_json(self.config)
+            before = there.pop("typed", {})
+            if there != content:
                 raise InputError(
                     "belongs to a run of another configuration",
                     where=self.path,
                     fix="Choose another --runs folder.",
                 )
-            return
-        write_json(self.config, content)
+            typed = {**typed, "eval": list(dict.fromkeys([*before.get("eval", ()), *typed["eval"]]))}
+            if before == typed:
+                return
+        write_json(self.config, {**content, "typed": typed})
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the folder against other processes; see ``sc_imagenet.core.locks.held``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,29 +15,35 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import write_json
 from sc_imagenet.core.locks import held
 from sc_imagenet.core.progress import bars, print_json, say
-from sc_imagenet.data.imagenet import moved, train_folder
+from sc_imagenet.core.settings import nested, settings_of
+from sc_imagenet.data.imagenet import IMAGENET, moved, train_folder
 from sc_imagenet.data.record import read_record
+from sc_imagenet.data.roots import imagenet_root
 from sc_imagenet.generation.export import Exported, export, lead_to, not_of_imagenet, write_release
 from sc_imagenet.generation.features import FeatureReader
-from sc_imagenet.generation.options import GenerationOptions
+from sc_imagenet.generation.options import NETWORK, GenerationOptions
 from sc_imagenet.generation.pipeline import PhotographSource, Pipeline, open_engine
 
 LABEL_ERRORS = "label_errors.json"  # in a data set's folder
 
 
 def photograph_source(given: str) -> PhotographSource:
-    """The photographs that ``given`` names: a folder of class folders, an ImageNet folder, or "toy".
+    """The photographs that ``given`` names: a folder of class folders, an ImageNet folder, "imagenet" or "toy".
 
     Raises:
         InputError: none of these.
     """
+    if given == IMAGENET and not Path(given).is_dir():
+        return PhotographSource(train_folder(imagenet_root()))
     if given == "toy" and not Path(given).is_dir():
         from sc_imagenet.generation.toy_truth import toy_photographs
 
         return toy_photographs()
     folder = Path(given).expanduser()
     if not folder.is_dir():
-        raise InputError("no such folder of photographs", where=given, fix="Give <folder>/<class>/<image>, or toy.")
+        raise InputError(
+            "no such folder of photographs", where=given, fix="Give <folder>/<class>/<image>, imagenet or toy."
+        )
     try:
         return PhotographSource(train_folder(folder))
     except InputError:
@@ -61,7 +66,7 @@ def train_network(
         out: the data set's folder.
         options: backbone, weights, size, saliency and seed are taken from them.
         steps: end after so many.
-        settings: KEY=VALUE of ``TrainingOptions``.
+        settings: KEY=VALUE of ``TrainingOptions``; ``network.KEY`` is one of ``NetworkOptions``.
         read, loaders: how features are had, see ``train``.
 
     Raises:
@@ -74,22 +79,14 @@ def train_network(
     values: dict[str, Any] = {
         name: getattr(options, name) for name in ("backbone", "pretrained", "size", "saliency", "seed")
     }
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise InputError(f"--set {setting!r} is not KEY=VALUE")
-        try:
-            values[key] = json.loads(text)
-        except ValueError:
-            values[key] = text
-    training = TrainingOptions.from_dict(values)
+    training = TrainingOptions.from_dict({**values, **nested(settings_of(settings))})
     training = replace(training, size=filled_size(training.backbone, training.layers, training.size))
     root = photograph_source(source).root
     with bars() as update:
         folder = train(
             training,
             root,
-            out / "work" / "network",
+            out / NETWORK,
             read=feature_reading(read),
             loaders=loaders,
             max_steps=steps,
@@ -213,7 +210,7 @@ def export_release(out: Path, photographs: Path | None, as_json: bool) -> None:
     records = {split: read_record(out / "pairs", split) for split in ("train", "validation")}
     written = {split: record for split, record in records.items() if record is not None}
     if not written:
-        raise InputError("holds no finished data set", where=out, fix="scbench generate run makes one.")
+        raise InputError("holds no finished data set", where=out, fix="'scbench generate run' makes one.")
     link = out / "JPEGImages"
     if photographs is not None:
         lead_to(link, photographs, written)

@@ -117,7 +117,7 @@ class Run:
             if self.accelerator.is_main_process:
                 held.enter_context(self.folder.lock())
             matcher = self.weights(self.config.training)
-            claim(self.folder, self.config, self.accelerator)
+            claim(self.folder, self.config, self.options, self.accelerator)
             matcher.to(self.accelerator.device).eval()
             self._say_size(matcher)
             for pairs in self.evaluated_on:
@@ -143,7 +143,7 @@ class Run:
             if self.accelerator.is_main_process and folder != self.folder:
                 held.enter_context(folder.lock())
             matcher = self.weights(config.before)
-            claim(folder, config, self.accelerator)
+            claim(folder, config, self.options, self.accelerator)
             self._check_inputs(folder, config)
             self._train(matcher, config, folder)
             if self.accelerator.is_main_process and folder != self.folder:
@@ -342,10 +342,10 @@ def points_left_out(rows: datasets.Dataset, most: int) -> str | None:
     )
 
 
-def claim(folder: RunFolder, config: RunConfig, accelerator: Accelerator) -> None:
-    """Make the folder this configuration's own and note where it runs."""
+def claim(folder: RunFolder, config: RunConfig, options: Options, accelerator: Accelerator) -> None:
+    """Make the folder this configuration's own and note what was typed and where it runs."""
     if accelerator.is_main_process:
-        folder.claim(config)
+        folder.claim(config, options.typed(len(config.stages)))
         write_json(folder.environment, environment(accelerator.device, accelerator.num_processes))
     accelerator.wait_for_everyone()
 

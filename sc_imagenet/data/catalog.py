@@ -246,6 +246,7 @@ CATALOG: dict[str, DataSet] = {
     )
 }
 
+EMBEDDED = "toy"  # the data set that is rendered here and needs nothing to be got
 SHIPPED = {"diy_sc", "pf_pascal", "pf_willow", "toy", "sc_imagenet_release", "source", "spair_71k", "tables"}
 
 

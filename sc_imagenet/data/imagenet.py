@@ -15,6 +15,7 @@ from sc_imagenet.core.files import atomic_path, files_in, states_below
 from sc_imagenet.core.locks import watched
 from sc_imagenet.data.roots import cache_folder
 
+IMAGENET = "imagenet"  # as typed for the photographs below $IMAGENET_ROOT
 WNID = re.compile(r"n\d{8}")
 NAME = re.compile(r"(n\d{8})_(\d+)(?:_n\d{8})?\.(?:JPEG|jpeg|jpg|png)")  # the Hub's copy repeats the wnid
 ORIGINAL = "ILSVRC/imagenet-1k"  # on the Hub

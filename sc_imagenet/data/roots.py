@@ -20,6 +20,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE) or default).expanduser()
 
 
+def imagenet_root() -> Path:
+    """The folder that ``IMAGENET_ROOT`` names.
+
+    Raises:
+        InputError: it is not set.
+    """
+    if not os.environ.get(IMAGENET_ROOT):
+        raise InputError(f"{IMAGENET_ROOT} is not set", fix="Let it name the folder of <wnid>/<name>.JPEG.")
+    return Path(os.environ[IMAGENET_ROOT]).expanduser()
+
+
 def dataset_root(name: str, root: str | Path | None = None) -> Path:
     """The folder of one data set.
 

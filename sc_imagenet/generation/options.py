@@ -17,6 +17,8 @@ from sc_imagenet.generation.selection import Rules
 # Everything that decides what a generated data set holds, in one place.
 
 VERSION = 2  # of how labels are made; raised whenever the same photographs and options give others
+NETWORK = "work/network"  # of a data set's folder: where its cascade is trained
+TRAINED_MODEL = f"{NETWORK}/model"  # the folder that --network and --checkpoint take
 LOOP_KINDS = ("clique", "independent")
 
 

@@ -491,7 +491,7 @@ def test_a_run_on_a_generated_set_keeps_its_name_and_fills_no_cell_of_the_releas
     for run in (released, ours):
         stages = [{"dataset": name, "split": "train"} for name in (run.result.pretrain, "pf-pascal")]
         command = f"--pretrain {run.result.pretrain} --finetune pf-pascal"
-        assert command in command_of(run.result, {"stages": stages})
+        assert command in str(command_of(run.result, {"stages": stages}))
 
 
 def test_mistakes_in_the_command_end_in_one_line(tmp_path):

@@ -235,10 +235,10 @@ def test_points_are_padded_and_marked(rows):
 def test_a_folder_refuses_another_configuration(tmp_path):
     config = RunConfig("shift", {}, (Stage("toy", "train", None, "0", Recipe()),))
     folder = RunFolder(tmp_path)
-    folder.claim(config)
-    folder.claim(config)
+    folder.claim(config, {"eval": []})
+    folder.claim(config, {"eval": []})
     with pytest.raises(InputError, match="another configuration"):
-        folder.claim(config.before)
+        folder.claim(config.before, {"eval": []})
 
 
 def test_a_folder_is_held_by_one_process(tmp_path):

@@ -13,9 +13,10 @@ from typing import Any
 
 from benchmark.cli import _collect, app, main
 from benchmark.commands.score import pair_list, scored
-from benchmark.running.arguments import settings_of, several
+from benchmark.running.arguments import several
 from benchmark.running.match import parse_points
 from benchmark.scoring.pck import Metric
+from sc_imagenet.core.settings import settings_of
 from tests.fuzz.mutations import NAMES, NUMBERS, spoilt_text
 from tests.fuzz.parser import Parser
 from tests.fuzz.parsers.tables import INFO, parquet, predictions_table
@@ -90,11 +91,11 @@ def _main() -> None:
     """``scbench``, whose commands are there already."""
     import benchmark.cli as cli
 
-    collect, cli._collect = cli._collect, lambda: None
+    collect, cli.collect = cli.collect, lambda: None
     try:
         main()
     finally:
-        cli._collect = collect
+        cli.collect = collect
 
 
 def _seeds() -> list[bytes]:
