@@ -19,7 +19,7 @@ from benchmark.report.plan import plan
 from benchmark.report.tables import build
 from tests.benchmark.runs import make_run
 
-NAMED_ALONE = ("--eval", "--preset", "--checkpoint")  # shown without a value where an option is spoken of
+NAMED_ALONE = ("--eval", "--protocol", "--preset", "--checkpoint")  # shown without a value where an option is spoken of
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("sc_imagenet", "baselines", "benchmark")
 END = r"(?=``|`|'(?:[\s,.;:)]|$)|\[/bold\]|\s{2,}|\s#|$|\n|;|\)(?:\s|$)|, which|, or scbench|: )"
@@ -46,7 +46,7 @@ def parse(words: list[str]) -> None:
         command = command.commands[name]
         if hasattr(command, "commands") and not words:
             return  # "scbench data": a group by its name
-    if not words:
+    if not words or "--help" in words:
         return  # a command by its name alone
     command.make_context(name, words)
 

@@ -63,7 +63,7 @@ def commands() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("where", "line"), dict.fromkeys(commands()))
 def test_commands_and_their_options_exist(where, line):
     if not cli.app.registered_commands:
-        cli._collect()
+        cli.collect()
     command = typer.main.get_command(cli.app)
     words = shlex.split(line)[1:]
     while words and hasattr(command, "commands") and not words[0].startswith("-"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmark.cli import _collect, app, main
+from benchmark.cli import app, collect, main
 from benchmark.commands.score import pair_list, scored
 from benchmark.running.arguments import several
 from benchmark.running.match import parse_points
@@ -63,7 +63,7 @@ def _command(content: bytes, folder: Path) -> None:
     """The command in this process, from an empty folder; it must end as ``scbench`` promises."""
     words = [str(word).format(**_prepare(folder)) if "{" in word else word for word in json.loads(content)]
     if not app.registered_commands:
-        _collect()
+        collect()
     empty = folder / "empty"
     empty.mkdir(exist_ok=True)
     before = os.getcwd(), sys.argv
