@@ -11,10 +11,10 @@ from torch import Tensor
 from baselines import registry
 from baselines.matcher import Matcher
 from baselines.weights import CONFIG, FILES, WEIGHTS, load_strictly, read_config
-from sc_imagenet.backbones.weight_files import State, read_state
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, sha256_of
 from sc_imagenet.core.hub import fetch
+from sc_imagenet.data.tensor_files import State, read_state
 
 # Where weights lie: what ``--checkpoint`` takes, and the one file of weights it means.
 

@@ -18,8 +18,8 @@ from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
-from sc_imagenet.backbones.weight_files import State
 from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.tensor_files import State
 from sc_imagenet.geometry.correlation import SMALLEST
 from sc_imagenet.geometry.flow import cell_corners, covering, mean_shift, nearest_cell
 from sc_imagenet.geometry.hough import HoughSpace, difference_scores, differences_at, pixel_space, rows_of_differences

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from baselines.model_card import model_card
 from baselines.weights import CARD, CONFIG, FILES, WEIGHTS, PublishedWeights, load_strictly, read_config, write_model
-from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path
 from sc_imagenet.core.hub import fetch, upload
+from sc_imagenet.data.tensor_files import read_state
 
 if TYPE_CHECKING:  # the registry holds the models
     from baselines.registry import ModelCard as RegisteredCard

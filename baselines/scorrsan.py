@@ -21,8 +21,8 @@ from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import build_backbone
-from sc_imagenet.backbones.weight_files import State
 from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.tensor_files import State
 from sc_imagenet.geometry.correlation import cosine, inner_product, mutual_nearest_neighbour, resize_target
 from sc_imagenet.geometry.flow import carry_points, cells_read, end_point_error, labelled, mapping_to_flow
 from sc_imagenet.geometry.grids import sparse_flow

@@ -23,8 +23,8 @@ from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
-from sc_imagenet.backbones.weight_files import State
 from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.tensor_files import State
 from sc_imagenet.geometry.correlation import inner_product, resize_source, resize_target
 from sc_imagenet.geometry.grids import denormalise, normalise
 from sc_imagenet.geometry.soft_argmax import soft_argmax

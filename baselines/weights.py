@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sc_imagenet.backbones.backbone import with_positions_of
-from sc_imagenet.backbones.weight_files import State, shortened, wrapper_of
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path, read_json, write_json
+from sc_imagenet.data.tensor_files import State, shortened, wrapper_of
 
 # The folder that holds a model: how it is built, its weights, its card; the form in which models travel.
 #

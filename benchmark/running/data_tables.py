@@ -108,7 +108,7 @@ def print_verified(report: VerifyReport, as_json: bool) -> None:
         return
     from rich.table import Table
 
-    from sc_imagenet.backbones.weight_files import shortened
+    from sc_imagenet.data.tensor_files import shortened
 
     table = Table("split", "what", "found", "published", "", title=_plain(f"{report.dataset} in {report.root}"))
     for column in (2, 3):

@@ -22,11 +22,11 @@ from benchmark.scoring.bundles import bundle
 from benchmark.scoring.pck import Metric, score
 from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, all_columns, predictions_of, write_predictions
 from benchmark.scoring.predictions import PredictionInfo
-from sc_imagenet.backbones.weight_files import shortened
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import bars
 from sc_imagenet.data.batches import load_batches
 from sc_imagenet.data.pairs import PairDataset
+from sc_imagenet.data.tensor_files import shortened
 
 # Evaluation: from a model and pairs to stored predictions, in chunks that survive an interruption.
 

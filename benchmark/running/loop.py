@@ -17,13 +17,13 @@ from torch import Tensor
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe
 from benchmark.running.folder import RunFolder, RunLog, peak_memory
-from sc_imagenet.backbones.resuming import resume_optimiser, resume_weights, resuming, whole_number
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path, write_json
 from sc_imagenet.core.processes import Hurried, StopRequest, any_process, stop_request
 from sc_imagenet.core.progress import bars
 from sc_imagenet.data.batches import Batches, ProcessBatches, load_batches
 from sc_imagenet.data.pairs import PairDataset
+from sc_imagenet.data.resuming import resume_optimiser, resume_weights, resuming, whole_number
 
 SAVE_SECONDS = 60.0
 LOG_STEPS = 10

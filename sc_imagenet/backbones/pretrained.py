@@ -11,8 +11,8 @@ from typing import Any
 import timm
 from timm.layers import resample_abs_pos_embed
 
-from sc_imagenet.backbones.weight_files import State, read_state, shortened
 from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.tensor_files import State, read_state, shortened
 
 # Weights of iBOT's released teachers (Zhou et al., ICLR 2022) for timm's vision transformers.
 #

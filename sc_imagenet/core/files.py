@@ -22,8 +22,8 @@ from typing import Any
 
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.locks import watched
-from sc_imagenet.data.roots import cache_folder
 
+CACHE = "SC_CACHE"  # the environment's name of the cache folder
 PROBE = 64 * 1024  # bytes that a disk with room takes
 MARKS = {  # the longer first: a mark of UTF-32 begins with one of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
@@ -36,6 +36,12 @@ SETTLED = 2 * 10**9  # ns after which another change shows in a file's times, ho
 State = tuple[int, int, int]  # bytes; ns at which the content, and at which anything of the file, was last changed
 
 _hashed: dict[str, tuple[State, str]] = {}  # by path, of files that had settled
+
+
+def cache_folder() -> Path:
+    """Where converted annotations, the rendered toy set and downloads are kept (``SC_CACHE``)."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "sc_imagenet"
+    return Path(os.environ.get(CACHE) or default).expanduser()
 
 
 @contextmanager

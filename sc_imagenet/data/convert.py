@@ -22,11 +22,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sc_imagenet.core.errors import InputError, unknown_name
-from sc_imagenet.core.files import read_json, sha256_of, state_of, states_below, write_json
+from sc_imagenet.core.files import cache_folder, read_json, sha256_of, state_of, states_below, write_json
 from sc_imagenet.core.locks import watched
 from sc_imagenet.data.catalog import canonical, info
 from sc_imagenet.data.record import FORMAT, Record, load_record, read_record, save_record
-from sc_imagenet.data.roots import cache_folder
 from sc_imagenet.data.shard_writing import Progress, Writer, image_writer, pair_writer
 from sc_imagenet.data.shards import make_record, scan
 from sc_imagenet.sources import open_source

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.files import atomic_path, files_in, states_below
+from sc_imagenet.core.files import atomic_path, cache_folder, files_in, states_below
 from sc_imagenet.core.locks import watched
-from sc_imagenet.data.roots import cache_folder
 
 IMAGENET = "imagenet"  # as typed for the photographs below $IMAGENET_ROOT
 WNID = re.compile(r"n\d{8}")

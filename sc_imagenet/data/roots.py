@@ -11,13 +11,6 @@ from sc_imagenet.data.catalog import info
 
 DATA_ROOT = "SC_DATA_ROOT"  # holds one folder per data set, named as the catalogue names it
 IMAGENET_ROOT = "IMAGENET_ROOT"  # holds <wnid>/<name>.JPEG, or ILSVRC's own folders
-CACHE = "SC_CACHE"
-
-
-def cache_folder() -> Path:
-    """Where converted annotations, the rendered toy set and downloads are kept (``SC_CACHE``)."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "sc_imagenet"
-    return Path(os.environ.get(CACHE) or default).expanduser()
 
 
 def imagenet_root() -> Path:

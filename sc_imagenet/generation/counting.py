@@ -125,7 +125,7 @@ class DetectorCounter:
         """
         from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
-        from sc_imagenet.backbones.weight_files import read_state
+        from sc_imagenet.data.tensor_files import read_state
 
         self.identity = f"detector-{sha256_of(weights)[:16]}" if weights.is_file() else ""
         state = read_state(weights)

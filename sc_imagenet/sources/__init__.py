@@ -6,8 +6,9 @@ import importlib
 from pathlib import Path
 
 from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import cache_folder
 from sc_imagenet.data.catalog import canonical
-from sc_imagenet.data.roots import cache_folder, dataset_root
+from sc_imagenet.data.roots import dataset_root
 from sc_imagenet.sources.source import Annotation, Entry, Options, Source
 
 __all__ = ["Annotation", "Entry", "Options", "Source", "open_source"]

@@ -125,7 +125,7 @@ def _read(path: Path, state: State | None) -> list[Any]:
 
 
 def _saved(path: Path) -> Any:
-    from sc_imagenet.backbones.weight_files import read_plain  # and with it torch, which JSON does without
+    from sc_imagenet.data.tensor_files import read_plain  # and with it torch, which JSON does without
 
     with watched(path):
         return read_plain(path, "a list of annotations", "<category>_anns.pt as DIY-SC's authors give it")

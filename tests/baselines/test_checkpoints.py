@@ -20,9 +20,9 @@ from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs, key_of
 from baselines.checkpoints import load_checkpoint, load_weights, recorded_name, weights_file
 from baselines.matcher import Matcher
 from sc_imagenet.backbones.pretrained import create_network
-from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import sha256_of
+from sc_imagenet.data.tensor_files import read_state
 from tests.parity.references import published_shapes
 
 SMALL = {"backbone": "resnet10t", "pretrained": False, "size": 64, "projection": 16, "heads": 2}

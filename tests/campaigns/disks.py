@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sc_imagenet.data.roots import CACHE
+from sc_imagenet.core.files import CACHE
 from tests.campaigns.dead_mount import dead_mount
 from tests.campaigns.subjects import Subject, draw_photographs, generate_subject, run_subject
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sc_imagenet.data.roots import cache_folder
+from sc_imagenet.core.files import cache_folder
 from sc_imagenet.toy.render import render_object
 
 ROOT = Path(__file__).parents[2]

@@ -23,12 +23,12 @@ import torch
 from scipy.io import savemat
 
 from benchmark.scoring.prediction_files import METADATA_KEY, PREDICTION_SCHEMA, read_predictions
-from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data import shards
 from sc_imagenet.data.archives import extract
 from sc_imagenet.data.images import MAX_PIXELS, MOST_SCANS, open_image
 from sc_imagenet.data.schema import pair_features
+from sc_imagenet.data.tensor_files import read_state
 from sc_imagenet.sources.tables import read_mat
 from tests.fuzz.parsers.tables import INFO, PAIR, PREDICTION
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from sc_imagenet.backbones.resuming import resuming
-from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.images import open_image
+from sc_imagenet.data.resuming import resuming
+from sc_imagenet.data.tensor_files import read_state
 from sc_imagenet.sources.tables import read_mat
 
 ROOT = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from sc_imagenet.backbones.backbone import with_positions_of
 from sc_imagenet.backbones.pretrained import LITE0
-from sc_imagenet.backbones.weight_files import read_state
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path, read_json, write_json
+from sc_imagenet.data.tensor_files import read_state
 from sc_imagenet.generation.cascade.options import STAGES, NetworkOptions, Stage
 from sc_imagenet.generation.cascade.pmps import (
     Matches,

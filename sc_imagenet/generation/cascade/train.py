@@ -27,11 +27,11 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
-from sc_imagenet.backbones.resuming import resume_optimiser, resume_weights, resuming, shorten_log, whole_number
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path, read_json, sha256_of, write_json
 from sc_imagenet.core.locks import held
 from sc_imagenet.core.processes import Hurried, StopRequest, any_process, stop_request
+from sc_imagenet.data.resuming import resume_optimiser, resume_weights, resuming, shorten_log, whole_number
 from sc_imagenet.generation.cascade.losses import TrainingPairs, cascade_losses, trained_parameters
 from sc_imagenet.generation.cascade.network import Generator
 from sc_imagenet.generation.cascade.options import TrainingOptions

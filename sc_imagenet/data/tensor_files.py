@@ -1,4 +1,4 @@
-"""Reading a file of weights without running anything that it may hold."""
+"""Files of tensors, weights above all, read without running anything that they may hold."""
 
 from __future__ import annotations
 

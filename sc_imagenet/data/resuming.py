@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sc_imagenet.backbones.weight_files import is_plain, read_plain
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path
+from sc_imagenet.data.tensor_files import is_plain, read_plain
 
 # What each optimiser keeps of a parameter once it was stepped; "step" is one number, the others are of its shape.
 MOMENTS = {"Adam": {"step", "exp_avg", "exp_avg_sq"}, "AdamW": {"step", "exp_avg", "exp_avg_sq"}}
