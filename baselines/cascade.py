@@ -3,8 +3,7 @@
 Trained from class labels alone: an image level that tells matching images from others, a region level that finds
 the best cells of matching regions, a pixel level that learns from those. Inference re-weights the pixel level's
 volume by Hough scores. ``sc_imagenet/generation`` holds the network, its losses and its training
-(``scbench generate train``).
-"""
+(``scbench generate train``)."""
 
 from __future__ import annotations
 
@@ -16,20 +15,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.matcher import Batch, Matcher
+from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from sc_imagenet.backbones.pretrained import LITE0
-from sc_imagenet.errors import InputError
-from sc_imagenet.generation.cascade import CascadeNetwork
-from sc_imagenet.generation.cascade_loss import TrainingPairs, cascade_losses, trained_parameters
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.generation.cascade.losses import TrainingPairs, cascade_losses, trained_parameters
+from sc_imagenet.generation.cascade.network import CascadeNetwork
+from sc_imagenet.generation.cascade.options import STAGES, Stage, TrainingOptions
+from sc_imagenet.generation.cascade.view_features import Views
+from sc_imagenet.generation.cascade.views import View
 from sc_imagenet.generation.features import FeatureReader
-from sc_imagenet.generation.network_options import STAGES, Stage
 from sc_imagenet.generation.saliency import feature_masks
-from sc_imagenet.generation.training_options import TrainingOptions
-from sc_imagenet.generation.view_features import Views
-from sc_imagenet.generation.views import View
+from sc_imagenet.geometry.correlation import Grid
 from sc_imagenet.geometry.grids import read_at
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
-from sc_imagenet.geometry.volumes import Grid
 
 TEMPERATURE = 0.15  # of the soft-argmax, on scores whose maximum is 1
 
@@ -111,7 +110,7 @@ class Cascade(Matcher):
     def training_loss(self, batch: Batch, epoch: int) -> Tensor:
         """The cascade's losses with the pairs of a batch as positives; points are not looked at.
 
-        Negatives are made by shifting the targets by one; ``sc_imagenet/generation/train.py``, which knows the
+        Negatives are made by shifting the targets by one; ``sc_imagenet/generation/cascade/train.py``, which knows the
         classes, sees to it that they are of other classes.
         """
         both = self.backbone(torch.cat((batch["source"], batch["target"])))
@@ -134,3 +133,58 @@ class Cascade(Matcher):
         rows = rows / rows.amax((2, 3), keepdim=True).clamp(min=1e-30)
         cells = windowed_soft_argmax(rows, self.window * self.upsample, TEMPERATURE)
         return (cells + 0.5) * (self.size / rows.shape[-1])
+
+
+# Recipes of the cascade: how it is built. It is trained by ``scbench generate train``, from class labels alone.
+
+# The paper's optimiser; what ``training_loss`` minimises where pairs are given instead of photographs by class.
+PAPER_SGD = Recipe(
+    optimiser="sgd",
+    lr=3e-5,
+    backbone_lr=0.0,
+    momentum=0.9,
+    batch=32,
+    epochs=10,
+    augmentation="none",
+    backbone_batchnorm="eval",
+)
+
+
+@recipe("cascade")
+def paper() -> Recipe:
+    """``scbench run cascade --eval pf-willow --checkpoint MODEL``, MODEL being what ``generate train`` wrote.
+
+    Paper (iBOT's ViT-B/16 at 512 px, Table 4), PCK@.05/.10: PF-PASCAL 56.8 / 81.5, PF-WILLOW 57.6 / 85.3.
+    Without a checkpoint: the features of EfficientNet-Lite0 at 320 px with Hough scores, untrained.
+    """
+    return PAPER_SGD
+
+
+@recipe("cascade", "sc-imagenet")
+def sc_imagenet() -> Recipe:
+    """The generator made SC-ImageNet and is not trained on it; pairs of one class serve its losses all the same."""
+    return PAPER_SGD
+
+
+@recipe("cascade", preset="small")
+def small() -> Recipe:
+    """The same at 256 px, with AdamW: a step for every pair of photographs of one class."""
+    return Recipe(
+        model={"size": 256},
+        optimiser="adamw",
+        lr=1e-3,
+        backbone_lr=0.0,
+        weight_decay=0.01,
+        batch=8,
+        epochs=2,
+        schedule="cosine",
+        warmup=20,
+        backbone_batchnorm="eval",
+    )
+
+
+@recipe("cascade", preset="tiny")
+def tiny() -> Recipe:
+    """The same at 160 px, a 10 x 10 grid."""
+    base = small()
+    return Recipe(**{**base.__dict__, "model": {"size": 160, "network": {"fold": 2}}})

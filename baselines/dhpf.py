@@ -1,30 +1,28 @@
 """DHPF: Learning to Compose Hypercolumns for Visual Correspondence (Min et al., ECCV 2020).
 
 For every pair small gates choose which layers of a frozen backbone to use. What is chosen, reduced in channels,
-is correlated on a fine grid; Hough voting favours matches of consistent offset; keypoints follow the best matches.
-"""
+is correlated on a fine grid; Hough voting favours matches of consistent offset; keypoints follow the best matches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.matcher import Batch, Matcher
+from baselines.recipe import Recipe, recipe
 from baselines.registry import register
-from sc_imagenet.backbones import Backbone, build_backbone
+from baselines.weights import PublishedWeights
+from sc_imagenet.backbones.backbone import Backbone, build_backbone
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.tensor_files import State
 from sc_imagenet.geometry.correlation import SMALLEST
-from sc_imagenet.geometry.hough import (
-    HoughSpace,
-    difference_scores,
-    differences_at,
-    pixel_space,
-    rows_of_differences,
-)
-from sc_imagenet.geometry.receptive_boxes import cell_corners, covering, mean_shift, nearest_cell
+from sc_imagenet.geometry.flow import cell_corners, covering, mean_shift, nearest_cell
+from sc_imagenet.geometry.hough import HoughSpace, difference_scores, differences_at, pixel_space, rows_of_differences
 from sc_imagenet.geometry.upsampled import inner_products, inner_products_of, square_norms
 
 HIDDEN = 32  # channels of a gate
@@ -68,7 +66,7 @@ class DHPF(Matcher):
 
     Args:
         backbone: timm's name.
-        layers: candidate layers (see ``sc_imagenet/backbones/layers.py``); None: all that are not finer than
+        layers: candidate layers (see ``sc_imagenet/backbones/backbone.py``); None: all that are not finer than
             the grid, 34 of a ResNet-101, 17 of a ResNet-50.
         size: side S of the input; the next that the finest layer's cells fill is taken.
         stride: pixels between cells of the grid on which layers are compared.
@@ -333,3 +331,166 @@ def gumbel(uniform: Tensor) -> Tensor:
 def similarity(products: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """Appearance similarity (K, N) of hyperpixels from their inner products and norms (K,), (N,)."""
     return (products / (torch.outer(source, target) + DAMPING)).relu().square()
+
+
+# Recipes of DHPF and of its weakly supervised variant (Min et al., ECCV 2020; the authors' code for the rest).
+#
+# The backbone is frozen in every one: only the reductions and the gates learn. Images are not augmented; PF-PASCAL's
+# training pairs are there mirrored too. The best weights by validation are kept.
+
+PAPER = Recipe(
+    model={"backbone": "resnet101.tv_in1k", "size": 240, "stride": 4, "rate": 0.5, "threshold": "bbox"},
+    optimiser="sgd",
+    lr=0.03,
+    backbone_lr=0.0,
+    momentum=0.5,
+    batch=8,
+    epochs=5,
+    points=40,
+    validation="paper",
+    backbone_batchnorm="eval",
+)
+WEAK = replace(PAPER, lr=0.1, batch=4, epochs=30)
+
+
+@recipe("dhpf", "spair-71k")
+def spair_71k() -> Recipe:
+    """``scbench run dhpf --finetune spair-71k --eval spair-71k``: 6,668 steps an epoch.
+
+    Paper, PCK@0.1/bbox: 37.3.
+    """
+    return PAPER
+
+
+@recipe("dhpf", "pf-pascal")
+def pf_pascal() -> Recipe:
+    """``scbench run dhpf --finetune pf-pascal --eval pf-pascal --eval pf-willow``: 368 steps an epoch.
+
+    Paper, PCK@0.1/img: 90.7. Whether a keypoint is easy is measured against the image's side.
+    """
+    return replace(PAPER, model={**PAPER.model, "threshold": "img"}, epochs=100)
+
+
+@recipe("dhpf", "sc-imagenet")
+def sc_imagenet() -> Recipe:
+    """``scbench run dhpf --pretrain sc-imagenet --finetune spair-71k --eval spair-71k``: 99,327 steps an epoch.
+
+    Pre-training as the authors of SC-ImageNet published it: 100 epochs, at most 400 points a pair, all else DHPF's own.
+    """
+    return replace(PAPER, epochs=100, points=400)
+
+
+@recipe("dhpf")
+def any_data() -> Recipe:
+    """Data that the authors did not train on: the values for SPair-71k."""
+    return replace(PAPER, validation="strict")
+
+
+@recipe("dhpf-weak", "pf-pascal")
+def weak_pf_pascal() -> Recipe:
+    """``scbench run dhpf-weak --finetune pf-pascal --eval pf-pascal``: 735 steps an epoch.
+
+    Paper, PCK@0.1/img: 82.1. Only the class of a pair is learnt from; choosing the best epoch needs keypoints.
+    """
+    return replace(WEAK, model={**PAPER.model, "threshold": "img"})
+
+
+@recipe("dhpf-weak", "spair-71k")
+def weak_spair_71k() -> Recipe:
+    """``scbench run dhpf-weak --finetune spair-71k --eval spair-71k``: 13,335 steps an epoch.
+
+    Paper, PCK@0.1/bbox: 27.7. The authors released weights but no values: these are those for PF-PASCAL.
+    """
+    return WEAK
+
+
+@recipe("dhpf-weak")
+def weak_any_data() -> Recipe:
+    """Data that the authors did not train on: the values for PF-PASCAL."""
+    return replace(WEAK, validation="strict")
+
+
+# A laptop's recipes: the grid of the stage of stride 8, an optimiser that needs no search for the rate, and gates
+# that are drawn open: of six layers none is to spare, and a gate that flips makes a short training jump.
+LAPTOP = replace(
+    PAPER,
+    model={"backbone": "tf_efficientnet_lite0", "size": 240, "stride": 8, "rate": 1.0},
+    optimiser="adamw",
+    validation="strict",
+    lr=3e-3,
+    schedule="cosine",
+    epochs=10,
+    warmup=10,
+    clip_gradient=1.0,
+)
+
+
+@recipe("dhpf", preset="small")
+def small() -> Recipe:
+    """DHPF on EfficientNet-Lite0 at 240 px, 30 x 30 cells: ``scbench run dhpf --preset small --finetune NAME``."""
+    return LAPTOP
+
+
+@recipe("dhpf", preset="tiny")
+def tiny() -> Recipe:
+    """DHPF on EfficientNet-Lite0 at 160 px, 20 x 20 cells."""
+    return replace(LAPTOP, model={**LAPTOP.model, "size": 160}, epochs=2)
+
+
+@recipe("dhpf-weak", preset="small")
+def weak_small() -> Recipe:
+    """As ``small``, without keypoints: ``scbench run dhpf-weak --preset small --finetune NAME``."""
+    return replace(LAPTOP, batch=4)
+
+
+@recipe("dhpf-weak", preset="tiny")
+def weak_tiny() -> Recipe:
+    """As ``tiny``, without keypoints."""
+    return replace(tiny(), batch=4)
+
+
+# The checkpoints that DHPF's authors published: the learner alone, for a ResNet-101 or a ResNet-50.
+
+PREFIX = {"reduction_ffns.": "reductions.", "gumbel_ffns.": "gates."}
+BACKBONES = {34: "resnet101.tv_in1k", 17: "resnet50.tv_in1k"}  # by candidate layers
+
+
+def from_published(state: State) -> State:
+    """The authors' state under our keys."""
+    return {key_of(key): value for key, value in state.items()}
+
+
+def key_of(key: str) -> str:
+    """The authors' key -> ours.
+
+    >>> rename("reduction_ffns.0.1.weight"), rename("gumbel_ffns.33.3.weight")
+    ('reductions.0.1.weight', 'gates.33.3.weight')
+    """
+    head, dot, rest = key.partition(".")
+    return PREFIX.get(head + dot, head + dot) + rest
+
+
+def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Arguments of ``DHPF`` for these weights.
+
+    Raises:
+        InputError: not weights of DHPF, or of a backbone that the authors did not publish.
+    """
+    layers = sum(key.startswith("gates.") and key.endswith(".3.weight") for key in state)
+    if not layers:
+        raise InputError("are no weights of DHPF: there is no gates.0.3.weight")
+    if layers not in BACKBONES:
+        raise InputError(
+            f"holds DHPF with {layers} candidate layers; the published models have 34 (ResNet-101) or 17 (ResNet-50)",
+            fix="A model of another backbone is loaded from the folder that save_pretrained wrote.",
+        )
+    return {"backbone": BACKBONES[layers]}
+
+
+DHPF.published = PublishedWeights(
+    about="The checkpoints that DHPF's authors published: the learner alone, for a ResNet-101 or a ResNet-50.",
+    marker="reduction_ffns.",
+    convert=from_published,
+    arguments=arguments_of,
+    backbone=False,
+)

@@ -1,6 +1,8 @@
-"""DHPF trained without keypoints (Min et al., ECCV 2020)."""
+"""DHPF trained without keypoints (Min et al., ECCV 2020); its recipes are in DHPF's file."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from baselines.dhpf import DHPF, Hyperimages
 from baselines.matcher import Batch
 from baselines.registry import register
-from sc_imagenet.geometry.correlation import SMALLEST, mutual_nearest_neighbour
+from sc_imagenet.geometry.correlation import SMALLEST, mutual_nearest_neighbour, resize_source, resize_target
 from sc_imagenet.geometry.hough import spread_differences
-from sc_imagenet.geometry.volumes import resize_source, resize_target
 
 ENTROPY_GRID = (15, 15)  # what the loss sees of the other image's grid
 
@@ -64,3 +65,10 @@ def bits(scores: Tensor) -> Tensor:
     """Entropy (N,) in bits of non-negative scores (N, cells), each row a distribution once it is normalised."""
     share = F.normalize(scores, p=1, dim=1)
     return -(share * share.where(share != 0, SMALLEST).log2()).sum(1)
+
+
+assert DHPF.published is not None
+WeakDHPF.published = replace(
+    DHPF.published,
+    about="The checkpoints of the weakly supervised DHPF hold the same weights as those of the supervised one.",
+)

@@ -1,8 +1,7 @@
 """HPF: Hyperpixel Flow (Min et al., ICCV 2019). Nothing is trained.
 
 Features of several layers of a backbone, stacked at every cell of the finest, are matched by cosine similarity;
-Hough voting favours matches of consistent offset; keypoints move like the cells around them.
-"""
+Hough voting favours matches of consistent offset; keypoints move like the cells around them."""
 
 from __future__ import annotations
 
@@ -14,16 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.matcher import Matcher
+from baselines.recipe import Recipe, recipe
 from baselines.registry import register
-from sc_imagenet.backbones import Backbone, build_backbone
-from sc_imagenet.backbones.layers import HyperpixelResNet, filled_size
+from sc_imagenet.backbones.backbone import Backbone, HyperpixelResNet, build_backbone, filled_size
 from sc_imagenet.backbones.pretrained import is_fixed_size
-from sc_imagenet.frames import cut_out
-from sc_imagenet.geometry.correlation import SMALLEST
+from sc_imagenet.geometry.correlation import SMALLEST, Grid
+from sc_imagenet.geometry.flow import cell_corners, covering, mean_shift
 from sc_imagenet.geometry.hough import difference_scores, pixel_space, rows_of_differences
-from sc_imagenet.geometry.receptive_boxes import cell_corners, covering, mean_shift
+from sc_imagenet.geometry.resize import cut_out
 from sc_imagenet.geometry.upsampled import inner_products, square_norms
-from sc_imagenet.geometry.volumes import Grid
 
 SPAIR_LAYERS = {"resnet101": (0, 8, 20, 21, 26, 28, 29, 30), "resnet50": (0, 9, 10, 11, 12, 13)}
 PF_PASCAL_LAYERS = {"resnet101": (2, 17, 21, 22, 25, 26, 28), "resnet50": (2, 7, 11, 12, 13)}
@@ -80,7 +78,7 @@ class HPF(Matcher):
 
     Args:
         backbone: timm's name.
-        layers: layers to stack (see ``sc_imagenet/backbones/layers.py``), found by ``search_layers``; None: the
+        layers: layers to stack (see ``sc_imagenet/backbones/backbone.py``), found by ``search_layers``; None: the
             published ones of a ResNet-101 or ResNet-50, the coarse layers of any other backbone. The finest
             decides the grid.
         size: images whose longer side is longer are made smaller. Backbones other than ResNets see them continued by
@@ -220,3 +218,38 @@ def search_layers(
         kept = sorted(grown, key=lambda chosen: -known[chosen])[:beam]
     best = max(known, key=lambda chosen: known[chosen])
     return best, known[best]
+
+
+# HPF is not trained: its recipes only say how it is built.
+
+RESNET = "resnet101"
+PAPER = {"backbone": f"{RESNET}.tv_in1k", "size": 300}
+
+
+@recipe("hpf", "spair-71k")
+def spair_71k() -> Recipe:
+    """``scbench run hpf --eval spair-71k``: hyperpixels found on SPair-71k. Paper, PCK@0.1/bbox: 28.2."""
+    return Recipe(model={**PAPER, "layers": list(SPAIR_LAYERS[RESNET])}, epochs=0, lr=0.0, backbone_lr=0.0)
+
+
+@recipe("hpf")
+def any_data() -> Recipe:
+    """``scbench run hpf --eval pf-pascal --eval pf-willow``: hyperpixels found on PF-PASCAL.
+
+    Paper, PCK@0.1: 84.8 on PF-PASCAL (img), 74.4 on PF-WILLOW (bbox-kp), in original proportions.
+    """
+    return Recipe(model={**PAPER, "layers": list(PF_PASCAL_LAYERS[RESNET])}, epochs=0, lr=0.0, backbone_lr=0.0)
+
+
+@recipe("hpf", preset="small")
+def small() -> Recipe:
+    """EfficientNet-Lite0 in images of at most 300 px, its stages of stride 8 to 32: no download is needed."""
+    model = {"backbone": "tf_efficientnet_lite0", "layers": [3, 4, 5, 6, 7], "size": 300}
+    return Recipe(model=model, epochs=0, lr=0.0, backbone_lr=0.0)
+
+
+@recipe("hpf", preset="tiny")
+def tiny() -> Recipe:
+    """The same at 160 px."""
+    recipe = small()
+    return Recipe(model={**recipe.model, "size": 160}, epochs=0, lr=0.0, backbone_lr=0.0)

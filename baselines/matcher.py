@@ -12,11 +12,11 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from baselines.model_card import model_card
-from baselines.saved import CARD, CONFIG, FILES, WEIGHTS, load_strictly, read_config, write_model
-from sc_imagenet.backbones.weight_files import read_state
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import atomic_path
-from sc_imagenet.hub import fetch, upload
+from baselines.weights import CARD, CONFIG, FILES, WEIGHTS, PublishedWeights, load_strictly, read_config, write_model
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import atomic_path
+from sc_imagenet.core.hub import fetch, upload
+from sc_imagenet.data.tensor_files import read_state
 
 if TYPE_CHECKING:  # the registry holds the models
     from baselines.registry import ModelCard as RegisteredCard
@@ -39,7 +39,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
 
     size        side S of the square images it is made for; points are in pixels of that S x S frame
     direction   "forward": points of the source are carried to the target; "backward": target to source
-    keep_aspect images keep their shape in the S x S frame (see ``sc_imagenet/frames.py``) instead of filling it
+    keep_aspect images keep their shape in the S x S frame (see ``sc_imagenet/geometry/resize.py``), not filling it
     mean, std   normalisation of the RGB input in [0, 1]
     backbone    the part trained at the recipe's ``backbone_lr``, or frozen; None if there is none
     training_arguments  names of constructor arguments that only training reads, kept as attributes of these names:
@@ -57,6 +57,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     backbone: nn.Module | None  # no value here: a class attribute would hide the child's module
     training_arguments: ClassVar[tuple[str, ...]] = ()
     card: ClassVar[RegisteredCard | None] = None  # set by ``registry.register``
+    published: ClassVar[PublishedWeights | None] = None  # how the authors' files of weights are read
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +92,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     def loss(self, output: Any, batch: Batch) -> Tensor:
         """The published training loss of one forward pass, a scalar.
 
-        ``batch`` is what ``sc_imagenet.pairs.PairDataset`` yields, collated: ``source_points`` and
+        ``batch`` is what ``sc_imagenet.data.pairs.PairDataset`` yields, collated: ``source_points`` and
         ``target_points`` (B, K, 2) in pixels of the S x S frame, ``valid`` (B, K) bool, ``source_bbox`` and
         ``target_bbox`` (B, 4) in the same frame (NaN where unknown), ``category`` (B,), the class's number,
         images ``source`` and ``target``, and what the recipe's augmentation adds.
@@ -118,7 +119,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         model_card_kwargs: Mapping[str, Any] | None = None,
         **upload_options: Any,
     ) -> str | None:
-        """Write the model's folder (see ``baselines/saved.py``): what ``push_to_hub`` uploads, no more and no less.
+        """Write the model's folder (see ``baselines/weights.py``): what ``push_to_hub`` uploads, no more and no less.
 
         Args:
             save_directory: made if it is not there; a card that lies in it stays.
@@ -149,7 +150,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         Args:
             repo_id: OWNER/NAME.
             model_card_kwargs: as for ``save_pretrained``.
-            upload_options: ``private``, ``token``, ... as for ``sc_imagenet.hub.upload``.
+            upload_options: ``private``, ``token``, ... as for ``sc_imagenet.core.hub.upload``.
 
         Raises:
             InputError: the Hub cannot be reached or refuses.

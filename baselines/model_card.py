@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from sc_imagenet.catalog import CATALOG
-from sc_imagenet.hub import LIBRARY
+from sc_imagenet.core.command import Command
+from sc_imagenet.core.hub import LIBRARY
+from sc_imagenet.data.catalog import CATALOG, EMBEDDED
 
 if TYPE_CHECKING:  # the models write their cards with this file
     from baselines.matcher import Matcher
@@ -113,7 +114,7 @@ def architecture_card(matcher: Matcher, recipes: Sequence[ListedRecipe], checkpo
     """
     card = type(matcher).registered()
     assert card is not None
-    finetune = " --finetune toy" if trains else ""
+    options = {"preset": "tiny", "finetune": EMBEDDED if trains else None, "eval": EMBEDDED}
     names = [each.dataset for each in recipes if each.dataset in CATALOG] if trains else []
     return _filled(
         data=_front_matter(card.name, "apache-2.0", list(dict.fromkeys(names))),
@@ -122,7 +123,7 @@ def architecture_card(matcher: Matcher, recipes: Sequence[ListedRecipe], checkpo
         description=_description(matcher),
         facts=facts_table(matcher),
         repo_id=None,
-        commands=[f"scbench run {card.name} --preset tiny{finetune} --eval toy"],
+        commands=[str(Command("run", (card.name,), options))],
         weights=checkpoints,
         recipes=_recipe_table(recipes, trains),
         notes="\n\n".join(f"**{each.preset}, {each.about}.** {each.text}" for each in recipes),

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import baselines.recipes
-from sc_imagenet.errors import InputError, unknown_name
+import baselines
+from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.core.settings import value_of
 
 PRESETS = ("paper", "small", "tiny")
 ANY = "*"
@@ -43,7 +44,7 @@ class Recipe:
     warmup: int = 0  # steps of linear warm-up
     validate_every: int = 1  # epochs
     validation: Literal["strict", "paper"] = "strict"  # its PCK@0.1 chooses the weights
-    augmentation: str = "none"  # a name of sc_imagenet.augmentation
+    augmentation: str = "none"  # a name of sc_imagenet.data.augmentation
     points: int = 40  # most points of a pair; further ones are left out
     backbone_batchnorm: Literal["train", "eval"] = "train"  # statistics of the batch, or the stored ones
     clip_gradient: float = 0.0  # largest gradient norm; 0 does not clip
@@ -72,7 +73,7 @@ def find_recipe(model: str, dataset: str, preset: str = "paper") -> Recipe:
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
-    _import_recipes()
+    _import_model(model)
     for key in ((model, dataset, preset), (model, ANY, preset)):
         if key in _RECIPES:
             return _RECIPES[key]()
@@ -99,7 +100,7 @@ class ListedRecipe:
 
 def recipes_of(model: str) -> list[ListedRecipe]:
     """All recipes of a model: by preset, those for any data last."""
-    _import_recipes()
+    _import_model(model)
     entered = [(key, make) for key, make in _RECIPES.items() if key[0] == model]
     entered.sort(key=lambda entry: (PRESETS.index(entry[0][2]), entry[0][1] == ANY, entry[0][1]))
     return [
@@ -108,9 +109,11 @@ def recipes_of(model: str) -> list[ListedRecipe]:
     ]
 
 
-def _import_recipes() -> None:
-    for found in pkgutil.iter_modules(baselines.recipes.__path__):
-        importlib.import_module(f"baselines.recipes.{found.name}")
+def _import_model(name: str) -> None:
+    """The model's file holds its recipes."""
+    module = name.replace("-", "_")
+    if module in {found.name for found in pkgutil.iter_modules(baselines.__path__)}:
+        importlib.import_module(f"baselines.{module}")
 
 
 def with_backbone(arguments: Mapping[str, Any], backbone: str | None) -> dict[str, Any]:
@@ -140,18 +143,13 @@ def override(base: Recipe, settings: Mapping[str, str], stage: str | None = None
     Raises:
         InputError: no such field, or a value of another type or out of its range.
     """
-    import json
-
     for key, text in sorted(settings.items(), key=lambda item: item[0].split(".")[0] in STAGES):
         head, _, name = key.partition(".")
         if head not in ("recipe", *STAGES) or not name:
             raise unknown_name("setting", key, [f"recipe.{f.name}" for f in fields(Recipe)])
         if head not in ("recipe", stage):
             continue
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            value = text
+        value = value_of(text)
         if name.startswith("model."):
             base = replace(base, model={**base.model, name.removeprefix("model."): value})
             continue

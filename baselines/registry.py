@@ -15,9 +15,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import baselines
 from baselines.matcher import Matcher
-from baselines.saved import CONFIG, FILES, read_config
-from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.hub import fetch
+from baselines.weights import CONFIG, FILES, read_config
+from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.core.hub import fetch
 
 M = TypeVar("M", bound=type[Matcher])
 

@@ -3,27 +3,30 @@ Annotations" (Huang et al., ECCV 2022).
 
 One layer of a backbone is enriched with each cell's similarities to the cells around it; a filtered correlation
 at four times that layer's resolution gives a flow from the target into the source. Two such networks are trained
-side by side: beside the keypoints, each learns from the other where both agree.
-"""
+side by side: beside the keypoints, each learns from the other where both agree."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines import laptop
 from baselines.matcher import Batch, Matcher
+from baselines.recipe import Recipe, recipe
 from baselines.registry import register
-from sc_imagenet.backbones import build_backbone
-from sc_imagenet.errors import InputError
-from sc_imagenet.geometry.correlation import cosine, inner_product, mutual_nearest_neighbour
+from baselines.weights import PublishedWeights
+from sc_imagenet.backbones.backbone import build_backbone
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.tensor_files import State
+from sc_imagenet.geometry.correlation import cosine, inner_product, mutual_nearest_neighbour, resize_target
 from sc_imagenet.geometry.flow import carry_points, cells_read, end_point_error, labelled, mapping_to_flow
-from sc_imagenet.geometry.keypoint_maps import sparse_flow
+from sc_imagenet.geometry.grids import sparse_flow
 from sc_imagenet.geometry.soft_argmax import upsampled_soft_argmax
-from sc_imagenet.geometry.volumes import resize_target
 
 RESNET101_LAYER = 30  # the last block of its third stage
 UPSAMPLING = 4  # cells of the flow's grid a cell of the features, along each side
@@ -52,7 +55,7 @@ class SCorrSAN(Matcher):
 
     Args:
         backbone: timm's name.
-        layers: the one layer to read, as a list (see ``sc_imagenet/backbones/layers.py``); None: ``RESNET101_LAYER``
+        layers: the one layer to read, as a list (see ``sc_imagenet/backbones/backbone.py``); None: ``RESNET101_LAYER``
             of a ResNet-101; of any other backbone the last of its coarse layers with the finest cells.
         size: side S of the input; the next that the backbone's cells fill is taken.
         context: each cell is compared with this many on each of four lines through it (odd; section 3.1).
@@ -260,3 +263,161 @@ def finest_coarse_layer(backbone: str, size: int) -> int:
         return RESNET101_LAYER
     coarse = build_backbone(backbone, None, size, pretrained=False)
     return max(layer for layer, stride in zip(coarse.layers, coarse.strides) if stride == min(coarse.strides))
+
+
+# Recipes of SCorrSAN (Huang et al., ECCV 2022; the authors' code for what the paper leaves open).
+#
+# Two networks are trained side by side, the backbones' batch norm on the statistics of the batch. No schedule within
+# the 150 epochs: the authors halve the rates after the last. Their scripts name 50 epochs for SPair-71k in a variable
+# that nothing reads.
+
+PAPER = Recipe(
+    model={
+        "backbone": "resnet101.tv_in1k",
+        "layers": [30],
+        "size": 256,
+        "context": 7,
+        "width": 2048,
+        "networks": 2,
+        "pseudo_start": 4,
+    },
+    optimiser="adamw",
+    lr=3e-5,
+    backbone_lr=3e-6,
+    weight_decay=0.05,
+    batch=16,
+    epochs=150,
+    milestones=(150,),
+    gamma=0.5,
+    augmentation="photometric",
+    points=40,
+    validation="paper",
+    backbone_batchnorm="train",
+)
+
+
+@recipe("scorrsan", "spair-71k")
+def spair_71k() -> Recipe:
+    """``scbench run scorrsan --finetune spair-71k --eval spair-71k``: 3,334 steps an epoch.
+
+    Paper, PCK@0.1/bbox: 55.3.
+    """
+    return PAPER
+
+
+@recipe("scorrsan", "pf-pascal")
+def pf_pascal() -> Recipe:
+    """``scbench run scorrsan --finetune pf-pascal --eval pf-pascal --eval pf-willow``: 184 steps an epoch.
+
+    Paper, PCK@.05/.10/.15 (img): 81.5 / 93.3 / 96.6. The same weights on PF-WILLOW (bbox-padded, legacy):
+    54.1 / 80.0 / 89.8.
+    """
+    return replace(PAPER, model={**PAPER.model, "context": 13, "width": 1024, "pseudo_start": 60})
+
+
+@recipe("scorrsan", "sc-imagenet")
+def sc_imagenet() -> Recipe:
+    """``scbench run scorrsan --pretrain sc-imagenet --finetune spair-71k --eval spair-71k``: 49,664 steps an epoch.
+
+    Pre-training with the values for SPair-71k: the SC-ImageNet paper says only that it "followed the vanilla
+    implementation".
+    """
+    return PAPER
+
+
+@recipe("scorrsan")
+def any_data() -> Recipe:
+    """Data that the authors did not train on: the values of PF-PASCAL."""
+    return replace(pf_pascal(), validation="strict")
+
+
+LAPTOP = replace(
+    laptop.LAPTOP,
+    model={
+        "backbone": laptop.BACKBONE,
+        "layers": [5],
+        "size": 256,
+        "context": 7,
+        "width": 256,
+        "networks": 2,
+        "pseudo_start": 2,
+    },
+    frozen=(*laptop.early_stages("backbone.0"), *laptop.early_stages("backbone.1")),
+    augmentation="photometric",
+)
+
+
+@recipe("scorrsan", preset="small")
+def small() -> Recipe:
+    """SCorrSAN on EfficientNet-Lite0 at 256 px: ``scbench run scorrsan --preset small --finetune NAME``."""
+    return LAPTOP
+
+
+@recipe("scorrsan", preset="tiny")
+def tiny() -> Recipe:
+    """One network at 160 px, 40 x 40 cells: ``scbench run scorrsan --preset tiny --finetune toy --eval toy``."""
+    return replace(LAPTOP, model={**LAPTOP.model, "size": 160, "networks": 1}, epochs=2, augmentation="none")
+
+
+# Checkpoints of SCorrSAN's published code, which keeps one of the two networks; the authors released none.
+
+# Beginnings of the authors' keys and of ours; the file holds the first network.
+RENAMED = {
+    "feature_extraction.backbone.": "backbone.0.net.",
+    "SCEs.0.": "heads.0.encoder.",
+    "x_normal": "heads.0.x_normal",
+    "y_normal": "heads.0.y_normal",
+}
+CONV = "heads.0.encoder.conv.weight"
+LINES = 4  # of cells that a cell is compared with
+CHANNELS = 1024  # of the layer that is read
+
+
+def from_published(state: State) -> State:
+    """The authors' state under our keys."""
+    return {key_of(key): value for key, value in state.items()}
+
+
+def key_of(key: str) -> str:
+    """The authors' key -> ours.
+
+    >>> rename("feature_extraction.backbone.conv1.weight"), rename("SCEs.0.conv.bias")
+    ('backbone.0.net.conv1.weight', 'heads.0.encoder.conv.bias')
+    """
+    for theirs, ours in RENAMED.items():
+        if key.startswith(theirs):
+            return ours + key.removeprefix(theirs)
+    return key
+
+
+def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Arguments of ``SCorrSAN`` for these weights.
+
+    Raises:
+        InputError: not weights of SCorrSAN, or of another backbone than the published one.
+    """
+    needed = (CONV, "heads.0.x_normal", "heads.0.y_normal")
+    if missing := [key for key in needed if key not in state]:
+        raise InputError(f"are no weights of SCorrSAN: there is no {missing[0]}")
+    width, channels = state[CONV].shape[:2]
+    context, rest = divmod(channels - CHANNELS, LINES)
+    if rest or context < 1 or "backbone.0.net.layer3.22.bn3.weight" not in state:
+        raise InputError(
+            f"holds SCorrSAN with {channels} channels before its encoder's convolution, not the published ResNet-101",
+            fix="A model of another backbone is loaded from the folder that save_pretrained wrote.",
+        )
+    return {
+        "layers": [RESNET101_LAYER],
+        "size": 16 * state["heads.0.x_normal"].numel() // UPSAMPLING,
+        "context": context,
+        "width": width,
+    }
+
+
+SCorrSAN.published = PublishedWeights(
+    about="Checkpoints of SCorrSAN's published code, which keeps one of the two networks; the authors released none.",
+    marker=("feature_extraction.backbone.", "SCEs."),
+    convert=from_published,
+    arguments=arguments_of,
+    optional=(".num_batches_tracked", "backbone.0.net.fc."),
+)

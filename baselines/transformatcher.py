@@ -2,26 +2,32 @@
 
 Every possible match of a source cell with a target cell is a token: it begins as the correlations of the pair at
 many layers and is refined by additive attention to all other matches. A soft-argmax reads where each source cell
-goes; a keypoint follows the cells around it.
-"""
+goes; a keypoint follows the cells around it."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines import laptop
 from baselines.matcher import Batch, Matcher
+from baselines.recipe import Recipe, recipe
 from baselines.registry import register
-from sc_imagenet.backbones import Backbone, build_backbone
-from sc_imagenet.geometry.correlation import inner_product
+from baselines.weights import PublishedWeights
+from sc_imagenet.backbones.backbone import Backbone, build_backbone
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.tensor_files import State
+from sc_imagenet.geometry.correlation import inner_product, resize_source, resize_target
 from sc_imagenet.geometry.grids import denormalise, normalise
 from sc_imagenet.geometry.soft_argmax import soft_argmax
-from sc_imagenet.geometry.volumes import resize_source, resize_target
 
 LAYERS = tuple(range(8, 34))  # every block of the last two stages of ResNet-101
 WIDTH = 16  # channels of a token
@@ -48,7 +54,7 @@ class TransforMatcher(Matcher):
 
     Args:
         backbone: timm's name. There are two of it, one for each image: they start equal and are trained apart.
-        layers: layers to correlate at (see ``sc_imagenet/backbones/layers.py``); None: ``LAYERS`` of a
+        layers: layers to correlate at (see ``sc_imagenet/backbones/backbone.py``); None: ``LAYERS`` of a
             ResNet-101, the coarse layers of any other backbone. A ResNet is read after its blocks' last ReLU.
         size: side S of the input; the next that the finest layer's cells fill is taken. They are the grid, of side
             S / stride.
@@ -283,3 +289,174 @@ class AdditiveAttention(nn.Module):
         quarter = torch.stack((-weight[:, :, 1], weight[:, :, 0]), 2)  # turned by a quarter circle
         rotated = torch.einsum("bhfc,hfic->bhfi", sums[:, :, 0], weight)
         return (rotated + torch.einsum("bhfc,hfic->bhfi", sums[:, :, 1], quarter)).flatten(2)
+
+
+# Recipes of TransforMatcher (Kim et al., CVPR 2022; the authors' code for what the paper leaves open).
+
+PAPER = Recipe(
+    model={"backbone": "resnet101.tv_in1k", "layers": list(LAYERS), "size": 240},
+    optimiser="adam",
+    lr=1e-3,
+    backbone_lr=1e-5,
+    batch=16,
+    epochs=10,
+    augmentation="transformatcher",
+    points=40,
+    validation="paper",
+    backbone_batchnorm="train",
+)
+
+
+@recipe("transformatcher", "spair-71k")
+def spair_71k() -> Recipe:
+    """``scbench run transformatcher --finetune spair-71k --eval spair-71k``: 3,334 steps an epoch.
+
+    Paper, PCK@0.1/bbox: 53.7. The authors released no weights, and a user of their code got less with its
+    default of ten epochs.
+    """
+    return PAPER
+
+
+@recipe("transformatcher", "pf-pascal")
+def pf_pascal() -> Recipe:
+    """``scbench run transformatcher --finetune pf-pascal --eval pf-pascal --eval pf-willow``: 184 steps an epoch.
+
+    Paper, PCK@.05/.10/.15 (img): 80.8 / 91.8 / 95.2. The same weights on PF-WILLOW (bbox-padded2, legacy):
+    48.9 / 76.0 / 86.1. How many epochs the paper's model was trained is not known; the code's default is ten.
+    """
+    return PAPER
+
+
+@recipe("transformatcher", "sc-imagenet")
+def sc_imagenet() -> Recipe:
+    """``scbench run transformatcher --pretrain sc-imagenet --finetune spair-71k --eval spair-71k``.
+
+    Pre-training, 49,664 steps an epoch, with the authors' own values, as the SC-ImageNet paper says. Paper,
+    SPair-71k after fine-tuning: 56.3; PF-PASCAL: 82.3 / 92.4 / 95.8.
+    """
+    return PAPER
+
+
+@recipe("transformatcher")
+def any_data() -> Recipe:
+    """Data that the authors did not train on: the same values."""
+    return replace(PAPER, validation="strict")
+
+
+LAPTOP = replace(
+    laptop.LAPTOP,
+    model={"backbone": laptop.BACKBONE, "layers": [5, 7], "size": 240, "sharpness": 20.0},
+    optimiser="adam",
+    backbone_lr=2e-4,
+    frozen=(*laptop.early_stages("backbone.source"), *laptop.early_stages("backbone.target")),
+    weight_decay=0.0,
+    augmentation="transformatcher",
+)
+
+
+@recipe("transformatcher", preset="small")
+def small() -> Recipe:
+    """TransforMatcher on EfficientNet-Lite0 at 240 px, 15 x 15 cells.
+
+    ``scbench run transformatcher --preset small --finetune NAME``.
+    """
+    return LAPTOP
+
+
+@recipe("transformatcher", preset="tiny")
+def tiny() -> Recipe:
+    """Two blocks at 160 px, 10 x 10 cells: ``scbench run transformatcher --preset tiny --finetune toy --eval toy``."""
+    return replace(LAPTOP, model={**LAPTOP.model, "size": 160, "depth": 2}, epochs=2, augmentation="none")
+
+
+# Checkpoints of TransforMatcher's authors: one network whose convolutions hold two, the source's and the target's.
+
+MARKER = "match2match.to_embedding."
+
+INSIDE = {
+    "to_embedding.1.": "embed.",
+    "to_original.0.": "readout.",
+    "0.norm.": "norm1.",
+    "1.norm.": "norm2.",
+    "0.fn.to_qkv.": "attention.qkv.",
+    "0.fn.to_q_attn_logits.": "attention.query_score.",
+    "0.fn.to_k_attn_logits.": "attention.key_score.",
+    "0.fn.to_r.": "attention.mix.",
+    "0.fn.to_out.": "attention.proj.",
+    "1.fn.": "mlp.",
+}
+
+
+def from_published(state: State) -> State:
+    """The authors' state under our keys, the two networks apart.
+
+    Convolutions and batch norms hold the source's channels first, then the target's; the classifier is there
+    once. The rotary frequencies, which files of some versions hold, are constants of the model.
+
+    Raises:
+        InputError: other rotary frequencies than those of the model.
+    """
+    ours: State = {}
+    for key, value in state.items():
+        if key.endswith(".pos_emb.freqs"):
+            if not torch.allclose(value.float(), torch.pi * torch.tensor(FREQUENCIES), rtol=1e-2):
+                raise InputError(f"{key} is {value.tolist()}, not pi and 5 pi: another rotary embedding")
+        elif key.startswith("backbone.") and not key.startswith("backbone.fc.") and value.dim():
+            if len(value) % 2:
+                raise InputError(f"{key} holds {len(value)} channels, not those of two networks")
+            for name, half in zip(key_of(key), value.chunk(2)):
+                ours[name] = half
+        else:
+            for name in key_of(key):
+                ours[name] = value
+    return ours
+
+
+def key_of(key: str) -> list[str]:
+    """The authors' key -> ours: two for a weight of the backbones, none for the rotary frequencies.
+
+    >>> rename("backbone.bn1.bias")
+    ['backbone.source.net.bn1.bias', 'backbone.target.net.bn1.bias']
+    >>> rename("match2match.trans_nc.3.1.fn.0.bias")
+    ['match2match.blocks.3.mlp.0.bias']
+    """
+    if key.endswith(".pos_emb.freqs"):
+        return []
+    if key.startswith("backbone."):
+        sides = ("source",) if key.startswith("backbone.fc.") else ("source", "target")
+        return [f"backbone.{side}.net.{key.removeprefix('backbone.')}" for side in sides]
+    block = re.match(r"match2match\.trans_nc\.(\d+)\.", key)
+    before = f"match2match.blocks.{block[1]}." if block else "match2match."
+    rest = key[block.end() :] if block else key.removeprefix("match2match.")
+    for theirs, name in INSIDE.items():
+        if rest.startswith(theirs):
+            return [before + name + rest.removeprefix(theirs)]
+    return [key]
+
+
+def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Arguments of ``TransforMatcher`` for these weights.
+
+    Raises:
+        InputError: not weights of TransforMatcher, or of a backbone that the authors did not use.
+    """
+    if "match2match.embed.weight" not in state:
+        raise InputError("are no weights of TransforMatcher: there is no match2match.embed.weight")
+    levels = state["match2match.embed.weight"].shape[-1]
+    if levels != len(LAYERS) or "backbone.source.net.layer3.22.bn3.weight" not in state:
+        raise InputError(
+            f"holds TransforMatcher with {levels} layers, not the published ResNet-101 model",
+            fix="A model of another backbone is loaded from the folder that save_pretrained wrote.",
+        )
+    depth = len({key.split(".")[2] for key in state if key.startswith("match2match.blocks.")})
+    return {"layers": list(LAYERS), "depth": depth}
+
+
+TransforMatcher.published = PublishedWeights(
+    about="Checkpoints of TransforMatcher's authors: one network whose convolutions hold two, the source's and "
+    "the target's.",
+    marker=MARKER,
+    convert=from_published,
+    arguments=arguments_of,
+    optional=(".num_batches_tracked", "backbone.source.net.fc.", "match2match.posenc"),
+)

@@ -17,11 +17,10 @@ from typing import NoReturn
 import typer
 
 import benchmark.commands
-from benchmark.printing import print_what_can_be_printed
-from sc_imagenet.allocator import keep_freed_memory
-from sc_imagenet.errors import InputError
-from sc_imagenet.slow_files import watch
-from sc_imagenet.stopping import INTERRUPTED, TERMINATED, terminated, was_terminated
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.locks import watch
+from sc_imagenet.core.processes import INTERRUPTED, TERMINATED, keep_freed_memory, terminated, was_terminated
+from sc_imagenet.core.progress import print_what_can_be_printed
 
 app = typer.Typer(
     name="scbench",
@@ -33,7 +32,7 @@ app = typer.Typer(
 )
 
 
-def _collect() -> None:
+def collect() -> None:
     """Each module of ``benchmark.commands`` adds its commands to the app; none imports torch when it does."""
     for found in sorted(pkgutil.iter_modules(benchmark.commands.__path__), key=lambda module: module.name):
         importlib.import_module(f"benchmark.commands.{found.name}").add_to(app)
@@ -45,7 +44,7 @@ def main() -> None:
     # Threads that wait by spinning make everything ten times slower where cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     print_what_can_be_printed()
-    _collect()
+    collect()
     atexit.register(_hear_no_more)
     try:
         signal.signal(signal.SIGTERM, terminated)

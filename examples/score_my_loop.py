@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmark.scoring import PCK
+from benchmark.scoring.metric import PCK
 
 
 def my_pairs():

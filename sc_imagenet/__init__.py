@@ -10,22 +10,22 @@ neither ``datasets`` nor ``torch``.
 
 from __future__ import annotations
 
-from sc_imagenet import hook
+from sc_imagenet.data import datasets_plugin
 
 TYPE_CHECKING = False  # as typing's, whose import would take a third of this package's
 if TYPE_CHECKING:
     from typing import Any
 
-    from sc_imagenet.loading import load_dataset, manifest_sha256
+    from sc_imagenet.data.load import load_dataset, manifest_sha256
 
 __all__ = ["load_dataset", "manifest_sha256"]
 
-hook.install()
+datasets_plugin.install()
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from sc_imagenet import loading
+        from sc_imagenet.data import load
 
-        return getattr(loading, name)
+        return getattr(load, name)
     raise AttributeError(f"module 'sc_imagenet' has no attribute {name!r}")

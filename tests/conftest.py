@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import huggingface_hub
 import pytest
 
-from sc_imagenet.allocator import keep_freed_memory
+from sc_imagenet.core.processes import keep_freed_memory
 
 keep_freed_memory()  # as commands do
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sc_imagenet.geometry.chunks import at_once
+from sc_imagenet.geometry.correlation import at_once
 
 CHUNK = 1 << 21  # values of a volume that are normalised and convolved at once on a processor
 EPS = 1e-5

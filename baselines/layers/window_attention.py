@@ -14,14 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sc_imagenet.geometry.chunks import at_once
-from sc_imagenet.geometry.windows4d import (
-    attention_mask,
-    half_shift,
-    merge,
-    partition,
-    relative_position,
-)
+from sc_imagenet.geometry.correlation import at_once
+from sc_imagenet.geometry.windows4d import attention_mask, half_shift, merge, partition, relative_position
 
 TOKENS = 2048  # that go through a block at once on a processor
 

@@ -34,9 +34,9 @@ def ablate(
 
     [bold]scbench ablate caltech-101 --out runs/ablations --seeds 3 --workers 4[/bold]
     """
-    from benchmark.options import several
-    from sc_imagenet.errors import InputError
-    from sc_imagenet.files import read_json
+    from benchmark.running.arguments import several
+    from sc_imagenet.core.errors import InputError
+    from sc_imagenet.core.files import read_json
 
     parts = several([seeds])
     if not parts or not all(part.isdecimal() for part in parts) or seeds.strip() == "0":
@@ -44,8 +44,8 @@ def ablate(
             f"--seeds {seeds!r} is neither a number of seeds nor a list of them", fix="For example: --seeds 3"
         )
     numbers = [int(part) for part in parts] if "," in seeds else list(range(int(seeds)))
-    from benchmark.ablation_table import ablation_table, print_ablations
-    from benchmark.ablations import Setting, run_ablations
+    from benchmark.report.ablation_table import ablation_table, print_ablations
+    from benchmark.report.ablations import Setting, run_ablations
 
     base = read_json(options) if options else {}
     setting = Setting(photographs, out, base, max_steps, evaluate, data_root, limit, workers)

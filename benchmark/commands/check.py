@@ -20,6 +20,6 @@ def check(
 
     Example: scbench check cats --backbone resnet18
     """
-    from benchmark.check import check_model, print_findings
+    from benchmark.running.check import check_model, print_findings
 
     print_findings(check_model(model, preset, backbone), as_json)

@@ -2,9 +2,127 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.commands.score import DIRECTIONS
+from benchmark.scoring.bootstrap import Difference
+from benchmark.scoring.comparison import ChangedPair, Comparison
+from benchmark.scoring.result import count_of_pairs, published_pairs
+from sc_imagenet.core.progress import print_json
+
+# What ``scbench compare`` prints: the differences, by category, and the pairs that changed most.
+
+
+def print_comparisons(comparisons: Sequence[Comparison], as_json: bool) -> None:
+    """Print to standard output, as tables or as one JSON list."""
+    if as_json:
+        print_json([plain(comparison) for comparison in comparisons])
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
+    for comparison in comparisons:
+        _print(console, comparison)
+
+
+def plain(comparison: Comparison) -> dict[str, object]:
+    """A comparison as plain values for JSON; figures that cannot be had are null."""
+    return {
+        "data": comparison.data,
+        "first": asdict(comparison.first),
+        "second": asdict(comparison.second),
+        "pairs": comparison.pairs,
+        "pairs_published": _published(comparison),
+        "pairs_without_bbox_kp": comparison.without_box,
+        "only_first": comparison.only_first,
+        "only_second": comparison.only_second,
+        "draws": comparison.draws,
+        "metrics": {str(metric): _values(found) for metric, found in comparison.overall.items()},
+        "ranking": str(comparison.ranking),
+        "per_category": {
+            name: {"pairs": comparison.category_pairs[name], **_values(found)}
+            for name, found in comparison.per_category.items()
+        },
+        "gained": [{**asdict(pair), "gain": pair.gain} for pair in comparison.gained],
+        "lost": [{**asdict(pair), "gain": pair.gain} for pair in comparison.lost],
+    }
+
+
+def _published(comparison: Comparison) -> int | None:
+    info = comparison.first
+    return published_pairs(info.dataset, info.split, info.form)
+
+
+def _values(found: Difference) -> dict[str, float | None]:
+    values = {**asdict(found), "difference": found.value}
+    return {name: value if value == value else None for name, value in values.items()}  # NaN is no JSON
+
+
+def _print(console: Console, comparison: Comparison) -> None:
+    one, two = comparison.first, comparison.second
+    left_out = comparison.only_first + comparison.only_second
+    console.print(f"\n[bold]{escape(comparison.data)}[/]   {DIRECTIONS[one.direction]}")
+    console.print(
+        f"first   {escape(one.model)}, run {escape(one.run)}\nsecond  {escape(two.model)}, run {escape(two.run)}"
+    )
+    counted = count_of_pairs(comparison.pairs, _published(comparison))
+    console.print(f"{counted} that both predicted" + (f"; {left_out:,} left out" if left_out else ""))
+    if comparison.without_box and any(metric.threshold == "bbox-kp" for metric in comparison.overall):
+        console.print(f"{comparison.without_box:,} of them have no box around their points: bbox-kp leaves them out")
+    table = _table("metric")
+    for metric, found in comparison.overall.items():
+        table.add_row(str(metric), *_cells(found))
+    console.print(table)
+    if len(comparison.per_category) > 1:
+        table = _table("category", f"by category, {comparison.ranking}")
+        for name, found in sorted(comparison.per_category.items(), key=lambda item: -item[1].value):
+            table.add_row(f"{escape(name)} [dim]{comparison.category_pairs[name]:,}[/]", *_cells(found))
+        console.print(table)
+    for title, pairs in (("gained most", comparison.gained), ("lost most", comparison.lost)):
+        if pairs:
+            _print_pairs(console, f"{title}, {comparison.ranking}", pairs)
+    console.print(
+        f"[dim]Percent, and second minus first in points with its 95 % interval over {comparison.draws:,} paired "
+        "bootstrap draws;\nin favour: the share of draws in which the second is ahead.[/]"
+    )
+
+
+def _table(head: str, title: str | None = None) -> Table:
+    table = Table(head, title=title)
+    for name in ("first", "second", "difference", "95 %", "in favour"):
+        table.add_column(name, justify="right")
+    return table
+
+
+def _cells(found: Difference) -> tuple[str, ...]:
+    sure = found.low > 0 or found.high < 0
+    change = f"{found.value:+.1f}"
+    return (
+        f"{found.first:.1f}",
+        f"{found.second:.1f}",
+        f"[bold]{change}[/]" if sure else change,
+        f"{found.low:+.1f} to {found.high:+.1f}",
+        f"{100 * found.in_favour:.0f} %",
+    )
+
+
+def _print_pairs(console: Console, title: str, pairs: Sequence[ChangedPair]) -> None:
+    table = Table("pair", "category", title=title)
+    for name in ("first", "second", "points"):
+        table.add_column(name, justify="right")
+    for pair in pairs:
+        table.add_row(escape(pair.pair_id), escape(pair.category), str(pair.first), str(pair.second), str(pair.points))
+    console.print(table)
+
+
+# ``scbench compare``: two runs on the same pairs.
 
 
 def add_to(app: typer.Typer) -> None:
@@ -28,11 +146,10 @@ def compare(
 
     Example: scbench compare runs/nearest/556fe2 runs/cats/d1b3e9 --out changed.png
     """
-    from benchmark.comparison_table import print_comparisons
-    from benchmark.options import several
+    from benchmark.running.arguments import several
     from benchmark.scoring.comparing import compared, shared_predictions
     from benchmark.scoring.pck import Metric
-    from sc_imagenet.images import picture_format
+    from sc_imagenet.data.images import picture_format
 
     if out is not None:
         picture_format(out)  # refuse its name before the work, not after
@@ -41,11 +158,10 @@ def compare(
     found = [compared(one, two, metrics, draws, pairs) for one, two in shared]
     print_comparisons(found, as_json)
     if out is not None:
-        from benchmark.pair_images import PairImages
-        from benchmark.prediction_picture import picture_of_changes
-        from benchmark.progress import say
-        from sc_imagenet.drawing import contact_sheet
-        from sc_imagenet.images import save_picture
+        from benchmark.report.pictures import PairImages, picture_of_changes
+        from sc_imagenet.core.progress import say
+        from sc_imagenet.data.drawing import contact_sheet
+        from sc_imagenet.data.images import save_picture
 
         sheets = []
         for comparison, (one, two) in zip(found, shared):

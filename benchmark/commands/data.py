@@ -2,13 +2,86 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
 from typing import Any
 
+import datasets
 import typer
+from PIL import Image
+
+from benchmark.running.data import Pairs, is_generated, readable_splits
+from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.data.catalog import info
+from sc_imagenet.data.drawing import contact_sheet, draw_pair
+from sc_imagenet.data.images import open_image
+from sc_imagenet.data.schema import check_size
+
+# A picture of some pairs of a data set with their annotated points.
+
+COLUMN = 1200  # pixels
+ONE_COLUMN = 3  # so many pairs still go below each other
+
+
+def picture_of_pairs(
+    name: str, pairs: int, seed: int = 0, category: str | None = None, root: str | None = None
+) -> tuple[Image.Image, int]:
+    """Draw ``pairs`` pairs, drawn by ``seed``, of a data set, a split or a generated set; also how many there were.
+
+    Raises:
+        InputError: unknown name, split or class, the data are not here, or an image cannot be read.
+    """
+    shown = _split_to_show(name, root)
+    rows = shown.open()
+    names = rows.features["category"].names
+    chosen = list(range(len(rows)))
+    if category is not None:
+        if category not in names:
+            raise unknown_name(f"class of {shown.name}", category, names)
+        wanted = names.index(category)
+        chosen = [index for index, label in enumerate(rows["category"]) if label == wanted]
+        if not chosen:
+            raise InputError(f"no pair of class {category!r} is in {shown.name}:{shown.split} here")
+    picked = sorted(random.Random(seed).sample(chosen, min(pairs, len(chosen))))
+    for side in ("source", "target"):
+        rows = rows.cast_column(side, datasets.Image(decode=False))
+    title = info(shown.dataset).title if shown.form is None else shown.name
+    drawn = []
+    for row in (rows[index] for index in picked):
+        source, target = (_opened(row, side) for side in ("source", "target"))
+        mirrored = ", mirrored before use" if row["mirrored"] else ""
+        line = f"{title} {shown.split}, {names[row['category']]}{mirrored}: {row['pair_id']}"
+        drawn.append(draw_pair(source, target, row["source_points"], row["target_points"], title=line))
+    columns = 1 if len(drawn) <= ONE_COLUMN else 2
+    return contact_sheet(drawn, columns, COLUMN * columns), len(drawn)
+
+
+def _split_to_show(name: str, root: str | None) -> Pairs:
+    if is_generated(name):
+        return Pairs.parse(name, "train", None)
+    name, splits = readable_splits(name, root)
+    return Pairs.parse(name, splits[0], Path(root) if root else None)
+
+
+def _opened(row: dict, side: str) -> Image.Image:
+    stored, pair = row[side], f"pair {row['pair_id']}"
+    if stored["bytes"] is not None:
+        image = open_image(stored["bytes"], name=stored["path"] or pair)
+    else:
+        try:
+            image = open_image(stored["path"])
+        except InputError as error:
+            raise InputError(f"{error} It is named by {pair}") from error
+    if row[f"{side}_size"] is not None:
+        check_size(stored["path"], image.size, row[f"{side}_size"], pair)
+    return image
+
+
+# ``scbench data``: what data sets there are, getting them, checking them, looking at them.
 
 NAME = typer.Argument(help="A data set, such as pf-willow.", show_default=False)
 NAME_SPLIT = typer.Argument(help="A data set, or NAME:SPLIT.", show_default=False)
-DATA_ROOT = typer.Option(None, "--data-root", help="Folder that holds the data sets; else $SC_DATA_ROOT.")
+DATA_ROOT_OPTION = typer.Option(None, "--data-root", help="Folder that holds the data sets; else $SC_DATA_ROOT.")
 NUM_PROC = typer.Option(None, "--num-proc", min=1, help="Processes; by default all cores where it pays.")
 JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
@@ -21,31 +94,30 @@ def add_to(app: typer.Typer) -> None:
 
 
 @data.command("list")
-def list_all(data_root: str | None = DATA_ROOT, as_json: bool = JSON) -> None:
+def list_all(data_root: str | None = DATA_ROOT_OPTION, as_json: bool = JSON) -> None:
     """List the data sets: pairs, images, classes, licence, and whether they are on this machine."""
-    from benchmark.data_tables import data_rows, print_list
+    from benchmark.running.data_tables import data_rows, print_list
 
     print_list(data_rows(data_root), as_json)
 
 
 @data.command("info")
-def info(name: str = NAME, data_root: str | None = DATA_ROOT, as_json: bool = JSON) -> None:
+def info_of(name: str = NAME, data_root: str | None = DATA_ROOT_OPTION, as_json: bool = JSON) -> None:
     """Tell all of one data set: licence, homepage, expected files, the steps to get it by hand."""
-    from benchmark.data_tables import info_row, print_info
+    from benchmark.running.data_tables import info_row, print_info
 
     print_info(info_row(name, data_root), as_json)
 
 
 @data.command("download")
-def download(name: str = NAME, data_root: str | None = DATA_ROOT, as_json: bool = JSON) -> None:
+def download(name: str = NAME, data_root: str | None = DATA_ROOT_OPTION, as_json: bool = JSON) -> None:
     """Download a data set; goes on where an earlier download broke off.
 
     Where a program may not or cannot get it, the steps by hand are printed.
     """
-    from benchmark.printing import print_json
-    from benchmark.progress import bars
-    from sc_imagenet.catalog import info as entry_of
-    from sc_imagenet.download import download as download_files
+    from sc_imagenet.core.progress import bars, print_json
+    from sc_imagenet.data.catalog import info as entry_of
+    from sc_imagenet.data.download import download as download_files
 
     entry = entry_of(name)
     if not entry.mirrors and not as_json:
@@ -64,16 +136,15 @@ def download(name: str = NAME, data_root: str | None = DATA_ROOT, as_json: bool 
 @data.command("convert")
 def convert(
     name: str = NAME_SPLIT,
-    data_root: str | None = DATA_ROOT,
+    data_root: str | None = DATA_ROOT_OPTION,
     num_proc: int | None = NUM_PROC,
     force: bool = typer.Option(False, "--force", help="Convert again what was converted before."),
     as_json: bool = JSON,
 ) -> None:
     """Convert a data set's annotations to Parquet in the cache; loading does so by itself."""
-    from benchmark.data_splits import readable_splits
-    from benchmark.printing import print_json
-    from benchmark.progress import bars
-    from sc_imagenet.convert import convert as convert_split
+    from benchmark.running.data import readable_splits
+    from sc_imagenet.core.progress import bars, print_json
+    from sc_imagenet.data.convert import convert as convert_split
 
     name, splits = readable_splits(name, data_root)
     rows: list[dict[str, Any]] = []
@@ -98,7 +169,7 @@ def convert(
 @data.command("verify")
 def verify(
     name: str = NAME_SPLIT,
-    data_root: str | None = DATA_ROOT,
+    data_root: str | None = DATA_ROOT_OPTION,
     num_proc: int | None = NUM_PROC,
     as_json: bool = JSON,
 ) -> None:
@@ -106,10 +177,10 @@ def verify(
 
     Ends with exit code 2 where something is missing or corrupt; a part of a data set is no damage.
     """
-    from benchmark.data_tables import print_verified
-    from benchmark.progress import bars
-    from sc_imagenet.errors import InputError
-    from sc_imagenet.verify import verify as look_through
+    from benchmark.running.data_tables import print_verified
+    from sc_imagenet.core.errors import InputError
+    from sc_imagenet.core.progress import bars
+    from sc_imagenet.data.verify import verify as look_through
 
     name, _, split = name.partition(":")
     with bars() as report:
@@ -127,11 +198,10 @@ def show(
     seed: int = typer.Option(0, "--seed", help="Which pairs are drawn."),
     category: str | None = typer.Option(None, "--category", help="Only pairs of this class."),
     out: str = typer.Option(..., "--out", help="The picture to write: .png, .jpg or .webp."),
-    data_root: str | None = DATA_ROOT,
+    data_root: str | None = DATA_ROOT_OPTION,
 ) -> None:
     """Draw pairs with their points into one picture."""
-    from benchmark.data_picture import picture_of_pairs
-    from sc_imagenet.images import picture_format, save_picture
+    from sc_imagenet.data.images import picture_format, save_picture
 
     picture_format(out)  # a wrong suffix is said before, not after, the work
     picture, drawn = picture_of_pairs(name, pairs, seed, category, data_root)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from benchmark.grouped_options import grouped
+from benchmark.running.arguments import grouped
 
 if TYPE_CHECKING:
     from sc_imagenet.generation.options import GenerationOptions
@@ -24,7 +24,8 @@ class Reading:
     """What photographs are read with, for training as for labelling."""
 
     source: str = typer.Argument(
-        help="A folder of photographs, <folder>/<class>/<image>; an ImageNet folder; or 'toy'.", show_default=False
+        help="A folder of photographs, <folder>/<class>/<image>; imagenet, the folder of $IMAGENET_ROOT; or toy.",
+        show_default=False,
     )
     out: Path = OUT
     backbone: str = typer.Option("tf_efficientnet_lite0", help="Any timm model. [The paper: iBOT's ViT-B/16]")
@@ -59,7 +60,7 @@ class Training:
 
     steps: int | None = typer.Option(None, min=1, help="End the training after so many steps.")
     settings: list[str] = typer.Option(
-        [], "--set", help="KEY=VALUE of TrainingOptions, such as lr=1e-3; repeat for several."
+        [], "--set", help="KEY=VALUE of the training, network.KEY=VALUE of the network; repeat or separate by commas."
     )
     features: str = typer.Option(
         "auto", help="keep: read once into files; compute: from the images at each step; auto: keep up to 50 GB."
@@ -111,7 +112,7 @@ def export(
     as_json: bool = AS_JSON,
 ) -> None:
     """Write SPair-style JSON of a finished data set, in the layout of the released SC-ImageNet."""
-    from benchmark.generating import export_release
+    from benchmark.running.generate import export_release
 
     export_release(out, photographs, as_json)
 
@@ -133,7 +134,7 @@ def run(
 
     [bold]scbench run cats --pretrain my-set --eval pf-willow[/bold]
     """
-    from sc_imagenet.errors import InputError
+    from sc_imagenet.core.errors import InputError
 
     if train and labelling.network:
         raise InputError("--train and --network were both given", fix="Label with the one or with the other.")
@@ -158,8 +159,8 @@ def _options(reading: Reading, *others: Labelling | Selecting) -> GenerationOpti
 
 
 def _train(reading: Reading, training: Training) -> Path:
-    from benchmark.generating import train_network
-    from benchmark.options import weights_by
+    from benchmark.running.arguments import weights_by
+    from benchmark.running.generate import train_network
 
     with weights_by("--weights FILE"):
         return train_network(
@@ -176,8 +177,8 @@ def _train(reading: Reading, training: Training) -> Path:
 def _make(
     stages: tuple[str, ...], reading: Reading, working: Working, options: GenerationOptions, as_json: bool = False
 ) -> None:
-    from benchmark.generating import generate_set, print_generated
-    from benchmark.options import weights_by
+    from benchmark.running.arguments import weights_by
+    from benchmark.running.generate import generate_set, print_generated
 
     with weights_by("--weights FILE"):
         generated = generate_set(

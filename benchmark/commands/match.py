@@ -33,9 +33,9 @@ def match(
 
     [bold]scbench match cat.jpg dog.jpg --points "120,80 200,95" --model cats --checkpoint best.pth[/bold]
     """
-    from benchmark.printing import print_json
-    from sc_imagenet.errors import InputError
-    from sc_imagenet.images import open_image, picture_format, save_picture
+    from sc_imagenet.core.errors import InputError
+    from sc_imagenet.core.progress import print_json
+    from sc_imagenet.data.images import open_image, picture_format, save_picture
 
     if points is not None and grid is not None:
         raise InputError("--points and --grid were both given", fix="Give one of them.")
@@ -43,13 +43,13 @@ def match(
         picture_format(out)  # a wrong suffix is said before, not after, the work
     images = open_image(source), open_image(target)
 
-    from benchmark.matching import load_matcher, parse_points
-    from benchmark.matching import match as match_images
+    from benchmark.running.match import load_matcher, parse_points
+    from benchmark.running.match import match as match_images
 
     asked = None if points is None else parse_points(points)
     matches = match_images(load_matcher(model, backbone, checkpoint), *images, asked, grid)
     if out is not None:
-        from sc_imagenet.drawing import draw_pair
+        from sc_imagenet.data.drawing import draw_pair
 
         title = f"{model}: {source.name} to {target.name}"
         save_picture(draw_pair(*images, matches.source_points, matches.target_points, title=title), out)
@@ -61,7 +61,7 @@ def match(
     from rich.markup import escape
     from rich.table import Table
 
-    from sc_imagenet.errors import visible
+    from sc_imagenet.core.errors import visible
 
     names = (escape(visible(path.name)) for path in (source, target))
     table = Table("", *(f"{name} x, y" for name in names), "comes back within")

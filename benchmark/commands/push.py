@@ -28,7 +28,7 @@ def push(
 
     [bold]scbench push my-set OWNER/my-set --private[/bold]
     """
-    from benchmark.publishing import push as publish
+    from benchmark.running.publish import push as publish
 
     publish(
         what,

@@ -1,10 +1,80 @@
-"""``scbench quickstart``: the whole path on the embedded data set, in minutes."""
+"""``scbench quickstart``: a small CATs trained on labels from class names and on true points, scored, reported."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.report.generated import FOLDER, figure
+from benchmark.report.write import write_reports
+from benchmark.running.arguments import Options
+from benchmark.running.generate import generate_set
+from benchmark.running.run import execute
+from benchmark.scoring.result import Result
+from sc_imagenet.core.progress import say
+from sc_imagenet.generation.options import GenerationOptions
+
+# ``scbench quickstart``: a small CATs trained on labels from class names and on true points, scored, reported.
+
+MODEL, DATA, PRESET = "cats", "toy", "tiny"
+PROTOCOL = "bbox-kp/image"
+SIDE = 224  # pixels at which labels are made: twice as fast as the default, nearly as good on pictures this small
+WORKERS = 2
+
+
+def run_quickstart(runs: Path, out: Path) -> None:
+    """Run it, or take it up where it was left; prints the scores and where the report lies."""
+    labels = runs / FOLDER / DATA
+    say(f"[1/5] {MODEL} untrained, on unseen pairs of {DATA} (rendered now if this is the first time)")
+    before = execute(Options(MODEL, evaluate=(DATA,), preset=PRESET, runs=runs, workers=1))
+    say(f"[2/5] labels for {DATA}'s photographs from their class names alone: a minute on two cores")
+    made = generate_set(("export",), DATA, labels, GenerationOptions(size=SIDE), "local", WORKERS)
+    assert made is not None
+    assert made.label_errors is not None
+    say(f"[3/5] {MODEL} trained on these labels: a minute on two cores")
+    once = {"recipe.epochs": "1"}
+    from_names = execute(
+        Options(MODEL, str(labels), evaluate=(DATA,), preset=PRESET, settings=once, runs=runs, workers=1)
+    )
+    say(f"[4/5] {MODEL} trained on {DATA}'s true points: some minutes on two cores")
+    after = execute(Options(MODEL, finetune=DATA, evaluate=(DATA,), preset=PRESET, runs=runs, workers=1))
+    say("[5/5] report")
+    pages = write_reports(runs, out)
+    print_label_errors(made.label_errors)
+    print_scores({"untrained": before, "class names": from_names, "true points": after})
+    for page in pages:
+        print(page)
+
+
+def print_label_errors(errors: Mapping[str, Any]) -> None:
+    """How far labels lie from the truth, as a table on standard output."""
+    table = Table(title=f"Labels of {DATA} from class names alone, beside its true geometry", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in errors.items():
+        table.add_row(name, figure(value))
+    Console(highlight=False).print(table)
+
+
+def print_scores(results: Mapping[str, Result]) -> None:
+    """The scores of runs by name as a table on standard output."""
+    title = next(iter(results.values())).title
+    table = Table(PROTOCOL, title=f"{title} on unseen pairs of {DATA}, by what it was trained on, percent")
+    alphas = ("0.05", "0.1", "0.15")
+    for alpha in alphas:
+        table.add_column(f"PCK@{alpha}", justify="right")
+    for name, result in results.items():
+        scores = (result.metrics[DATA][f"pck@{alpha}/{PROTOCOL}"] for alpha in alphas)
+        table.add_row(name, *(f"{s['value']:.1f} \\[{s['low']:.1f}, {s['high']:.1f}]" for s in scores))
+    Console(highlight=False).print(table)
+
+
+# ``scbench quickstart``: the whole path on the embedded data set, in minutes.
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,6 +90,5 @@ def quickstart(
 
     Needs no download and no GPU; what is done already is not done again.
     """
-    from benchmark.quickstart import quickstart as run
 
-    run(runs, out)
+    run_quickstart(runs, out)

@@ -27,13 +27,12 @@ def report(
     """
     from dataclasses import asdict
 
-    from benchmark.options import several
-    from benchmark.printing import print_json
-    from benchmark.progress import bars, say
-    from benchmark.report.build import build_from
+    from benchmark.report.tables import build_from
     from benchmark.report.terminal import print_report
     from benchmark.report.write import write_report
-    from sc_imagenet.errors import InputError
+    from benchmark.running.arguments import several
+    from sc_imagenet.core.errors import InputError
+    from sc_imagenet.core.progress import bars, print_json, say
 
     if not runs.is_dir():
         raise InputError(

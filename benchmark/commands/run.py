@@ -6,7 +6,8 @@ from pathlib import Path
 
 import typer
 
-from benchmark.options import settings_of, several, weights_by
+from benchmark.running.arguments import several, weights_by
+from sc_imagenet.core.settings import settings_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,9 +55,9 @@ def run(
 
     [bold]scbench run --table 2 --dry-run[/bold]
     """
-    from benchmark.run_options import Options
-    from benchmark.running import execute
-    from sc_imagenet.errors import InputError, unknown_name
+    from benchmark.running.arguments import Options
+    from benchmark.running.run import execute
+    from sc_imagenet.core.errors import InputError, unknown_name
 
     for value, valid, name in (
         (precision, ("no", "bf16", "fp16"), "precision"),
@@ -84,7 +85,7 @@ def run(
         tracker=tracker,
     )
     if table is not None:
-        from benchmark.plan import execute_plan, plan, print_plan
+        from benchmark.report.plan import execute_plan, plan, print_plan
 
         if model or pretrain or finetune or evaluate:
             raise InputError("--table says what is run: no model, --pretrain, --finetune or --eval goes with it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from benchmark.options import settings_of
+from sc_imagenet.core.settings import settings_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def speed(
 
     Example: scbench speed cats --preset tiny --rounds 10
     """
-    from benchmark.speed import Setup, measure, print_speed
+    from benchmark.running.speed import Setup, measure, print_speed
 
     chosen = settings_of(settings)
     setup = Setup(model, preset, data, backbone, device, precision, compiled, threads, batch, rounds, chosen)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_json
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import read_json
 
 FOLDER = "generated"  # of the folder of runs, with a folder for each data set
 

@@ -8,12 +8,11 @@ from importlib.resources import files
 from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
 from markupsafe import Markup
 
-from benchmark import ablation_table
-from benchmark.curves import ALPHAS
-from benchmark.report import charts, run_text, text
-from benchmark.report.build import Report, TableView
-from benchmark.report.figures import Figure, described
-from sc_imagenet.catalog import info
+from benchmark.report import ablation_table, charts, run_sheet, wording
+from benchmark.report.pictures import Figure, described
+from benchmark.report.tables import Report, TableView
+from benchmark.scoring.curves import ALPHAS
+from sc_imagenet.data.catalog import info
 
 
 def to_html(report: Report, figures: Sequence[Figure | None] = ()) -> str:
@@ -28,8 +27,8 @@ def to_html(report: Report, figures: Sequence[Figure | None] = ()) -> str:
         options=_options(report),
         style=Markup(_file("style.css")),
         script=Markup(_file("script.js")),
-        text=text,
-        run_text=run_text,
+        text=wording,
+        run_text=run_sheet,
         charts=charts,
         described=described,
         groups=_groups,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmark.report import text
-from benchmark.report.build import Cell, Report, TableView
-from sc_imagenet.catalog import info
+from benchmark.report import wording
+from benchmark.report.tables import Cell, Report, TableView
+from sc_imagenet.data.catalog import info
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -46,12 +46,13 @@ def _table(view: TableView) -> str:
     lines += [r"\toprule"]
     if not paper.by_category:
         lines += _groups(view)
-    heads = [column.category or "all" if paper.by_category else text.column_title(column) for column in paper.columns]
+    by_category = paper.by_category
+    heads = [column.category or "all" if by_category else wording.column_title(column) for column in paper.columns]
     lines += [_row(["Method", *map(escaped, heads)]), r"\midrule"]
     for number, row in enumerate(view.rows):
         if row.row.pretrain and not view.rows[number - 1].row.pretrain:
             lines.append(r"\midrule")
-        name = text.method(row.row)
+        name = wording.method(row.row)
         lines.append(_row([escaped(name), *map(_cell, row.cells)]))
     lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table*}"]
     return "\n".join(lines)
@@ -76,7 +77,7 @@ def _cell(cell: Cell) -> str:
     printed = "--" if cell.paper is None else f"{cell.paper:.1f}"
     if cell.measured is None:
         return printed
-    change = f" ({escaped(text.difference(cell))})" if cell.difference is not None else ""
+    change = f" ({escaped(wording.difference(cell))})" if cell.difference is not None else ""
     return rf"{printed} / \textbf{{{cell.measured.value:.1f}}}{change}"
 
 

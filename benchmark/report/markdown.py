@@ -5,24 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from benchmark import ablation_table
-from benchmark.report import run_text, text
-from benchmark.report.boards import Board, Setting
-from benchmark.report.build import Cell, Report, TableView
-from benchmark.report.measured import Measured
+from benchmark.report import ablation_table, run_sheet, wording
+from benchmark.report.leaderboard import Board, Measured, Setting
+from benchmark.report.tables import Cell, Report, TableView
 
 
 def to_markdown(report: Report) -> str:
     """The whole report as GitHub's Markdown; names from data are escaped."""
-    lines = ["# Semantic correspondence: paper and measured", "", text.summary(report), "", text.HOW_TO_READ]
+    lines = ["# Semantic correspondence: paper and measured", "", wording.summary(report), "", wording.HOW_TO_READ]
     for table in report.tables:
         lines += ["", f"## Table {table.paper.number}: {table.paper.title}", "", *_table(table)]
-        if absent := text.absent(table):
+        if absent := wording.absent(table):
             lines += ["", absent]
         commands = dict.fromkeys(command for row in table.rows for command in row.commands)
         if commands:
             lines += ["", "Commands that fill empty cells:", "", *(f"    {command}" for command in commands)]
-    lines += ["", "## Ablations of the generator", "", _escape(text.ablations(report.ablations)), ""]
+    lines += ["", "## Ablations of the generator", "", _escape(wording.ablations(report.ablations)), ""]
     lines += _grid(ablation_table.HEADINGS, map(ablation_table.words, report.ablations.rows))
     empty = [row.command for row in report.ablations.rows if not row.seeds]
     if empty:
@@ -31,10 +29,10 @@ def to_markdown(report: Report) -> str:
         lines += ["", f"## Generated data set {_escape(made.name)}", "", f"{_escape(made.how)}.", ""]
         lines += _grid(["", "count"], made.counts.items())
         if made.errors:
-            lines += ["", text.TRUE_ERRORS, "", *_grid(["", "labels"], made.errors.items())]
-    lines += ["", "## All runs", "", text.SEEDS_GROUPED]
+            lines += ["", wording.TRUE_ERRORS, "", *_grid(["", "labels"], made.errors.items())]
+    lines += ["", "## All runs", "", wording.SEEDS_GROUPED]
     for board in report.boards:
-        lines += ["", f"### {_escape(text.board_title(board))}", "", f"PCK, {text.protocol(board)}.", ""]
+        lines += ["", f"### {_escape(wording.board_title(board))}", "", f"PCK, {wording.protocol(board)}.", ""]
         lines += _board(board, board.settings)
         if board.singles:
             lines += ["", "Run by run:", "", *_board(board, board.singles)]
@@ -44,7 +42,7 @@ def to_markdown(report: Report) -> str:
     if faulty:
         lines += ["", "### Incomplete", "", *(f"- {_escape(f'{s.result.run}: {problem}')}" for s, problem in faulty)]
     if report.unscored:
-        lines += ["", "### Not evaluated", "", *(f"- {_escape(run_text.one_line(r))}" for r in report.unscored)]
+        lines += ["", "### Not evaluated", "", *(f"- {_escape(run_sheet.one_line(r))}" for r in report.unscored)]
     lines += ["", "## Notes", "", *(f"- {note}" for note in report.notes)]
     if report.problems:
         lines += ["", "## Left out", "", *(f"- {_escape(problem)}" for problem in report.problems)]
@@ -52,8 +50,8 @@ def to_markdown(report: Report) -> str:
 
 
 def _table(view: TableView) -> list[str]:
-    heads = [text.column_head(view.paper, column) for column in view.paper.columns]
-    rows = ([text.method(row.row), *(_cell(cell) for cell in row.cells)] for row in view.rows)
+    heads = [wording.column_head(view.paper, column) for column in view.paper.columns]
+    rows = ([wording.method(row.row), *(_cell(cell) for cell in row.cells)] for row in view.rows)
     return _grid(["method", *heads], rows)
 
 
@@ -61,8 +59,8 @@ def _cell(cell: Cell) -> str:
     printed = "" if cell.paper is None else f"{cell.paper:.1f}"
     if cell.measured is None:
         return printed
-    span = text.interval(cell.measured)
-    details = ", ".join(part for part in (span, text.difference(cell)) if part)
+    span = wording.interval(cell.measured)
+    details = ", ".join(part for part in (span, wording.difference(cell)) if part)
     return f"{printed} / **{cell.measured.value:.1f}**" + (f" ({details})" if details else "")
 
 
@@ -74,13 +72,13 @@ def _board(board: Board, settings: Sequence[Setting]) -> list[str]:
         [
             setting.result.model,
             setting.result.backbone,
-            run_text.training(setting.result),
-            run_text.recipe(setting.result),
+            run_sheet.training(setting.result),
+            run_sheet.recipe(setting.result),
             *(_score(score) for score in setting.scores),
-            run_text.arrow(setting.result),
-            text.seeds(setting),
-            run_text.duration(setting.seconds),
-            run_text.size(setting.peak_memory),
+            run_sheet.arrow(setting.result),
+            wording.seeds(setting),
+            run_sheet.duration(setting.seconds),
+            run_sheet.size(setting.peak_memory),
             ", ".join(entry.result.run for entry in setting.entries),
         ]
         for setting in settings
@@ -93,11 +91,11 @@ def _categories(board: Board) -> list[str]:
         [name, *(f"{s.categories[name]:.1f}" if name in s.categories else "" for s in board.settings)]
         for name in board.categories
     )
-    return _grid(["category", *(f"{s.result.model}, {text.which_runs(s)}" for s in board.settings)], rows)
+    return _grid(["category", *(f"{s.result.model}, {wording.which_runs(s)}" for s in board.settings)], rows)
 
 
 def _score(score: Measured | None) -> str:
-    return f"{score.value:.1f} ({text.spread(score)})" if score else ""
+    return f"{score.value:.1f} ({wording.spread(score)})" if score else ""
 
 
 def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

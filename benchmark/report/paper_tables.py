@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from sc_imagenet.catalog import info
+from sc_imagenet.data.catalog import info
 from sc_imagenet.generation.classes import FILTERED_IMAGENET
 
 # Names in this repository of the methods as the tables print them; the others have no model here.

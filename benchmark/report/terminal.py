@@ -6,13 +6,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.ablation_table import print_ablations
-from benchmark.report import run_text, text
-from benchmark.report.boards import Board
-from benchmark.report.build import Cell, Report, TableView
+from benchmark.report import run_sheet, wording
+from benchmark.report.ablation_table import print_ablations
 from benchmark.report.generated import GeneratedSet
-from benchmark.report.measured import Measured
-from sc_imagenet.catalog import info
+from benchmark.report.leaderboard import Board, Measured
+from benchmark.report.tables import Cell, Report, TableView
+from sc_imagenet.data.catalog import info
 
 _WIDE = 10  # columns: beyond, a cell holds the measured value alone, below the paper's
 
@@ -32,8 +31,8 @@ def print_report(report: Report) -> None:
     for board in report.boards:
         _print_board(console, board)
     for result in report.unscored:
-        console.print(f"not evaluated: {escape(run_text.one_line(result))}")
-    console.print(f"\n{text.summary(report)}")
+        console.print(f"not evaluated: {escape(run_sheet.one_line(result))}")
+    console.print(f"\n{wording.summary(report)}")
     for sheet in report.sheets:
         for problem in sheet.problems:
             console.print(f"[yellow]{escape(sheet.result.run)}:[/] {escape(problem)}")
@@ -57,12 +56,12 @@ def _print_table(console: Console, view: TableView) -> None:
     table.add_column("method")
     short = len(columns) > _WIDE
     for column in columns:
-        head = text.column_title(column)
+        head = wording.column_title(column)
         data = "all" if column.category is None else ""
         table.add_column((head[:5] if column.category else data) if short else f"{info(column.dataset).title}\n{head}")
     for row in view.rows:
         if any(cell.measured for cell in row.cells):
-            name = text.method(row.row)
+            name = wording.method(row.row)
             table.add_row(escape(name), *(_cell(cell, short) for cell in row.cells))
     console.print(table)
 
@@ -72,13 +71,18 @@ def _cell(cell: Cell, short: bool) -> str:
     if cell.measured is None:
         return f"[dim]{printed}[/]"
     gap = "\n" if short else " "
-    delta = "" if short or cell.difference is None else f" ({text.difference(cell)})"
+    delta = "" if short or cell.difference is None else f" ({wording.difference(cell)})"
     return f"[dim]{printed}[/]{gap}[bold]{cell.measured.value:.1f}[/]{delta}"
 
 
 def _print_board(console: Console, board: Board) -> None:
     table = Table(
-        "model", "backbone", "training", "recipe", title=escape(text.board_title(board)), caption=text.protocol(board)
+        "model",
+        "backbone",
+        "training",
+        "recipe",
+        title=escape(wording.board_title(board)),
+        caption=wording.protocol(board),
     )
     for metric in board.metrics:
         table.add_column(f"PCK@{metric.alpha:.2f}", justify="right")
@@ -87,15 +91,15 @@ def _print_board(console: Console, board: Board) -> None:
     for setting in board.settings:
         result = setting.result
         table.add_row(
-            *(escape(t) for t in (result.model, result.backbone, run_text.training(result), run_text.recipe(result))),
+            *(escape(t) for t in (result.model, result.backbone, run_sheet.training(result), run_sheet.recipe(result))),
             *(_score(score) for score in setting.scores),
-            run_text.arrow(result),
-            text.seeds(setting),
-            run_text.duration(setting.seconds),
+            run_sheet.arrow(result),
+            wording.seeds(setting),
+            run_sheet.duration(setting.seconds),
             escape("\n".join(entry.result.run for entry in setting.entries)),
         )
     console.print(table)
 
 
 def _score(score: Measured | None) -> str:
-    return f"{score.value:.1f} [dim]{text.spread(score)}[/]" if score else ""
+    return f"{score.value:.1f} [dim]{wording.spread(score)}[/]" if score else ""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.report.build import Report, build_from
-from benchmark.report.figures import figures
+from benchmark.report.csv_files import curves_csv, runs_csv, tables_csv
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
 from benchmark.report.markdown import to_markdown
-from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
-from sc_imagenet.errors import unknown_name
-from sc_imagenet.files import atomic_path
+from benchmark.report.pictures import figures
+from benchmark.report.tables import Report, build_from
+from sc_imagenet.core.errors import unknown_name
+from sc_imagenet.core.files import atomic_path
 
 FORMATS = ("html", "md", "tex", "csv")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmark.scoring.pck import AVERAGES, Metric
-from sc_imagenet.catalog import canonical, info
-from sc_imagenet.errors import unknown_name
+from sc_imagenet.core.errors import unknown_name
+from sc_imagenet.data.catalog import canonical, info
 
 ALPHAS = (0.05, 0.10, 0.15)
 

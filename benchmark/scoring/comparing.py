@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.result import data_key
-from benchmark.results import prediction_files
 from benchmark.scoring import bundles
 from benchmark.scoring.comparison import Comparison, compare
 from benchmark.scoring.pck import Metric
-from benchmark.scoring.prediction_files import Predictions, read_predictions
-from sc_imagenet.errors import InputError
+from benchmark.scoring.prediction_files import read_predictions
+from benchmark.scoring.predictions import Predictions
+from benchmark.scoring.result import data_key
+from benchmark.scoring.runs import prediction_files
+from sc_imagenet.core.errors import InputError
 
 MIDDLE = 1  # of the three alphas: 0.10 ranks categories and pairs
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.result import data_key
 from benchmark.scoring import pck
 from benchmark.scoring.bootstrap import Difference, bootstrap_weights, difference, differences
 from benchmark.scoring.pck import Metric
-from benchmark.scoring.prediction_files import PredictionInfo, Predictions
-from sc_imagenet.errors import InputError
+from benchmark.scoring.predictions import PredictionInfo, Predictions
+from benchmark.scoring.result import data_key
+from sc_imagenet.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.predictions import PredictionInfo, Predictions, predictions_of_pairs
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 KINDS = ("semantic", "concept")
 

@@ -9,7 +9,7 @@ import numpy as np
 from benchmark.scoring.bootstrap import Averages, Quantity
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 _PAD = {"padded": 1.0, "padded2": 2.0}
 

@@ -27,8 +27,8 @@ import numpy as np
 
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.pickled import LARGEST, read_pickle
-from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.names import check_name
+from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.core.names import check_name
 
 KEYS = ("pair_id", "source", "target")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 KINDS = {
     "original": "pixels of the image file",

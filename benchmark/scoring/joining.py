@@ -11,7 +11,7 @@ import numpy as np
 from benchmark.scoring.foreign import Foreign, ForeignPair
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.predictions import Predictions
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 
 @dataclass(frozen=True)

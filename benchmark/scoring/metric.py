@@ -11,16 +11,10 @@ import numpy as np
 from benchmark.scoring.bootstrap import Quantity, Score, scores
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.metrics import quantities
-from benchmark.scoring.predictions import (
-    NOWHERE,
-    Predictions,
-    joined,
-    predictions_of_pairs,
-    without_repeats,
-)
+from benchmark.scoring.predictions import NOWHERE, Predictions, joined, predictions_of_pairs, without_repeats
 from benchmark.scoring.protocol import Protocol
 from benchmark.scoring.protocols import several
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from benchmark.scoring.evaluation import Evaluation, distance, evaluate, sums
 from benchmark.scoring.keypoints import flip_pairs
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol
-from sc_imagenet.errors import unknown_name
+from sc_imagenet.core.errors import unknown_name
 
 CURVE = tuple(round(0.01 * step, 2) for step in range(1, 21))
 

@@ -15,8 +15,8 @@ import numpy as np
 from benchmark.scoring.metric import Scores, score
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocols import get
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_json, write_json
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import read_json, write_json
 
 PASSPORT_VERSION = 1
 AGREE = 1e-6  # points by which a score may move between processors

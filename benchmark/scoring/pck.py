@@ -21,7 +21,7 @@ from benchmark.scoring.evaluation import Evaluation, evaluate
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Comparison, Protocol
-from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.core.errors import InputError, unknown_name
 
 # What d is, in the frame of the metric, for the image that the prediction lies in; and the protocols' name of it.
 THRESHOLDS = {

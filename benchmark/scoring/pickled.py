@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 LARGEST = 1 << 30  # bytes of a file, unpacked
 _FIX = "Write its points to .npz, .csv or .jsonl; 'scbench score --help' tells the form."

@@ -18,11 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmark.scoring.predictions import GRADES, PredictionInfo, Predictions
-from sc_imagenet.errors import STEERING, InputError
-from sc_imagenet.files import atomic_path
-from sc_imagenet.names import LONGEST, check_names
-from sc_imagenet.parquet import parquet_file
-from sc_imagenet.plain_lists import with_fixed_lists, with_plain_lists
+from sc_imagenet.core.errors import STEERING, InputError
+from sc_imagenet.core.files import atomic_path
+from sc_imagenet.core.names import LONGEST, check_names
+from sc_imagenet.data.parquet import parquet_file, with_fixed_lists, with_plain_lists
 
 _POINTS = pa.list_(pa.list_(pa.float32(), 2))
 _SIZE = pa.list_(pa.int32(), 2)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmark.scoring.frames import Frame
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
 

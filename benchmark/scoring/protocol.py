@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.scoring.frames import Frame
-from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.core.errors import InputError, unknown_name
 
 # What d is, for the image that the prediction lies in.
 THRESHOLDS = {
@@ -213,7 +213,7 @@ class Protocol:
         return replace(self, **changed, on={}, per_model=False)
 
     def _threshold_of(self, dataset: str) -> str:
-        from sc_imagenet.catalog import CATALOG, canonical
+        from sc_imagenet.data.catalog import CATALOG, canonical
 
         if not dataset or canonical(dataset) not in CATALOG:
             raise InputError(f"{self} takes the threshold of the data set", fix="Say which: dataset='spair-71k'.")

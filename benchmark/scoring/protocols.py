@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.protocol import Comparison, Input, Protocol, Readout, Sample, split_name
-from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.core.errors import InputError, unknown_name
 
 # Comparisons that several codes share.
 EXACT = Comparison()

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.scoring.predictions import PredictionInfo, Predictions
-from sc_imagenet.catalog import canonical, info
-from sc_imagenet.checks import check_entry, check_pair, check_unique, known_size
-from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.image_sizes import image_sizes
-from sc_imagenet.sources import Annotation, Entry, Source, open_source
+from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.data.catalog import canonical, info
+from sc_imagenet.data.schema import check_entry, check_pair, check_unique, known_size
+from sc_imagenet.data.shard_writing import image_sizes
+from sc_imagenet.sources import open_source
+from sc_imagenet.sources.source import Annotation, Entry, Source
 
 
 def read_truth(dataset: str, split: str = "test", root: Path | str | None = None) -> Predictions:

@@ -1,27 +1,88 @@
-"""Features and masks of a class's photographs: read once, kept in one file each that is mapped, not loaded.
-
-Files are named by a hash of what they hold depends on: the photographs' content, the backbone and its weights, the
-size. A changed photograph or setting makes another file; two data sets of the same photographs share them.
-"""
+"""Features and masks of photographs, computed once, kept in one file a class that is mapped, not loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.generation.decoding import decode_ahead
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import atomic_path
+from sc_imagenet.data.images import open_image
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.generation.saliency import Saliency
-from sc_imagenet.generation.tensor_files import kept, mapped
-from sc_imagenet.images import open_image
+
+# Decoding images ahead in threads, while the network reads those before them.
+
+Place = TypeVar("Place")
+Image = TypeVar("Image")
+
+AHEAD = 2  # batches in memory beside the one that is read
+
+
+def decode_ahead(batches: Iterable[Sequence[Place]], decode: Callable[[Place], Image]) -> Iterator[list[Image]]:
+    """What ``decode`` makes of each batch, in order; as many threads as torch computes with.
+
+    Raises:
+        whatever ``decode`` raises, when the batch's turn comes.
+
+    >>> list(decode_ahead([[1, 2], [3]], str))
+    [['1', '2'], ['3']]
+    """
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        waiting: deque[list[Future[Image]]] = deque()
+        try:
+            for batch in batches:
+                waiting.append([threads.submit(decode, place) for place in batch])
+                if len(waiting) > AHEAD:
+                    yield [image.result() for image in waiting.popleft()]
+            while waiting:
+                yield [image.result() for image in waiting.popleft()]
+        finally:
+            for future in (each for batch in waiting for each in batch):
+                future.cancel()
+
+
+# Tensors in one file each that is mapped, not loaded; whole or not at all.
+
+
+def mapped(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of a file, mapped; None where there is no whole one."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return None  # cut short by something else than us: made again
+
+
+def kept(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keep tensors in a file, and give them as a later process finds them: in the same order in memory.
+
+    Sums depend on that order in their last bits; a class labelled after an interruption must get the same labels.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)
+    return mapped(path) or tensors
+
+
+# Features and masks of a class's photographs: read once, kept in one file each that is mapped, not loaded.
+#
+# Files are named by a hash of what they hold depends on: the photographs' content, the backbone and its weights, the
+# size. A changed photograph or setting makes another file; two data sets of the same photographs share them.
 
 BATCH = 16  # images a pass; always the same, since sums may depend on it
 

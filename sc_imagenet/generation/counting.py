@@ -19,11 +19,11 @@ from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image, nms
 from torchvision.transforms.v2 import functional as F
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_text, sha256_of
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import read_text, sha256_of
+from sc_imagenet.data.images import open_image
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.generation.saliency import FOREGROUND
-from sc_imagenet.images import open_image
 
 SURE = 0.9  # score from which a detection counts (the paper's)
 UNKNOWN = 6.0  # energy from which a region counts as an object of no known class
@@ -125,7 +125,7 @@ class DetectorCounter:
         """
         from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
-        from sc_imagenet.backbones.weight_files import read_state
+        from sc_imagenet.data.tensor_files import read_state
 
         self.identity = f"detector-{sha256_of(weights)[:16]}" if weights.is_file() else ""
         state = read_state(weights)

@@ -1,31 +1,201 @@
-"""From selected pairs to a data set that ``load_dataset("sc_imagenet", root=...)`` and ``--pretrain`` read.
-
-<out>/pairs/{train,validation}-*.parquet   see ``sc_imagenet.shards``
-<out>/JPEGImages                           a link to the photographs; not to be published
-<out>/README.md, statistics.png, generation.json
-"""
+"""From selected pairs to a data set that others read: Parquet shards with a card, or the layout of SC-ImageNet."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import write_json
-from sc_imagenet.generation.card import write_card
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import atomic_path, write_json
+from sc_imagenet.data.imagenet import WNID, image_name
+from sc_imagenet.data.images import image_header
+from sc_imagenet.data.orientation import Stored
+from sc_imagenet.data.publish import data_files, size_category
+from sc_imagenet.data.record import Record
+from sc_imagenet.data.schema import GENERATED, UNKNOWN
+from sc_imagenet.data.shards import open_parquet, read_batches, write_pairs
 from sc_imagenet.generation.options import GenerationOptions
 from sc_imagenet.generation.photographs import Photograph, Scan
 from sc_imagenet.generation.pipeline import read_shard
-from sc_imagenet.generation.statistics import Statistics, draw_statistics, gather
-from sc_imagenet.imagenet import image_name
-from sc_imagenet.record import Record
-from sc_imagenet.schema import UNKNOWN
-from sc_imagenet.set_name import GENERATED
-from sc_imagenet.shards import open_parquet, write_pairs
+from sc_imagenet.generation.statistics import Statistics, draw_statistics, gather, median
+from sc_imagenet.sources.sc_imagenet_release import FOLDERS
+
+# A generated data set in the layout of the released SC-ImageNet, which is SPair-71k's.
+#
+#     <out>/spair/Layout/large/{trn,val}.txt
+#     <out>/spair/PairAnnotation/{trn,val}/<pair id>.json
+#     <out>/spair/JPEGImages/<class>/<class>_<image id>.JPEG   links into <out>/JPEGImages
+#
+# A pair id is ``<n>-<source id>-<target id>:<class>``; the signs that divide it, and blanks at the ends, which
+# readers of lists drop, are replaced in class names. Points and boxes are in pixels as stored, not turned by EXIF, as
+# in the releases: readers of this layout decode so.
+
+GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
+
+
+def write_release(out: Path, records: Mapping[str, Record]) -> Path:
+    """Write the pairs of ``<out>/pairs`` as JSON; the folder written.
+
+    The lists come last: a folder without them holds no data set.
+
+    Args:
+        out: the data set's folder, whose ``JPEGImages`` leads to the photographs.
+        records: of ``<out>/pairs``, by split.
+
+    Raises:
+        InputError: the folder cannot be written, a photograph is gone, or two of a class have one id.
+    """
+    folder = out / "spair"
+    stored = lru_cache(maxsize=None)(lambda path: image_header(out / "JPEGImages" / path))
+    shutil.rmtree(folder, ignore_errors=True)
+    linked: dict[Path, str] = {}
+    for split, record in records.items():
+        names = release_names(record.categories)
+        annotations = folder / "PairAnnotation" / FOLDERS[split]
+        annotations.mkdir(parents=True)
+        ids = []
+        for row in _rows(out / "pairs", split, record):
+            category = record.categories[row["category"]]
+            pair_id = f"{row['pair_id'].split(':')[0]}:{names[category]}"
+            ids.append(pair_id)
+            ends = [stored(row[side]["path"]) for side in ("source", "target")]
+            text = json.dumps(_annotation(row, names[category], *ends))
+            (annotations / f"{pair_id}.json").write_text(text, encoding="utf-8")
+            for side, image in zip(("source", "target"), pair_id.split(":")[0].split("-")[1:]):
+                place = folder / "JPEGImages" / names[category] / f"{names[category]}_{image}.JPEG"
+                _link(place, out / "JPEGImages", row[side]["path"], linked)
+        with atomic_path(folder / "Layout" / "large" / f"{FOLDERS[split]}.txt") as temporary:
+            temporary.write_text("".join(f"{pair_id}\n" for pair_id in ids), encoding="utf-8")
+    return folder
+
+
+def _link(place: Path, images: Path, path: str, linked: dict[Path, str]) -> None:
+    """Let ``place`` lead to a photograph, by way of the set's own link: that one alone knows where they all lie."""
+    if linked.setdefault(place, path) != path:
+        raise InputError(
+            f"{linked[place]} and {path} are both {place.name} in the layout of SC-ImageNet",
+            where=images.parent,
+            fix="'scbench generate run' with the same options writes the set with an id for each.",
+        )
+    if not place.is_symlink():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(os.path.join(os.path.relpath(images, place.parent), path), place)
+
+
+def not_of_imagenet(out: Path, records: Mapping[str, Record]) -> list[str]:
+    """The photographs of ImageNet's classes that are not called as its training images, by the names they have."""
+    found: dict[str, None] = {}
+    for split, record in records.items():
+        for row in _rows(out / "pairs", split, record):
+            wnid = record.categories[row["category"]]
+            for path in (row[side]["path"] for side in ("source", "target")):
+                if WNID.fullmatch(wnid) and not (image_name(path) or "").startswith(f"{wnid}/"):
+                    found[path] = None
+    return sorted(found)
+
+
+def release_names(categories: Iterable[str]) -> dict[str, str]:
+    """Class names without the signs that divide a pair id and blanks at the ends, still different from one another.
+
+    >>> release_names(["n01440764", "T-rex", "T_rex", "a dog "])
+    {'n01440764': 'n01440764', 'T-rex': 'T_rex_', 'T_rex': 'T_rex', 'a dog ': 'a dog_'}
+    """
+    categories = list(categories)
+    names: dict[str, str] = {}
+    for category in categories:
+        name = re.sub(r"[-:]|^\s|\s$", "_", category)
+        while name in names.values() or (name != category and name in categories):
+            name += "_"
+        names[category] = name
+    return names
+
+
+def _rows(folder: Path, split: str, record: Record) -> Iterable[dict[str, Any]]:
+    for shard in record.shards:
+        parquet = open_parquet(folder / shard.file)
+        for table in read_batches(parquet, parquet.schema_arrow, folder / shard.file):
+            yield from table.to_pylist()
+
+
+def _annotation(row: Mapping[str, Any], category: str, source: Stored, target: Stored) -> dict[str, Any]:
+    return {
+        "src_kps": source.as_stored(row["source_points"]),
+        "trg_kps": target.as_stored(row["target_points"]),
+        "src_bndbox": source.as_stored_box(row["source_bbox"]),
+        "trg_bndbox": target.as_stored_box(row["target_bbox"]),
+        "src_imsize": list(source.stored_size),
+        "trg_imsize": list(target.stored_size),
+        "category": category,
+        **{grade: row[grade] for grade in GRADES},
+    }
+
+
+# The card of a generated data set: ``card.md`` filled with its counts.
+
+LISTED = 20  # classes that fall short, by name
+
+
+def write_card(path: Path, statistics: Statistics, records: Mapping[str, Record], options: GenerationOptions) -> None:
+    """Write the card."""
+    template = Template((files("sc_imagenet.generation") / "card.md").read_text(encoding="utf-8"))
+    counts = {name: f"{getattr(statistics, name):,}" for name in ("images", "single", "kept", "points")}
+    text = template.substitute(
+        counts,
+        title=f"SC-{path.absolute().parent.name}",
+        pretty_name=json.dumps(f"SC-{path.absolute().parent.name}"),
+        size=size_category(statistics.pairs),
+        configs=json.dumps([data_files(list(records))]),
+        splits="\n".join(f"| {split} | {record.rows:,} |" for split, record in records.items()),
+        classes=f"{len(statistics.classes):,}",
+        matched=median(statistics.matched),
+        selected=median(statistics.selected),
+        method=describe(options),
+        side=options.size,
+        shortfalls=shortfalls(statistics),
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def describe(options: GenerationOptions) -> str:
+    """The method in words."""
+    how = f"the trained cascade {Path(options.network).name}" if options.network else "raw features and Hough scores"
+    loops = (
+        "110 closed loops an image in groups of 12"
+        if options.loops == "clique"
+        else "100 closed loops an image, drawn independently"
+    )
+    return (
+        f"Backbone {options.backbone} at {options.size} px; matches by {how}; saliency: {Path(options.saliency).name}; "
+        f"objects counted by: {Path(options.counts).name}. Images are scored by {loops}; of each class the best "
+        f"{100 * options.share:g} % are kept, each the source of its {options.pairs} best pairs, with "
+        f"{options.points} points each. Seed {options.seed}."
+    )
+
+
+def shortfalls(statistics: Statistics) -> str:
+    """A line for each class that has less than the rules ask for, or nothing."""
+    lines = [f"- {name}: no pairs; {reason}" for name, reason in statistics.left_out.items()]
+    lines += [f"- {name}: {reason}" for name, reasons in statistics.shortfalls.items() for reason in reasons]
+    if len(lines) > LISTED:
+        lines = lines[:LISTED] + [f"- and {len(lines) - LISTED:,} more lines in generation.json"]
+    return "\n".join(lines) or "Nowhere."
+
+
+# From selected pairs to a data set that ``load_dataset("sc_imagenet", root=...)`` and ``--pretrain`` read.
+#
+# <out>/pairs/{train,validation}-*.parquet   see ``sc_imagenet.data.shards``
+# <out>/JPEGImages                           a link to the photographs; not to be published
+# <out>/README.md, statistics.png, generation.json
 
 HELD_OUT = 20  # every such source image's pairs are the validation split
 

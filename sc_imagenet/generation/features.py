@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sc_imagenet.backbones import build_backbone
-from sc_imagenet.backbones.layers import StagedBackbone
+from sc_imagenet.backbones.backbone import StagedBackbone, build_backbone
 from sc_imagenet.backbones.pretrained import LITE0
 
 LITE0_LAYERS = (5, 7)  # ends of the stages at stride 16 and 32
@@ -56,13 +55,13 @@ class FeatureReader(nn.Module):
 
     Args:
         backbone: timm's name.
-        layers: layers to read (see ``sc_imagenet/backbones/layers.py``); None: 5 and 7 of EfficientNet-Lite0
+        layers: layers to read (see ``sc_imagenet/backbones/backbone.py``); None: 5 and 7 of EfficientNet-Lite0
             (strides 16 and 32), else the coarse ones of a CNN, the last block of a ViT.
         size: input side S in pixels that is asked for; the reader's own ``size`` is the next that the backbone's
             cells fill.
         grid: cells along each side; None: those of the finest layer read.
         pretrained: the backbone's weights: True, False, or a file; iBOT's released teachers load into
-            ``vit_base_patch16_224`` (see ``sc_imagenet/backbones/ibot.py``).
+            ``vit_base_patch16_224`` (see ``sc_imagenet/backbones/pretrained.py``).
 
     Raises:
         InputError: a backbone or weights that cannot be had.

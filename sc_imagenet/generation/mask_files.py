@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.images import SIXTEEN_BIT, open_mask
+from sc_imagenet.data.orientation import UPRIGHT, lies_across, turned
 from sc_imagenet.generation.photographs import Photograph
-from sc_imagenet.images import SIXTEEN_BIT, open_mask
-from sc_imagenet.orientation import UPRIGHT, lies_across, turned
 
 ALPHA, LEVELS, TWO, LABELS = "alpha of a cut-out", "black to white", "0 and 1", "labels"
 TURNED = "turned with the photographs, as which they are stored"

@@ -1,19 +1,24 @@
-"""Everything that decides what a generated data set holds, in one place."""
+"""Everything that decides what a generated data set holds, and reading it from a file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from sc_imagenet.backbones.pretrained import LITE0
-from sc_imagenet.errors import InputError, unknown_name
+from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.generation.selection import Rules
 
+# Everything that decides what a generated data set holds, in one place.
+
 VERSION = 2  # of how labels are made; raised whenever the same photographs and options give others
+NETWORK = "work/network"  # of a data set's folder: where its cascade is trained
+TRAINED_MODEL = f"{NETWORK}/model"  # the folder that --network and --checkpoint take
 LOOP_KINDS = ("clique", "independent")
 
 
@@ -92,3 +97,36 @@ def key_before(options: GenerationOptions, without: Sequence[str], *content: str
 def key_of(values: Any, *content: str) -> str:
     """A short hash of plain values and strings."""
     return hashlib.sha256("\n".join([json.dumps(values, sort_keys=True), *content]).encode()).hexdigest()[:24]
+
+
+# Options that come from a file: each is of the kind of its default, and no number is beyond all sense.
+
+LARGEST = 1 << 31
+WIDEST = 4096  # of what a network is built from; wider ones would not fit into any memory
+
+
+def check_kinds(options: Any, where: str, largest: float = LARGEST, but: tuple[str, ...] = ()) -> None:
+    """Check the values of a frozen dataclass whose fields have plain defaults; fields in ``but`` are left out.
+
+    Raises:
+        InputError: a value of another kind, or a number that is not finite or beyond ``largest``.
+    """
+    for field in fields(options):
+        if field.name in but:
+            continue
+        value, default = getattr(options, field.name), field.default
+        if not _alike(value, default):
+            raise InputError(
+                f"{field.name} = {value!r:.80} is not of the kind of its default, {default!r}", where=where
+            )
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, (int, float)) and not (abs(number) <= largest and math.isfinite(number)):
+                raise InputError(f"{field.name} = {number!r:.80} is too large", where=where)
+
+
+def _alike(value: Any, default: Any) -> bool:
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_alike(each, default[0]) for each in value)
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is type(default)

@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import sha256_of, sha256_of_all
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import sha256_of, sha256_of_all
+from sc_imagenet.data.images import open_image
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.mask_files import Mask, read_mask
 from sc_imagenet.generation.onnx_trial import image_input, open_session, try_model
 from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Photograph
-from sc_imagenet.images import open_image
 from sc_imagenet.sources.source import first_existing
 
 FOREGROUND = 0.5  # saliency from which a cell is of the object

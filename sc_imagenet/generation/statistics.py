@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sc_imagenet.files import atomic_path
+from sc_imagenet.core.files import atomic_path
 from sc_imagenet.generation.labelling import BINS
 from sc_imagenet.generation.pipeline import read_shard
 

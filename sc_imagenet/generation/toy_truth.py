@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from sc_imagenet.files import files_in
+from sc_imagenet.core.files import files_in
+from sc_imagenet.data.shards import open_parquet
 from sc_imagenet.generation.pipeline import PhotographSource
-from sc_imagenet.shards import open_parquet
 from sc_imagenet.sources import open_source
-from sc_imagenet.toy import CATEGORIES
+from sc_imagenet.toy.pairs import CATEGORIES
 from sc_imagenet.toy.surface import carry, pictured
 
 SPLIT = "train"

@@ -1,9 +1,12 @@
-"""Correlation volumes between two feature maps, and the mutual nearest-neighbour filter."""
+"""Correlation volumes between two feature maps: made, filtered, resized."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+# Correlation volumes between two feature maps, and the mutual nearest-neighbour filter.
 
 SMALLEST = 1e-30  # stands for a maximum of exactly zero
 
@@ -51,3 +54,39 @@ def mutual_nearest_neighbour(correlation: Tensor) -> Tensor:
     over_target = torch.where(over_target == 0, over_target + SMALLEST, over_target)
     over_source = torch.where(over_source == 0, over_source + SMALLEST, over_source)
     return correlation * ((correlation / over_target) * (correlation / over_source))
+
+
+# Correlation volumes resized: bilinear interpolation of the source's grid, of the target's, or of both.
+
+Grid = tuple[int, int]  # rows, columns
+
+
+def resize_source(volume: Tensor, grid: Grid, wanted: Grid) -> Tensor:
+    """Resize the source's grid, corners aligned: (B, h*w, N_target) -> (B, h'*w', N_target).
+
+    >>> import torch
+    >>> resize_source(torch.tensor([[[0.0], [1.0]]]), (1, 2), (1, 3)).flatten().tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return resize_target(volume.transpose(1, 2), grid, wanted).transpose(1, 2)
+
+
+def resize_target(volume: Tensor, grid: Grid, wanted: Grid) -> Tensor:
+    """Resize the target's grid, corners aligned: (B, N_source, h*w) -> (B, N_source, h'*w')."""
+    if grid == wanted:
+        return volume
+    return F.interpolate(volume.unflatten(2, grid), wanted, mode="bilinear", align_corners=True).flatten(2)
+
+
+# How much of a volume is worked on at a time.
+
+GPU_TIMES = 64  # a GPU is kept busy by large pieces, and each piece costs it a launch
+
+
+def at_once(entries: int, device: torch.device) -> int:
+    """Entries to take at a time on ``device``: ``entries``, which fit a processor core's cache, or many more.
+
+    >>> at_once(1024, torch.device("cpu")), at_once(1024, torch.device("cuda"))
+    (1024, 65536)
+    """
+    return entries if device.type == "cpu" else GPU_TIMES * entries

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sc_imagenet.geometry.chunks import at_once
+from sc_imagenet.geometry.correlation import at_once
 from sc_imagenet.geometry.precision import at_least_float32
 
 CHUNK = 1 << 19  # entries of a volume that are held at once on a processor

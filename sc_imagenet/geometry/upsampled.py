@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from sc_imagenet.geometry.volumes import Grid, resize_target
+from sc_imagenet.geometry.correlation import Grid, resize_target
 
 Maps = Sequence[Tensor]
 

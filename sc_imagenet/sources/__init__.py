@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from sc_imagenet.catalog import canonical
-from sc_imagenet.errors import InputError
-from sc_imagenet.roots import cache_folder, dataset_root
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import cache_folder
+from sc_imagenet.data.catalog import canonical
+from sc_imagenet.data.roots import dataset_root
 from sc_imagenet.sources.source import Annotation, Entry, Options, Source
 
 __all__ = ["Annotation", "Entry", "Options", "Source", "open_source"]
@@ -18,7 +19,7 @@ _READERS = {
     "pf-willow": ("sc_imagenet.sources.pf_willow", "PfWillow"),
     "spair-71k": ("sc_imagenet.sources.spair_71k", "Spair71k"),
     "diy-sc": ("sc_imagenet.sources.diy_sc", "DiySc"),
-    "toy": ("sc_imagenet.sources.rendered_toy", "RenderedToy"),
+    "toy": ("sc_imagenet.sources.toy", "RenderedToy"),
 }
 
 

@@ -19,9 +19,9 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import State, files_in, read_json, state_of
-from sc_imagenet.slow_files import watched
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import State, files_in, read_json, state_of
+from sc_imagenet.core.locks import watched
 from sc_imagenet.sources.source import Annotation, Entry, Size, Source, first_existing, strangers
 from sc_imagenet.sources.spair_71k import CATEGORIES
 from sc_imagenet.sources.tables import recorded_size
@@ -125,7 +125,7 @@ def _read(path: Path, state: State | None) -> list[Any]:
 
 
 def _saved(path: Path) -> Any:
-    from sc_imagenet.backbones.weight_files import read_plain  # and with it torch, which JSON does without
+    from sc_imagenet.data.tensor_files import read_plain  # and with it torch, which JSON does without
 
     with watched(path):
         return read_plain(path, "a list of annotations", "<category>_anns.pt as DIY-SC's authors give it")

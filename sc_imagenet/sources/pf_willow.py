@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import files_in
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import files_in
 from sc_imagenet.sources.source import Annotation, Entry, Size, Source, first_existing, strangers
 from sc_imagenet.sources.tables import numbers, read_mat, read_rows
 

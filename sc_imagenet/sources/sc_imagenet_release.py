@@ -22,9 +22,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sc_imagenet import imagenet
-from sc_imagenet.files import files_in
-from sc_imagenet.roots import IMAGENET_ROOT
+from sc_imagenet.core.files import files_in
+from sc_imagenet.data import imagenet
+from sc_imagenet.data.roots import IMAGENET_ROOT
 from sc_imagenet.sources.source import Annotation, Entry, Size, Source, lacking, strangers
 from sc_imagenet.sources.spair_71k import pair_file, split_pair_id, unlisted
 from sc_imagenet.sources.tables import read_lines, read_pair_json
@@ -99,7 +99,7 @@ class ScImageNet(Source):
         found = files_in(self.root / "pairs", ".parquet")
         if not found:
             return ()
-        from sc_imagenet import shards  # and with it torch, which the release does without
+        from sc_imagenet.data import shards  # and with it torch, which the release does without
 
         names = shards.category_names(shards.open_parquet(found[0]).schema_arrow, found[0])
         return () if all(map(imagenet.WNID.fullmatch, names)) else names
@@ -117,7 +117,7 @@ class ScImageNet(Source):
 
 def _entries_of(shard: Path) -> list[Entry]:
     """The pairs of a Parquet file; their points stay in it."""
-    from sc_imagenet import shards  # and with it torch, which lists of pairs do without
+    from sc_imagenet.data import shards  # and with it torch, which lists of pairs do without
 
     parquet = shards.open_parquet(shard)
     categories = shards.category_names(parquet.schema_arrow, shard)

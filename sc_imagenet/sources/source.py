@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import files_in
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import files_in
 
 Outside = Literal["error", "keep"]
 Size = tuple[int, int]  # width, height

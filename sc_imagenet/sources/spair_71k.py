@@ -14,8 +14,8 @@ import functools
 from dataclasses import replace
 from pathlib import Path
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_json
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import read_json
 from sc_imagenet.sources.source import Annotation, Entry, Size, Source, lacking, strangers
 from sc_imagenet.sources.tables import read_lines, read_pair_json
 

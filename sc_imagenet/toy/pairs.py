@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sc_imagenet.errors import InputError, unknown_name
-from sc_imagenet.files import atomic_path, read_json, write_json
-from sc_imagenet.toy.camera import angle_between
+from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.core.files import atomic_path, read_json, write_json
 from sc_imagenet.toy.categories import KINDS
 from sc_imagenet.toy.render import Rendered, render_object
+from sc_imagenet.toy.scene import angle_between
 
 TOY_VERSION = "4"  # to be raised whenever a picture, a point or a pair changes: caches are keyed by it
 CATEGORIES: tuple[str, ...] = tuple(KINDS)

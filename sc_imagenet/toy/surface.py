@@ -14,12 +14,10 @@ from functools import lru_cache
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sc_imagenet.toy.camera import Camera
-from sc_imagenet.toy.categories import Solid
+from sc_imagenet.toy.categories.assembly import Solid
 from sc_imagenet.toy.pairs import CATEGORIES, SPLITS, image_size
-from sc_imagenet.toy.raster import Buffers
-from sc_imagenet.toy.render import draw, object_mask
-from sc_imagenet.toy.scene import compose
+from sc_imagenet.toy.render import Buffers, draw, object_mask
+from sc_imagenet.toy.scene import Camera, compose
 
 AWAY = 0.05  # a place counts as seen if the surface at its pixel is no nearer than so much before it, object units
 STEPS = 6  # places along each side of a face among which the nearest is taken

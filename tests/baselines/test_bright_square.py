@@ -18,9 +18,9 @@ from PIL import Image
 
 from baselines.cascade import Cascade
 from baselines.nearest import Features, Nearest
-from benchmark.generating import generate_set
-from sc_imagenet import load_dataset
-from sc_imagenet.backbones import Backbone
+from benchmark.running.generate import generate_set
+from sc_imagenet.backbones.backbone import Backbone
+from sc_imagenet.data.load import load_dataset
 from sc_imagenet.generation.options import GenerationOptions
 
 PATCHES = {"vit_small_patch14_dinov2": 14, "vit_tiny_patch16_224": 16}

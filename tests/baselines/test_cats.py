@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from baselines.cats import CATs
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 SMALL = {"backbone": "resnet10t", "pretrained": False, "size": 64, "projection": 16, "heads": 2}
 

@@ -16,15 +16,13 @@ import torch
 from safetensors.torch import save_file
 
 from baselines import registry
-from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs
-from baselines.checkpoints import load_checkpoint, load_weights
-from baselines.checkpoints.cats import rename
-from baselines.checkpoints.places import recorded_name, weights_file
+from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs, key_of
+from baselines.checkpoints import load_checkpoint, load_weights, recorded_name, weights_file
 from baselines.matcher import Matcher
 from sc_imagenet.backbones.pretrained import create_network
-from sc_imagenet.backbones.weight_files import read_state
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import sha256_of
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import sha256_of
+from sc_imagenet.data.tensor_files import read_state
 from tests.parity.references import published_shapes
 
 SMALL = {"backbone": "resnet10t", "pretrained": False, "size": 64, "projection": 16, "heads": 2}
@@ -65,7 +63,7 @@ def test_published_checkpoints_load_strictly(tmp_path, name, layers, parameters,
     assert digest == sha256_of(path)
     assert not model.training
     for key, value in state.items():
-        assert torch.equal(model.state_dict()[rename(key)], value.to(model.state_dict()[rename(key)].dtype)), key
+        assert torch.equal(model.state_dict()[key_of(key)], value.to(model.state_dict()[key_of(key)].dtype)), key
 
 
 @pytest.mark.parametrize(

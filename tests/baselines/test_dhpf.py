@@ -7,10 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from baselines.checkpoints import load_checkpoint, load_weights
-from baselines.checkpoints.dhpf import arguments, rename
-from baselines.dhpf import DHPF, Hyperimages
+from baselines.dhpf import DHPF, Hyperimages, arguments_of, key_of
 from baselines.dhpf_weak import WeakDHPF
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.geometry.hough import differences_at
 from tests.parity.references import published_shapes
 
@@ -225,7 +224,7 @@ def test_published_checkpoints_load_strictly(tmp_path):
     assert len(state) == 442 == sum(not key.startswith("backbone.") for key in model.state_dict())
     load_weights(model, path)
     for key, value in state.items():
-        assert torch.equal(model.state_dict()[rename(key)].float(), value), key
+        assert torch.equal(model.state_dict()[key_of(key)].float(), value), key
     del state["gumbel_ffns.3.1.bias"]
     torch.save(state, path)
     with pytest.raises(InputError, match=r"1 of .* weights missing \(gates.3.1.bias\)"):
@@ -234,11 +233,11 @@ def test_published_checkpoints_load_strictly(tmp_path):
 
 def test_a_published_checkpoint_tells_its_backbone():
     keys = {f"gates.{layer}.3.weight": torch.zeros(2, 32, 1, 1) for layer in range(17)}
-    assert arguments(keys) == {"backbone": "resnet50.tv_in1k"}
+    assert arguments_of(keys) == {"backbone": "resnet50.tv_in1k"}
     with pytest.raises(InputError, match="with 16 candidate layers"):
-        arguments(dict(list(keys.items())[1:]))
+        arguments_of(dict(list(keys.items())[1:]))
     with pytest.raises(InputError, match="no weights of DHPF"):
-        arguments({"x": torch.zeros(1)})
+        arguments_of({"x": torch.zeros(1)})
 
 
 def test_resnet_50_has_seventeen_candidates_and_221_keys():

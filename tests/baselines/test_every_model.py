@@ -11,13 +11,12 @@ from safetensors.torch import save_file
 
 from baselines import registry
 from baselines.checkpoints import load_checkpoint, load_weights
-from baselines.checkpoints.published import published
 from baselines.recipe import find_recipe, with_backbone
-from benchmark.speed import is_trained
-from benchmark.synthetic_warps import warped_pairs
-from sc_imagenet.errors import InputError
-from sc_imagenet.pairs import PairDataset, collate_pairs
-from sc_imagenet.schema import pair_features
+from benchmark.running.check import warped_pairs
+from benchmark.running.speed import is_trained
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.pairs import PairDataset, collate_pairs
+from sc_imagenet.data.schema import pair_features
 
 NAMES = [card.name for card in registry.cards()]
 COUNTS = (0, 1, 100)
@@ -126,7 +125,7 @@ def test_weights_that_are_not_its_own_are_one_line_each(model, tmp_path):
     model.save_pretrained(tmp_path / "own")
     own, _ = load_checkpoint(name, tmp_path / "own")
     state = own.state_dict()
-    theirs = published(name)
+    theirs = type(model).published
     optional = (*theirs.optional, *(() if theirs.backbone else ("backbone.",))) if theirs else ()
     needed = next(key for key in state if not key.startswith(optional) and not key.endswith(optional))
     wrong = {

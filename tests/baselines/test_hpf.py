@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from baselines.hpf import HPF, search_layers
-from sc_imagenet.frames import Frame
+from sc_imagenet.geometry.resize import Frame
 
 SMALL = {"backbone": "resnet10t", "layers": [1, 3], "pretrained": False, "size": 96}
 

@@ -13,9 +13,9 @@ from baselines import registry
 from baselines.cats import CATs
 from baselines.model_card import Score, Trained
 from baselines.vat import VAT
-from benchmark.synthetic_warps import warped_pairs
-from sc_imagenet.errors import InputError
-from sc_imagenet.hub import upload
+from benchmark.running.check import warped_pairs
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.hub import upload
 from tests.baselines.test_every_model import NAMES, tiny
 
 

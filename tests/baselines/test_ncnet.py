@@ -9,7 +9,7 @@ import torch
 
 from baselines.checkpoints import load_checkpoint
 from baselines.ncnet import NCNet, best_matches, certainty
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 from tests.parity.references import published_shapes
 
 

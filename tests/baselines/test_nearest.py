@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from baselines.nearest import Features, Nearest
-from benchmark.synthetic_warps import normalised, texture
-from sc_imagenet.pairs import PairDataset
+from benchmark.running.check import normalised, texture
+from sc_imagenet.data.pairs import PairDataset
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_saved_and_loaded_it_is_the_same_and_fetches_nothing(nearest, tmp_path):
 @pytest.mark.skipif("SC_DATA_ROOT" not in os.environ, reason="SC_DATA_ROOT is not set")
 def test_real_photographs_give_the_measured_pck():
     """PF-WILLOW's six cluttered classes, PCK@.05/.10/.15 bbox-kp, image average."""
-    from sc_imagenet import load_dataset
+    from sc_imagenet.data.load import load_dataset
 
     model = Nearest().eval()
     rows = load_dataset("pf_willow", split="test")

@@ -10,8 +10,8 @@ import torch
 from baselines import registry
 from baselines.cats import PF_PASCAL_LAYERS
 from baselines.recipe import PRESETS, Recipe, find_recipe, override, with_backbone
-from sc_imagenet.augmentation import AUGMENTATIONS
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.augmentation import AUGMENTATIONS
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in registry.cards()])

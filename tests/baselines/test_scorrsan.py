@@ -16,11 +16,11 @@ from baselines.scorrsan import (
     self_similarity,
     small_loss,
 )
-from sc_imagenet.backbones import build_backbone
-from sc_imagenet.errors import InputError
+from sc_imagenet.backbones.backbone import build_backbone
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.geometry.correlation import resize_source, resize_target
 from sc_imagenet.geometry.flow import carry_points, cells_read, end_point_error, labelled, mapping_to_flow
 from sc_imagenet.geometry.soft_argmax import soft_argmax
-from sc_imagenet.geometry.volumes import resize_source, resize_target
 from tests.baselines.test_cats import batch, images
 
 SMALL = {"backbone": "resnet10t", "pretrained": False, "size": 64, "context": 3, "width": 16}

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from baselines.checkpoints import load_checkpoint, load_weights
-from baselines.checkpoints.transformatcher import convert
 from baselines.recipe import find_recipe
 from baselines.transformatcher import (
     FREQUENCIES,
@@ -16,10 +15,11 @@ from baselines.transformatcher import (
     REACH_IN_TRAINING,
     AdditiveAttention,
     TransforMatcher,
+    from_published,
     rotary_turns,
 )
-from benchmark.training import parameter_groups
-from sc_imagenet.errors import InputError
+from benchmark.running.loop import parameter_groups
+from sc_imagenet.core.errors import InputError
 from tests.parity.references import published_shapes
 
 
@@ -154,7 +154,7 @@ def test_the_published_checkpoint_of_727_keys_is_split_into_two_networks(tmp_pat
     assert sum(p.numel() for p in model.match2match.parameters() if p.requires_grad) == 26_093
     assert model.backbone.source.net.layer4[2].bn3.running_mean.unique().tolist() == [1]
     assert model.backbone.target.net.layer4[2].bn3.running_mean.unique().tolist() == [2]
-    assert convert(published).keys() == dict.fromkeys(model.state_dict(), 0).keys()
+    assert from_published(published).keys() == dict.fromkeys(model.state_dict(), 0).keys()
     less = {key: value for key, value in published.items() if "posenc" not in key}
     torch.save({key: value.to(torch.bfloat16) for key, value in less.items()}, tmp_path / "less.pth")
     load_weights(model, tmp_path / "less.pth")
@@ -163,6 +163,6 @@ def test_the_published_checkpoint_of_727_keys_is_split_into_two_networks(tmp_pat
 def test_other_frequencies_and_odd_channels_are_one_line(published):
     key = "match2match.trans_nc.0.0.fn.pos_emb.freqs"
     with pytest.raises(InputError, match="another rotary embedding"):
-        convert({**published, key: torch.ones(2)})
+        from_published({**published, key: torch.ones(2)})
     with pytest.raises(InputError, match="3 channels, not those of two networks"):
-        convert({**published, "backbone.bn1.bias": torch.ones(3)})
+        from_published({**published, "backbone.bn1.bias": torch.ones(3)})

@@ -8,13 +8,12 @@ import torch.nn.functional as F
 
 from baselines import registry
 from baselines.checkpoints import load_checkpoint
-from baselines.checkpoints.vat import arguments, convert
 from baselines.layers import chunked_norm, window_attention
 from baselines.layers.encoder4d import Encoder4d
 from baselines.layers.window_attention import WindowBlock
 from baselines.recipe import find_recipe
-from baselines.vat import VAT, members
-from sc_imagenet.errors import InputError
+from baselines.vat import VAT, arguments_of, from_published, members
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.geometry.flow import mapping_to_flow
 from sc_imagenet.geometry.windows4d import attention_mask, half_shift, partition
 from tests.parity.references import published_shapes
@@ -197,12 +196,12 @@ def test_every_published_key_is_accounted_for():
     with torch.device("meta"):
         theirs = {key: torch.empty(shape) for key, shape in shapes.items()}
         model = VAT(pretrained=False)
-    state = convert(theirs)
+    state = from_published(theirs)
     assert (len(shapes), len(shapes) - len(state)) == (903, 21)  # 14 tables of offsets, 7 masks
     assert {key: value.shape for key, value in state.items()} == {
         key: value.shape for key, value in model.state_dict().items()
     }
-    assert arguments(state) == {"layers": list(range(4, 34)), "size": 512, "width": 128}
+    assert arguments_of(state) == {"layers": list(range(4, 34)), "size": 512, "width": 128}
 
 
 def test_tables_of_the_published_code_are_those_computed_here():
@@ -217,6 +216,6 @@ def test_tables_of_the_published_code_are_those_computed_here():
 def test_weights_of_other_windows_are_refused():
     key = "hpn_learner.ours.transformer.0.transformer.layer.blocks.0.attn.relative_position_index"
     with pytest.raises(InputError, match="81x81: windows of 256 tokens are known"):
-        convert({key: torch.zeros(81, 81)})
+        from_published({key: torch.zeros(81, 81)})
     with pytest.raises(InputError, match="no published weights of VAT"):
-        arguments({"backbone.net.conv1.weight": torch.zeros(1)})
+        arguments_of({"backbone.net.conv1.weight": torch.zeros(1)})

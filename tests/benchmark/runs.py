@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.report.paper_tables import table_3
-from benchmark.result import Result, write_result
-from benchmark.results import FoundRun, evaluated_data, score_run
 from benchmark.scoring import bundles
-from benchmark.scoring.prediction_files import PredictionInfo, read_predictions, write_predictions
+from benchmark.scoring.prediction_files import read_predictions, write_predictions
+from benchmark.scoring.predictions import PredictionInfo
+from benchmark.scoring.result import Result, write_result
+from benchmark.scoring.runs import FoundRun, evaluated_data, score_run
 
 SPAIR = [column.category for column in table_3().columns if column.category]
 

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.ablation_cases import CASES, case_called, paper_figures
-from benchmark.ablation_table import ablation_table, agreement, row_of, words
-from benchmark.ablations import Setting, options_of, run_ablations
-from benchmark.report.build import build_from
+from benchmark.report.ablation_table import ablation_table, agreement, row_of, words
+from benchmark.report.ablations import CASES, Setting, case_called, options_of, paper_figures, run_ablations
 from benchmark.report.html import to_html
 from benchmark.report.markdown import to_markdown
-from sc_imagenet.errors import InputError
+from benchmark.report.tables import build_from
+from sc_imagenet.core.errors import InputError
 from tests.benchmark.test_score import scbench
 
 OPTIONS = {

@@ -9,10 +9,9 @@ import torch
 
 from baselines import registry
 from baselines.cats import CATs
-from benchmark.check import check_model, print_findings
-from benchmark.model_table import model_rows, print_models
-from benchmark.synthetic_warps import warped_pairs
-from sc_imagenet.errors import InputError
+from benchmark.commands.models import model_rows, print_models
+from benchmark.running.check import check_model, print_findings, warped_pairs
+from sc_imagenet.core.errors import InputError
 
 
 @pytest.mark.parametrize("model", [card.name for card in registry.cards()])

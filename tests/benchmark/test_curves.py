@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmark import curves
-from benchmark.curves import ALPHAS, curves_of, run_curves
-from benchmark.scoring import pck
+from benchmark.scoring import curves, pck
+from benchmark.scoring.curves import ALPHAS, curves_of, run_curves
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import read_predictions
 from tests.benchmark.runs import make_run

@@ -14,20 +14,20 @@ import torch
 from PIL import ImageOps
 
 from baselines import registry
-from benchmark.data import Pairs
-from benchmark.data_picture import picture_of_pairs
-from benchmark.pair_images import PairImages
-from benchmark.report.build import build
-from benchmark.results import find_runs
-from benchmark.run_options import Options, changes_of, make_accelerator
-from benchmark.running import Run
-from benchmark.score_table import scored
+from benchmark.commands.data import picture_of_pairs
+from benchmark.commands.score import scored
+from benchmark.report.pictures import PairImages
+from benchmark.report.tables import build
+from benchmark.running.arguments import Options, changes_of, make_accelerator
+from benchmark.running.data import Pairs
+from benchmark.running.run import Run
 from benchmark.scoring.comparing import shared_predictions
-from sc_imagenet import load_dataset
-from sc_imagenet.errors import InputError
-from sc_imagenet.images import open_image
-from sc_imagenet.record import read_record
-from sc_imagenet.shards import write_pairs
+from benchmark.scoring.runs import find_runs
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.images import open_image
+from sc_imagenet.data.load import load_dataset
+from sc_imagenet.data.record import read_record
+from sc_imagenet.data.shards import write_pairs
 from tests.benchmark.test_report import filled
 from tests.sc_imagenet.made_data import sc_release
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.printing import print_json
+from sc_imagenet.core.progress import print_json
 from tests import PATIENCE
 from tests.benchmark.runs import make_run
 
@@ -36,7 +36,7 @@ def test_a_signal_after_the_work_is_done_changes_nothing(number):
 
 @pytest.mark.parametrize(("error", "said"), [("FileNotFoundError", False), ("ValueError", True)])
 def test_a_worker_that_starts_too_late_says_nothing(error, said):
-    done = run(f"import sc_imagenet.late_starts; raise {error}('odd')")
+    done = run(f"import sc_imagenet.core.late_starts; raise {error}('odd')")
     assert done.returncode == 1
     assert ("odd" in done.stderr) is said
 

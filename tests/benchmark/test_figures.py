@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.report.build import build
-from benchmark.report.figures import baseline_of, figures
+from benchmark.report.pictures import baseline_of, figures
+from benchmark.report.tables import build
 from tests.benchmark.runs import make_run
 
 PAIRS = [f"{number:06d}-a{number}-b{number}:cat" for number in range(7)]

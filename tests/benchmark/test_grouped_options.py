@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner
 
-from benchmark.grouped_options import grouped
+from benchmark.running.arguments import grouped
 
 
 @dataclass(frozen=True)

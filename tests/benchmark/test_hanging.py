@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from sc_imagenet import slow_files
-from sc_imagenet.slow_files import unwatched, watched
+from sc_imagenet.core import locks
+from sc_imagenet.core.locks import unwatched, watched
 from tests.benchmark.test_running import finish, scbench
 from tests.sc_imagenet.made_data import image, spair
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="file leases are Linux's")
 
-IMPATIENT = "import sc_imagenet.slow_files as s; s.PATIENCE = 0.5; from benchmark.cli import main; main()"
+IMPATIENT = "import sc_imagenet.core.locks as s; s.PATIENCE = 0.5; from benchmark.cli import main; main()"
 TRAIN = "run cats --preset tiny --set recipe.batch=2 --finetune spair-71k --data-root data --runs runs --max-steps 2"
 GENERATE = "generate run photographs --out made --size 96 --least-single 0"
 CASES = {
@@ -61,7 +61,7 @@ def test_only_waiting_counts_not_what_is_made_of_what_was_read():
     """A thread that renders or decodes uses the processor: its file answers."""
     thread = threading.get_ident()
     clock = time.pthread_getcpuclockid(thread)
-    reading = slow_files.Reading(Path("rendered"), 0.0, clock, 0.0, time.thread_time())
+    reading = locks.Reading(Path("rendered"), 0.0, clock, 0.0, time.thread_time())
     start = time.thread_time()
     while time.thread_time() < start + 0.05:
         pass
@@ -75,11 +75,11 @@ def test_a_wait_for_another_process_is_no_wait_for_a_file():
     thread = threading.get_ident()
     with watched("outer"):
         with watched("inner"):
-            assert slow_files._reading[thread].path == Path("inner")
+            assert locks._reading[thread].path == Path("inner")
         with unwatched():
-            assert thread not in slow_files._reading
-        assert slow_files._reading[thread].path == Path("outer")
-    assert thread not in slow_files._reading
+            assert thread not in locks._reading
+        assert locks._reading[thread].path == Path("outer")
+    assert thread not in locks._reading
 
 
 @pytest.mark.parametrize("words", CASES.values(), ids=CASES)

@@ -8,8 +8,8 @@ import signal
 import pytest
 import torch
 
-from benchmark.loader import load_batches, loader_deaths
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.batches import load_batches, loader_deaths
 from tests.sc_imagenet.cleared_pages import FEW, cleared_pages, with_glibc
 
 

@@ -15,12 +15,12 @@ from PIL import Image
 
 from baselines.matcher import Matcher
 from benchmark import cli
-from benchmark.evaluation import evaluate
-from benchmark.matching import KEPT, grid_points, load_matcher, match, parse_points
-from benchmark.scoring.prediction_files import PredictionInfo
-from sc_imagenet import load_dataset
-from sc_imagenet.errors import InputError
-from sc_imagenet.images import open_image, to_rgb
+from benchmark.running.evaluate import evaluate
+from benchmark.running.match import KEPT, grid_points, load_matcher, match, parse_points
+from benchmark.scoring.predictions import PredictionInfo
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.images import open_image, to_rgb
+from sc_imagenet.data.load import load_dataset
 
 
 class Brightest(Matcher):

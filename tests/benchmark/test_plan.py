@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from benchmark.plan import execute_plan, parse_command, plan, print_plan, step_costs
 from benchmark.report import paper_tables
-from benchmark.run_options import Options
-from sc_imagenet.errors import InputError
+from benchmark.report.plan import execute_plan, options_of, plan, print_plan, step_costs
+from benchmark.running.arguments import Options
+from sc_imagenet.core.command import Command
+from sc_imagenet.core.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def _no_data(monkeypatch):
 
 def test_every_command_of_table_2_is_planned_once(tmp_path):
     planned = plan(2, tmp_path, None)
-    commands = [run.command for run in planned]
+    commands = [str(run.command) for run in planned]
     assert len(commands) == len(set(commands))
     assert "scbench run cats --pretrain sc-imagenet --finetune spair-71k --eval spair-71k" in commands
     assert {run.model for run in planned} <= set(paper_tables.MODELS.values())
@@ -28,7 +29,9 @@ def test_every_command_of_table_2_is_planned_once(tmp_path):
 
 
 def test_steps_follow_from_the_recipe(tmp_path):
-    run = next(run for run in plan(2, tmp_path, None) if "cats --pretrain sc-imagenet --finetune spair" in run.command)
+    run = next(
+        run for run in plan(2, tmp_path, None) if "cats --pretrain sc-imagenet --finetune spair" in str(run.command)
+    )
     assert [(stage.dataset, stage.steps) for stage in run.stages] == [
         ("sc-imagenet", 100 * 24_832),  # 794,612 pairs in batches of 32
         ("spair-71k", 100 * 1_667),  # 53,340 pairs
@@ -45,7 +48,8 @@ def test_hours_are_steps_times_the_measured_step(tmp_path):
 
 
 def test_a_planned_command_is_read_back():
-    options = parse_command("scbench run cats --finetune pf-pascal --eval pf-pascal,pf-willow")
+    command = Command("run", ("cats",), {"finetune": "pf-pascal", "eval": ("pf-pascal", "pf-willow")})
+    options = Options(**options_of(command))
     assert (options.model, options.pretrain, options.finetune) == ("cats", None, "pf-pascal")
     assert options.evaluate == ("pf-pascal", "pf-willow")
 
@@ -60,7 +64,7 @@ def test_without_data_nothing_is_run_and_each_run_is_named(tmp_path, capsys):
 def test_it_prints_for_people_and_programs(tmp_path, capsys):
     planned = plan(3, tmp_path, None)
     print_plan(planned, as_json=True)
-    assert [run["command"] for run in json.loads(capsys.readouterr().out)] == [run.command for run in planned]
+    assert [run["command"] for run in json.loads(capsys.readouterr().out)] == [str(run.command) for run in planned]
     print_plan(planned, as_json=False)
     assert "166,700 steps" in capsys.readouterr().out
 

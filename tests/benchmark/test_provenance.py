@@ -3,12 +3,10 @@
 import json
 import shlex
 
-from benchmark.report.build import build
 from benchmark.report.html import to_html
-from benchmark.report.provenance import command_of
-from benchmark.report.sheet import sheet_of
-from benchmark.report.training_log import read_log
-from benchmark.results import FoundRun
+from benchmark.report.run_sheet import command_of, read_log, sheet_of
+from benchmark.report.tables import build
+from benchmark.scoring.runs import FoundRun
 from tests.benchmark.runs import make_run
 
 TOY = {"data": [("toy", "test", 6)], "draws": 2}
@@ -19,12 +17,12 @@ def test_the_command_holds_all_that_departs_from_the_defaults(tmp_path):
     run = make_run(tmp_path, "r1", preset="small", seed=3, pretrain="sc-imagenet", changes=changes, **TOY)
     stages = [{"dataset": "sc-imagenet", "split": "train"}, {"dataset": "pf-willow", "split": "images_train"}]
     command = command_of(run.result, {"stages": stages, "precision": "bf16", "direction": "forward"})
-    assert shlex.split(command) == [
+    assert shlex.split(str(command)) == [
         *("scbench", "run", "cats", "--pretrain", "sc-imagenet", "--finetune", "pf-willow:images_train"),
         *("--eval", "toy", "--preset", "small", "--limit", "20", "--set", "recipe.lr=0.1"),
         *("--set", 'recipe.frozen=["a b"]', "--seed", "3", "--precision", "bf16", "--direction", "forward"),
     ]
-    assert command_of(make_run(tmp_path, "r2", **TOY).result, {}) == "scbench run cats --finetune toy --eval toy"
+    assert str(command_of(make_run(tmp_path, "r2", **TOY).result, {})) == "scbench run cats --finetune toy --eval toy"
 
 
 def test_hashes_versions_device_and_cost_are_told(tmp_path):

@@ -18,14 +18,14 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from baselines import registry
-from benchmark.data import Pairs
-from benchmark.evaluation import predict_rows
-from benchmark.publishing import prepare, push, weights_of
-from benchmark.result import read_result
-from benchmark.run_options import Options, make_accelerator
-from benchmark.running import Run
-from sc_imagenet.errors import InputError
-from sc_imagenet.pairs import PairDataset
+from benchmark.running.arguments import Options, make_accelerator
+from benchmark.running.data import Pairs
+from benchmark.running.evaluate import predict_rows
+from benchmark.running.publish import prepare, push, weights_of
+from benchmark.running.run import Run
+from benchmark.scoring.result import read_result
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.pairs import PairDataset
 from tests import PATIENCE
 from tests.benchmark.runs import make_run
 from tests.benchmark.test_data import generated

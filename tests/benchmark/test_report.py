@@ -12,19 +12,18 @@ from html.parser import HTMLParser
 import pytest
 
 from baselines import registry
-from benchmark.curves import ALPHAS
-from benchmark.report.build import build, build_from
+from benchmark.report.csv_files import curves_csv, runs_csv, tables_csv
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
 from benchmark.report.markdown import to_markdown
 from benchmark.report.paper_tables import tables
-from benchmark.report.provenance import command_of
-from benchmark.report.reproduction import registered
-from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
+from benchmark.report.run_sheet import command_of
+from benchmark.report.tables import build, build_from
 from benchmark.report.write import write_reports
-from benchmark.result import EvaluatedData
-from benchmark.results import FoundRun
+from benchmark.scoring.curves import ALPHAS
 from benchmark.scoring.pck import Metric
+from benchmark.scoring.result import EvaluatedData
+from benchmark.scoring.runs import FoundRun
 from tests.benchmark.runs import make_run
 from tests.benchmark.test_score import scbench
 
@@ -75,8 +74,10 @@ def test_without_runs_no_cell_is_measured_and_commands_say_how():
     assert absent in to_markdown(report)
 
 
-def test_the_names_of_models_are_read_from_their_files():
-    assert registered() == {entry.name for entry in registry.cards()}
+def test_every_model_that_a_table_names_is_here():
+    named = {row.row.model for table in build([]).tables for row in table.rows} - {None}
+    assert len(named) == 9
+    assert named <= {entry.name for entry in registry.cards()}
 
 
 def test_a_faithful_run_fills_its_cells_under_the_authors_protocol(tmp_path):
@@ -195,11 +196,8 @@ def test_commands_of_the_generator_train_it_first():
         for row in build([]).tables[number - 1].rows
         if row.row.model == "cascade"
     }
-    if "cascade" not in registered():
-        assert set(rows.values()) == {()}
-        return
-    assert rows["(IV) (I) L(RHM) = 3"] == (
-        "scbench generate train filtered-imagenet --out generator/hough_length-3 --backbone vit_base_patch16_224 "
+    assert tuple(map(str, rows["(IV) (I) L(RHM) = 3"])) == (
+        "scbench generate train imagenet --out generator/hough_length-3 --backbone vit_base_patch16_224 "
         "--size 512 --set network.hough_length=3",
         "scbench run cascade --checkpoint generator/hough_length-3/work/network/model --eval pf-pascal,pf-willow",
     )
@@ -492,7 +490,7 @@ def test_a_run_on_a_generated_set_keeps_its_name_and_fills_no_cell_of_the_releas
     for run in (released, ours):
         stages = [{"dataset": name, "split": "train"} for name in (run.result.pretrain, "pf-pascal")]
         command = f"--pretrain {run.result.pretrain} --finetune pf-pascal"
-        assert command in command_of(run.result, {"stages": stages})
+        assert command in str(command_of(run.result, {"stages": stages}))
 
 
 def test_mistakes_in_the_command_end_in_one_line(tmp_path):

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from benchmark.report.build import build
-from benchmark.report.figures import figures
 from benchmark.report.html import to_html
-from benchmark.results import find_runs
+from benchmark.report.pictures import figures
+from benchmark.report.tables import build
+from benchmark.scoring.runs import find_runs
 from tests.benchmark.chromium import PROGRAM, Chromium
 from tests.benchmark.runs import SPAIR, make_run
 from tests.benchmark.test_figures import PAIRS, made_root

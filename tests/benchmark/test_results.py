@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from benchmark.result import ADDED, RESULT_VERSION, read_result, write_result
-from benchmark.results import find_runs, prediction_files, score_run
 from benchmark.scoring import pck
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import read_predictions
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import read_json, write_json
+from benchmark.scoring.result import ADDED, RESULT_VERSION, read_result, write_result
+from benchmark.scoring.runs import find_runs, prediction_files, score_run
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import read_json, write_json
 from tests.benchmark.runs import make_run
 
 

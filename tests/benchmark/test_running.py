@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
-from benchmark.run_options import Options
-from benchmark.running import execute, share_of, trained_on
+from benchmark.running.arguments import Options
+from benchmark.running.run import execute, share_of, trained_on
 from benchmark.scoring.prediction_files import read_predictions
-from sc_imagenet.files import sha256_of
+from sc_imagenet.core.files import sha256_of
 from tests import PATIENCE
 from tests.ports import free_port
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 RUN = ["run", "cats", "--preset", "tiny", "--limit", "20", "--max-steps", "4", "--set", "recipe.batch=4"]
 TRAIN = [*RUN, "--finetune", "toy", "--eval", "toy"]
 # Saves after every step, so that a kill finds something to go on from.
-SAVING = "import benchmark.training as t; t.SAVE_SECONDS = 0; from benchmark.cli import main; main()"
+SAVING = "import benchmark.running.loop as t; t.SAVE_SECONDS = 0; from benchmark.cli import main; main()"
 
 
 def scbench(

@@ -12,13 +12,8 @@ import pytest
 
 from benchmark.scoring import bundles, pck
 from benchmark.scoring.pck import Metric
-from benchmark.scoring.prediction_files import (
-    PREDICTION_SCHEMA,
-    PredictionInfo,
-    predictions_of,
-    read_predictions,
-    write_predictions,
-)
+from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, predictions_of, read_predictions, write_predictions
+from benchmark.scoring.predictions import PredictionInfo
 from tests.benchmark.runs import make_run
 
 

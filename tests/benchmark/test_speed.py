@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 
-from benchmark.speed import Passes, Setup, measure, print_speed
-from sc_imagenet.errors import InputError
+from benchmark.running.speed import Passes, Setup, measure, print_speed
+from sc_imagenet.core.errors import InputError
 
 QUICK = {"preset": "tiny", "backbone": "resnet10t", "threads": 1, "rounds": 1}
 

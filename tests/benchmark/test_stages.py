@@ -16,14 +16,14 @@ import baselines.scorrsan
 from baselines import registry
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe, find_recipe
-from benchmark.run_folder import RunFolder
-from benchmark.run_options import Options
-from benchmark.running import Run, execute, points_left_out
-from benchmark.training import Training
-from benchmark.validation import Validation, selection_metric
-from sc_imagenet.errors import InputError
-from sc_imagenet.pairs import PairDataset
-from sc_imagenet.schema import pair_features
+from benchmark.running.arguments import Options
+from benchmark.running.evaluate import Validation, selection_metric
+from benchmark.running.folder import RunFolder
+from benchmark.running.loop import Training
+from benchmark.running.run import Run, execute, points_left_out
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.pairs import PairDataset
+from sc_imagenet.data.schema import pair_features
 
 SMALL = {"recipe.model.size": "64", "recipe.model.networks": "2", "recipe.model.width": "16", "recipe.batch": "4"}
 TWO_STAGES = {**SMALL, "pretrain.model.pseudo_start": "0", "finetune.model.pseudo_start": "1"}
@@ -65,7 +65,7 @@ def test_each_stage_learns_from_pseudo_labels_from_its_own_epoch_on(tmp_path, ps
 
 @pytest.mark.parametrize("killed_in", [3, 7])
 def test_a_stage_that_is_taken_up_again_goes_on_by_its_own_recipe(tmp_path, pseudo_labelled, monkeypatch, killed_in):
-    monkeypatch.setattr("benchmark.training.SAVE_SECONDS", 0)
+    monkeypatch.setattr("benchmark.running.loop.SAVE_SECONDS", 0)
 
     class Killed(list):
         def append(self, step):

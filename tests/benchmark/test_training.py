@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe
-from benchmark.run_config import RunConfig, Stage
-from benchmark.run_folder import RunFolder
-from benchmark.sampling import Batches, ProcessBatches
-from benchmark.training import Training, rate_factor
-from sc_imagenet.errors import InputError
-from sc_imagenet.pairs import PairDataset, collate_pairs
-from sc_imagenet.schema import pair_features
-from sc_imagenet.stopping import Terminated
+from benchmark.running.arguments import RunConfig, Stage
+from benchmark.running.folder import RunFolder
+from benchmark.running.loop import Training, rate_factor
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.processes import Terminated
+from sc_imagenet.data.batches import Batches, ProcessBatches
+from sc_imagenet.data.pairs import PairDataset, collate_pairs
+from sc_imagenet.data.schema import pair_features
 
 
 class Shift(Matcher):
@@ -164,7 +164,7 @@ def assert_same_weights(folder):
 
 
 def test_log_has_each_step_once_after_a_resume(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmark.training.LOG_STEPS", 1)
+    monkeypatch.setattr("benchmark.running.loop.LOG_STEPS", 1)
     with pytest.raises(RuntimeError):
         training(rows, tmp_path, stop_at=6).run()
     training(rows, tmp_path).run()
@@ -235,10 +235,10 @@ def test_points_are_padded_and_marked(rows):
 def test_a_folder_refuses_another_configuration(tmp_path):
     config = RunConfig("shift", {}, (Stage("toy", "train", None, "0", Recipe()),))
     folder = RunFolder(tmp_path)
-    folder.claim(config)
-    folder.claim(config)
+    folder.claim(config, {"eval": []})
+    folder.claim(config, {"eval": []})
     with pytest.raises(InputError, match="another configuration"):
-        folder.claim(config.before)
+        folder.claim(config.before, {"eval": []})
 
 
 def test_a_folder_is_held_by_one_process(tmp_path):

@@ -39,7 +39,7 @@ OTHERS = {
 @pytest.fixture(scope="module")
 def options() -> dict[tuple[str, ...], set[str]]:
     """The options of every command, by its words."""
-    cli._collect()
+    cli.collect()
     found: dict[tuple[str, ...], set[str]] = {}
 
     def walk(command, words: tuple[str, ...]) -> None:

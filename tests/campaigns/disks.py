@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sc_imagenet.roots import CACHE
+from sc_imagenet.core.files import CACHE
 from tests.campaigns.dead_mount import dead_mount
 from tests.campaigns.subjects import Subject, draw_photographs, generate_subject, run_subject
 
@@ -33,7 +33,7 @@ FULL = (0.001, 0.3, 0.6, 0.85)  # sizes of full disks, of what the untroubled co
 JUMPING = "import time\n_now = time.time\ntime.time = lambda: _now() - 3e8 - 60 * (time.monotonic() % 50)\n"
 PATIENCE = 120.0  # seconds until a command must have said that its images hang
 STOP_SECONDS = 10.0  # within which SIGTERM must be obeyed
-IMPATIENT = "import sc_imagenet.slow_files\nsc_imagenet.slow_files.PATIENCE = 1.0\n"
+IMPATIENT = "import sc_imagenet.core.locks\nsc_imagenet.slow_files.PATIENCE = 1.0\n"
 # Root may write everywhere; without these capabilities it may do what files' modes say.
 AS_ANYBODY = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 

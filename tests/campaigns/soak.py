@@ -29,13 +29,12 @@ from accelerate import Accelerator
 
 from baselines import registry
 from baselines.recipe import find_recipe
-from benchmark.data import Pairs
-from benchmark.evaluation import evaluate
-from benchmark.run_folder import RunFolder
-from benchmark.scoring.prediction_files import PredictionInfo
-from benchmark.training import Training
-from benchmark.validation import Validation, selection_metric
-from sc_imagenet.pairs import PairDataset
+from benchmark.running.data import Pairs
+from benchmark.running.evaluate import Validation, evaluate, selection_metric
+from benchmark.running.folder import RunFolder
+from benchmark.running.loop import Training
+from benchmark.scoring.predictions import PredictionInfo
+from sc_imagenet.data.pairs import PairDataset
 
 MODEL = "cats"
 TRAINED_ON = 100  # pairs: their decoded images, which are kept, are all there before the warm-up ends

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from sc_imagenet.roots import cache_folder
-from sc_imagenet.toy import render_object
+from sc_imagenet.core.files import cache_folder
+from sc_imagenet.toy.render import render_object
 
 ROOT = Path(__file__).parents[2]
 PYTHON_PATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -23,16 +23,16 @@ OFTEN = """
 import sys
 from pathlib import Path
 
-import benchmark.evaluation as evaluation
-import benchmark.training as training
-import sc_imagenet.generation.train as generation
+import benchmark.running.evaluate as evaluation
+import benchmark.running.loop as training
+import sc_imagenet.generation.cascade.train as generation
 from benchmark import cli
 
 training.SAVE_SECONDS = generation.SAVE_SECONDS = 0
 training.LOG_STEPS = generation.LOG_STEPS = 1
 evaluation.CHUNK = evaluation.BATCH = 4
-cli._collect()
-cli._collect = lambda: None
+cli.collect()
+cli.collect = lambda: None
 """
 COMMAND = """
 Path({mark!r}).write_text("{number}")

@@ -14,9 +14,9 @@ from huggingface_hub import RepoCard
 from scipy.io import savemat
 
 from benchmark import cli
-from sc_imagenet import load_dataset
-from sc_imagenet.catalog import CATALOG, info
-from sc_imagenet.toy import CATEGORIES
+from sc_imagenet.data.catalog import CATALOG, info
+from sc_imagenet.data.load import load_dataset
+from sc_imagenet.toy.pairs import CATEGORIES
 from tests.cards.write import CARDS, texts
 from tests.sc_imagenet import made_data
 
@@ -63,7 +63,7 @@ def commands() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("where", "line"), dict.fromkeys(commands()))
 def test_commands_and_their_options_exist(where, line):
     if not cli.app.registered_commands:
-        cli._collect()
+        cli.collect()
     command = typer.main.get_command(cli.app)
     words = shlex.split(line)[1:]
     while words and hasattr(command, "commands") and not words[0].startswith("-"):

@@ -7,19 +7,17 @@ and the part between the two marks are; the words below are written by hand and 
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import torch
 
 from baselines import registry
-from baselines.checkpoints.published import published
 from baselines.model_card import architecture_card
 from baselines.recipe import recipes_of
-from benchmark.model_table import default_arguments
-from benchmark.speed import is_trained
-from sc_imagenet.catalog import CATALOG, DataSet
-from sc_imagenet.data_card import facts_table, front_matter, splits_table
+from benchmark.commands.models import default_arguments
+from benchmark.running.speed import is_trained
+from sc_imagenet.data.catalog import CATALOG, DataSet
+from sc_imagenet.data.publish import facts_table, front_matter, splits_table
 
 CARDS = Path(__file__).parents[2] / "cards"
 BEGIN, END = "<!-- counts: written by tests/cards/write.py -->", "<!-- end of counts -->"
@@ -33,11 +31,11 @@ def model_text(name: str) -> str:
 
 
 def checkpoints_of(name: str) -> str:
-    """What is read of published weights: the docstring of their converter."""
-    if published(name) is None:
+    """What is read of published weights."""
+    published = registry.card(name).model.published
+    if published is None:
         return "No published weights are read; those of `scbench run` are, with `--checkpoint`."
-    text = sys.modules[f"baselines.checkpoints.{name.replace('-', '_')}"].__doc__ or ""
-    return f"{' '.join(text.split()).replace('``', '`')} `--checkpoint FILE` reads them."
+    return f"{published.about} `--checkpoint FILE` reads them."
 
 
 def data_text(entry: DataSet, before: str) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 from tests.fuzz.parser import Parser
 from tests.fuzz.parsers import in_room
 

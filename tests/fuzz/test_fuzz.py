@@ -42,7 +42,7 @@ def test_an_input_is_the_same_in_every_campaign():
 
 def test_an_exception_of_another_kind_is_no_refusal(tmp_path):
     """What is no InputError is not taken for a refusal."""
-    from sc_imagenet.errors import InputError
+    from sc_imagenet.core.errors import InputError
 
     def raising(content: bytes, folder: Path) -> None:
         raise KeyError("x") if content == b"key" else InputError(content.decode())

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from sc_imagenet.files import atomic_path
+from sc_imagenet.core.files import atomic_path
 from tests.parity.models import modules
 from tests.parity.references import HERE, ROOT, full_root, load
 

@@ -1,6 +1,7 @@
-"""The comparison has teeth: each of these faults is far outside of what rounding is allowed.
+"""The comparison has teeth: each of these faults is outside of what rounding is allowed.
 
-The first three change no output at all, only gradients; these are what rounding blurs most.
+The first three change no output at all, only gradients, which rounding blurs most: the factor moves those of CATs'
+backbone by 2.0e-2 together, where 0.7e-2 is allowed; the detached image by 2.0e-1.
 """
 
 from __future__ import annotations
@@ -11,13 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import baselines.cats
-import baselines.ncnet
 from baselines.cats import CATs
 from baselines.ncnet import NCNet
 from baselines.scorrsan import SCorrSAN, small_loss
 from tests.parity.models import cats, ncnet, scorrsan
-from tests.parity.references import Comparison, load
+from tests.parity.references import load
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 
@@ -58,7 +57,8 @@ def a_swapped_pair(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_wrong_constant(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(baselines.cats, "REACH", 1.01 * baselines.cats.REACH)
+    """One percent off."""
+    patch.setattr(CATs, "temperature", 1.01 * CATs.temperature)
 
 
 def a_changed_weight(patch: pytest.MonkeyPatch) -> None:
@@ -86,25 +86,19 @@ def another_negative(patch: pytest.MonkeyPatch) -> None:
 CASES = {
     "factor": (cats, "cats_pfpascal", a_factor_of_1_02, {"grad_norms/backbone/together"}),
     "detached": (cats, "cats_pfpascal", a_detached_image, {"grad_norms/backbone", "grad_norms/backbone/together"}),
-    "not detached": (scorrsan, "scorrsan_pfpascal", a_missing_detach, {"grad_norms", "tc_grad_norms"}),
+    "undetached": (scorrsan, "scorrsan_pfpascal", a_missing_detach, {"grad_norms", "tc_grad_norms"}),
     "swapped": (scorrsan, "scorrsan_pfpascal", a_swapped_pair, {"corr_mm", "flow", "grad_norms", "tc_grad_norms"}),
-    "constant": (cats, "cats_pfpascal", a_wrong_constant, {"gt_flow"}),
+    "constant": (cats, "cats_pfpascal", a_wrong_constant, {"flow_eval", "flow_train"}),
     "weight": (cats, "cats_pfpascal", a_changed_weight, {"refined_corr", "flow_eval", "grad_norms/head"}),
     "negatives": (ncnet, "ncnet", another_negative, {"grad_norms", "grad_norms/together", "weak_loss_pos_neg/loss"}),
 }
 
 
 @pytest.mark.parametrize(("model", "name", "mutate", "expected"), CASES.values(), ids=CASES)
-def test_a_fault_is_noticed(model, name, mutate: Mutation, expected: set[str], monkeypatch, capsys):
+def test_a_fault_is_noticed(model, name, mutate: Mutation, expected: set[str], monkeypatch):
     mutate(monkeypatch)
-    deviating: dict[str, Comparison] = {
-        found.array: found for found in model.compare(name, load(name)) if not found.holds
-    }
-    with capsys.disabled():
-        print()
-        for key, found in deviating.items():
-            print(f"  {key}: {found.deviation:.1e}, {found.allowed:.1e} allowed")
-    assert expected <= deviating.keys()
+    deviating = {found.array for found in model.compare(name, load(name)) if not found.holds}
+    assert expected <= deviating
     assert not any("feat_" in array for array in deviating)  # what lies before the fault is as it was
 
 

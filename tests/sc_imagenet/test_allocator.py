@@ -10,8 +10,7 @@ from multiprocessing import get_context
 import pytest
 
 from benchmark.scoring.prediction_files import read_predictions
-from sc_imagenet.allocator import OWN_TUNABLES, OWN_VARIABLES
-from sc_imagenet.workers import process_pool
+from sc_imagenet.core.processes import OWN_TUNABLES, OWN_VARIABLES, process_pool
 from tests.sc_imagenet.cleared_pages import ALL, COUNT, FEW, ROOT, cleared_pages, cleared_pages_of, with_glibc
 
 COMMAND = f"""
@@ -28,7 +27,7 @@ pytestmark = with_glibc
 
 
 def test_a_program_that_imports_the_package_keeps_its_own_allocator():
-    imports = "import sc_imagenet, sc_imagenet.workers, sc_imagenet.loading, benchmark.cli\n"
+    imports = "import sc_imagenet, sc_imagenet.core.processes, sc_imagenet.data.load, benchmark.cli\n"
     assert cleared_pages_of(imports + COUNT) > 0.9 * ALL
 
 

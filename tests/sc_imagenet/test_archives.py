@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sc_imagenet.archives import Limits, extract, kind_of
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.archives import Limits, extract, kind_of
 
 FILES = {"set/a.txt": b"alpha", "set/deep/b.txt": b"beta" * 1000}
 

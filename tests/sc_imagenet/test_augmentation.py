@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from sc_imagenet.augmentation import AUGMENTATIONS, PHOTOMETRIC, STRONG, augmentation, blur, changed
-from sc_imagenet.errors import InputError
-from sc_imagenet.pairs import PairDataset, collate_pairs
-from sc_imagenet.schema import pair_features
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.augmentation import AUGMENTATIONS, PHOTOMETRIC, STRONG, augmentation, blur, changed
+from sc_imagenet.data.pairs import PairDataset, collate_pairs
+from sc_imagenet.data.schema import pair_features
 
 BOX = np.array([30.0, 20.0, 60.0, 50.0], np.float32)
 

@@ -9,10 +9,10 @@ import pytest
 import timm
 import torch
 
-from sc_imagenet.backbones import build_backbone, with_positions_of
+from sc_imagenet.backbones.backbone import build_backbone, with_positions_of
 from sc_imagenet.backbones.pretrained import LITE0_PACKAGE, create_network, weights_at_hand
-from sc_imagenet.backbones.weight_files import read_state
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.tensor_files import read_state
 
 
 @pytest.fixture

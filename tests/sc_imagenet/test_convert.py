@@ -17,11 +17,11 @@ from filelock import FileLock
 from made_data import WNIDS, annotation, image, imagenet, pascal_package, sc_release, spair, willow_csv
 from scipy.io import loadmat, savemat
 
-from sc_imagenet import convert as convert_module
-from sc_imagenet import load_dataset, manifest_sha256
-from sc_imagenet.convert import convert
-from sc_imagenet.errors import InputError
-from sc_imagenet.shards import write_pairs
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data import convert as convert_module
+from sc_imagenet.data.convert import convert
+from sc_imagenet.data.load import load_dataset, manifest_sha256
+from sc_imagenet.data.shards import write_pairs
 from tests import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("own_caches")

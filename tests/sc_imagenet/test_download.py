@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sc_imagenet.catalog import DataSet, Mirror
-from sc_imagenet.download import download, fetch_all
-from sc_imagenet.errors import InputError
-from sc_imagenet.fetch import fetch
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.catalog import DataSet, Mirror
+from sc_imagenet.data.download import download, fetch, fetch_all
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -224,7 +223,7 @@ def test_sign_in_page_instead_of_an_archive_is_refused(shelf, tmp_path):
 
 
 def test_full_disk_is_noticed_before_anything_is_written(shelf, tmp_path, monkeypatch):
-    monkeypatch.setattr("sc_imagenet.fetch.SPARE", 1 << 60)
+    monkeypatch.setattr("sc_imagenet.data.download.SPARE", 1 << 60)
     with pytest.raises(InputError, match=r"needs 1,024,000 bytes more, .* are free"):
         fetch([Mirror(f"{shelf.url}/a.bin")], tmp_path)
     assert left(tmp_path) == []

@@ -6,17 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sc_imagenet.drawing import (
-    MARGIN,
-    PALETTE,
-    PAPER,
-    RADIUS,
-    RIGHT,
-    TITLE,
-    WRONG,
-    contact_sheet,
-    draw_pair,
-)
+from sc_imagenet.data.drawing import MARGIN, PALETTE, PAPER, RADIUS, RIGHT, TITLE, WRONG, contact_sheet, draw_pair
 
 GREY = (128, 128, 128)
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.files import atomic_path, read_json, write_json
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import atomic_path, read_json, write_json
 
 
 def test_a_failed_write_keeps_what_was_there(tmp_path):

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sc_imagenet.frames import Frame, cut_out
-from sc_imagenet.pairs import PairDataset
-from sc_imagenet.schema import pair_features
+from sc_imagenet.data.pairs import PairDataset
+from sc_imagenet.data.schema import pair_features
+from sc_imagenet.geometry.resize import Frame, cut_out
 
 SIZES = [(400, 200), (200, 400), (100, 100), (50, 20), (301, 299), (10_000, 1)]
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.images import open_image
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.images import open_image
 
 
 def saved(folder: Path, image: Image.Image, name: str, **options) -> Path:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from made_data import imagenet, sc_release, spair
 
-from sc_imagenet import load_dataset
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.load import load_dataset
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -77,7 +77,7 @@ datasets.load_dataset("toy")
 
 def test_without_data_one_error_says_how_to_get_it(tmp_path: Path) -> None:
     message = run("import sc_imagenet, datasets; datasets.load_dataset('sc_imagenet')", tmp_path)
-    assert message.startswith("sc_imagenet.errors.InputError: the data of SC-ImageNet is not here")
+    assert message.startswith("sc_imagenet.core.errors.InputError: the data of SC-ImageNet is not here")
     assert "scbench data download sc-imagenet" in message
     assert "load_dataset('sc_imagenet', 'toy')" in message
 

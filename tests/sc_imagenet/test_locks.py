@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.locks import held
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.locks import held
 
 
 def test_a_second_process_is_told(tmp_path):

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.io import loadmat, savemat
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.mat_file import LARGEST, read_matrix
-from sc_imagenet.sources.tables import read_mat
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.sources.tables import LARGEST, read_mat, read_matrix
 
 
 def mat(compressed: bool = False, **values: object) -> bytes:

@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from benchmark.data_picture import picture_of_pairs
-from benchmark.pair_images import PairImages
-from sc_imagenet import load_dataset, manifest_sha256
-from sc_imagenet.drawing import PALETTE
-from sc_imagenet.errors import InputError
-from sc_imagenet.images import image_header, open_image
-from sc_imagenet.orientation import Stored
-from sc_imagenet.pairs import PairDataset
-from sc_imagenet.verify import verify
+from benchmark.commands.data import picture_of_pairs
+from benchmark.report.pictures import PairImages
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.drawing import PALETTE
+from sc_imagenet.data.images import image_header, open_image
+from sc_imagenet.data.load import load_dataset, manifest_sha256
+from sc_imagenet.data.orientation import Stored
+from sc_imagenet.data.pairs import PairDataset
+from sc_imagenet.data.verify import verify
 from tests.sc_imagenet import made_data
 
 ORIENTATIONS = range(1, 9)

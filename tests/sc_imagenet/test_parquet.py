@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.parquet import _footer, _largest, parquet_file
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.parquet import _footer, _largest, parquet_file
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 from huggingface_hub import DatasetCard
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from sc_imagenet import load_dataset
-from sc_imagenet.convert import convert
-from sc_imagenet.errors import InputError
-from sc_imagenet.publishing import prepare_data
-from sc_imagenet.set_name import set_name
-from sc_imagenet.shards import write_pairs
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.convert import convert
+from sc_imagenet.data.load import load_dataset
+from sc_imagenet.data.publish import prepare_data
+from sc_imagenet.data.schema import set_name
+from sc_imagenet.data.shards import write_pairs
 from tests.sc_imagenet.made_data import sc_release, spair
 
 pytestmark = pytest.mark.usefixtures("own_caches")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import sc_imagenet.toy
-from sc_imagenet import load_dataset, manifest_sha256
+from sc_imagenet.data.load import load_dataset, manifest_sha256
 
 pytestmark = pytest.mark.usefixtures("own_caches")
 

@@ -25,12 +25,12 @@ from made_data import (
 )
 from PIL import Image
 
-from sc_imagenet import load_dataset
-from sc_imagenet.convert import convert
-from sc_imagenet.errors import InputError
-from sc_imagenet.shards import write_pairs
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.convert import convert
+from sc_imagenet.data.load import load_dataset
+from sc_imagenet.data.shards import write_pairs
+from sc_imagenet.data.verify import verify
 from sc_imagenet.sources import pf_pascal, pf_willow, spair_71k
-from sc_imagenet.verify import verify
 
 real = pytest.mark.skipif(not os.environ.get("SC_DATA_ROOT"), reason="SC_DATA_ROOT is not set")
 
@@ -383,8 +383,8 @@ def test_images_of_another_size_than_was_annotated_are_refused_and_reported(tmp_
 
 
 def test_images_replaced_after_the_conversion_are_refused_when_they_are_read(tmp_path: Path) -> None:
-    from benchmark.data_picture import picture_of_pairs
-    from sc_imagenet.pairs import PairDataset
+    from benchmark.commands.data import picture_of_pairs
+    from sc_imagenet.data.pairs import PairDataset
 
     root = spair(tmp_path / "spair-71k")
     rows = load_dataset("spair_71k", split="test", root=root)
@@ -399,8 +399,8 @@ def test_images_replaced_after_the_conversion_are_refused_when_they_are_read(tmp
 
 def test_classes_with_blanks_and_brackets_in_their_names_are_read_back(tmp_path: Path) -> None:
     """From the Parquet of a generated set, and from the release's layout written of it."""
-    from sc_imagenet.generation.release_json import write_release
-    from sc_imagenet.shards import write_pairs
+    from sc_imagenet.data.shards import write_pairs
+    from sc_imagenet.generation.export import write_release
 
     root, photographs, names = tmp_path / "set [1]", tmp_path / "photographs", [" dog ", "[a] dog", "dog", "dog "]
     rows = []
@@ -459,7 +459,7 @@ def paths(data, column):  # type: ignore[no-untyped-def]
 
 
 def options():  # type: ignore[no-untyped-def]
-    from sc_imagenet.sources import Options
+    from sc_imagenet.sources.source import Options
 
     return Options()
 

@@ -10,11 +10,11 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.schema import pair_features
-from sc_imagenet.toy import CATEGORIES, SPLITS, pairs, render_object, render_pairs
-from sc_imagenet.toy.pairs import SIDES, Split
-from sc_imagenet.toy.render import draw, see_points
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.schema import pair_features
+from sc_imagenet.toy import pairs
+from sc_imagenet.toy.pairs import CATEGORIES, SIDES, SPLITS, Split, render_pairs
+from sc_imagenet.toy.render import draw, render_object, see_points
 from sc_imagenet.toy.scene import BEFORE, OBJECT, compose
 
 SIZE = (180, 150)

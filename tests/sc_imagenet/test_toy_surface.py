@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sc_imagenet.toy import CATEGORIES, render_object
-from sc_imagenet.toy.pairs import image_size
+from sc_imagenet.toy.pairs import CATEGORIES, image_size
+from sc_imagenet.toy.render import render_object
 from sc_imagenet.toy.surface import carry, pictured
 
 

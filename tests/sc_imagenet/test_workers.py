@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from sc_imagenet.workers import in_order
+from sc_imagenet.core.processes import in_order
 from tests import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 MAIN = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
-from sc_imagenet.workers import in_order
+from sc_imagenet.core.processes import in_order
 from tests import PATIENCE
 from tests.sc_imagenet.test_workers import note_and_sleep, begin
 

@@ -31,10 +31,11 @@ def make(runs: Path, count: int, pairs: int) -> None:
     """Write ``count`` runs; half of them predict into the target, half into the source."""
     import pyarrow as pa
 
-    from benchmark.result import EvaluatedData, Result, write_result
-    from benchmark.results import score_run
     from benchmark.scoring import bundles
-    from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, PredictionInfo, write_predictions
+    from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, write_predictions
+    from benchmark.scoring.predictions import PredictionInfo
+    from benchmark.scoring.result import EvaluatedData, Result, write_result
+    from benchmark.scoring.runs import score_run
 
     random = np.random.default_rng(0)
     true = random.uniform(0, (500, 375), (pairs * POINTS, 2)).astype(np.float32)

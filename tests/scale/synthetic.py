@@ -57,8 +57,8 @@ def write_parquet(root: Path, pairs: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from sc_imagenet import shards
-    from sc_imagenet.schema import pair_features
+    from sc_imagenet.data import shards
+    from sc_imagenet.data.schema import pair_features
 
     random = np.random.default_rng(0)
     folder = root / "pairs"
@@ -118,7 +118,7 @@ def run_step(root: Path, step: str) -> dict[str, float]:
     import psutil
 
     import sc_imagenet
-    from sc_imagenet.convert import convert
+    from sc_imagenet.data.convert import convert
 
     datasets.disable_progress_bars()
     resident = psutil.Process().memory_info

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import synthetic
 
-from sc_imagenet.convert import convert
+from sc_imagenet.data.convert import convert
 
 
 def test_a_release_of_pair_files_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

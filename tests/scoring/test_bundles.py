@@ -4,7 +4,7 @@ import pytest
 
 from benchmark.scoring import bundles
 from benchmark.scoring.pck import AVERAGES
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 
 
 @pytest.mark.parametrize(

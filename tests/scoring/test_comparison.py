@@ -8,7 +8,8 @@ from PIL import Image
 
 from benchmark.scoring.comparison import align, compare
 from benchmark.scoring.pck import Metric
-from benchmark.scoring.prediction_files import PredictionInfo, predictions_of
+from benchmark.scoring.prediction_files import predictions_of
+from benchmark.scoring.predictions import PredictionInfo
 from tests.benchmark.runs import make_run
 from tests.benchmark.test_figures import DATA, PAIRS, made_root
 from tests.benchmark.test_score import scbench

@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.scoring import score
 from benchmark.scoring.foreign import read_foreign
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.joining import join
+from benchmark.scoring.metric import score
 from benchmark.scoring.pickled import plain, read_pickle
 from benchmark.scoring.plausible import suspicion
 from benchmark.scoring.protocols import several
 from benchmark.scoring.truth import read_truth
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 from tests.golden.references import load
 from tests.scoring.made import spair_folder
 
@@ -370,8 +370,8 @@ def test_load_dataset_has_ids_views_and_what_one_image_alone_shows(root, truth, 
 def test_shards_of_version_1_are_read_and_their_hashes_stay(tmp_path):
     import pyarrow.parquet as pq
 
-    from sc_imagenet.schema import ADDED
-    from sc_imagenet.shards import scan, write_pairs
+    from sc_imagenet.data.schema import ADDED
+    from sc_imagenet.data.shards import scan, write_pairs
 
     row = {
         "pair_id": "a",

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.scoring import PCK, protocol
+from benchmark.scoring import protocol
 from benchmark.scoring.frames import Frame
+from benchmark.scoring.metric import PCK
 from benchmark.scoring.predictions import predictions_of_pairs
 from benchmark.scoring.protocols import ALL
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 from tests.scoring.made import pairs
 
 NAMES = [str(each) for each in ALL]

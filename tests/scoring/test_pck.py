@@ -8,8 +8,9 @@ import pytest
 from benchmark.scoring import pck
 from benchmark.scoring.bootstrap import bootstrap_weights
 from benchmark.scoring.pck import Metric
-from benchmark.scoring.prediction_files import PredictionInfo, Predictions, read_predictions, write_predictions
-from sc_imagenet.errors import InputError
+from benchmark.scoring.prediction_files import read_predictions, write_predictions
+from benchmark.scoring.predictions import PredictionInfo, Predictions
+from sc_imagenet.core.errors import InputError
 
 FORWARD = PredictionInfo("spair-71k", "test", "cats", 256, "r1", "m1", "forward")
 BACKWARD = PredictionInfo("spair-71k", "test", "cats", 256, "r1", "m1", "backward")

@@ -9,14 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmark.scoring.prediction_files import (
-    METADATA_KEY,
-    PREDICTION_SCHEMA,
-    PredictionInfo,
-    read_predictions,
-    write_predictions,
-)
-from sc_imagenet.errors import InputError
+from benchmark.scoring.prediction_files import METADATA_KEY, PREDICTION_SCHEMA, read_predictions, write_predictions
+from benchmark.scoring.predictions import PredictionInfo
+from sc_imagenet.core.errors import InputError
 
 INFO = PredictionInfo("pf-willow", "test", "nearest", 320, "r1", "m1", "forward")
 

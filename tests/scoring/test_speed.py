@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark.scoring import score
 from benchmark.scoring.evaluation import evaluate
 from benchmark.scoring.keypoints import GEOMETRY
+from benchmark.scoring.metric import score
 from benchmark.scoring.predictions import NOWHERE, Predictions, predictions_of_pairs
 from benchmark.scoring.protocols import ALL, get
 from tests.scoring.made import pairs

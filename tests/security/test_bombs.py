@@ -23,12 +23,12 @@ import torch
 from scipy.io import savemat
 
 from benchmark.scoring.prediction_files import METADATA_KEY, PREDICTION_SCHEMA, read_predictions
-from sc_imagenet import shards
-from sc_imagenet.archives import extract
-from sc_imagenet.backbones.weight_files import read_state
-from sc_imagenet.errors import InputError
-from sc_imagenet.images import MAX_PIXELS, MOST_SCANS, open_image
-from sc_imagenet.schema import pair_features
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data import shards
+from sc_imagenet.data.archives import extract
+from sc_imagenet.data.images import MAX_PIXELS, MOST_SCANS, open_image
+from sc_imagenet.data.schema import pair_features
+from sc_imagenet.data.tensor_files import read_state
 from sc_imagenet.sources.tables import read_mat
 from tests.fuzz.parsers.tables import INFO, PAIR, PREDICTION
 
@@ -186,7 +186,7 @@ def test_weights_that_repeat_one_number_without_end_are_refused(tmp_path):
 
 
 def test_deep_json_is_refused(tmp_path):
-    from sc_imagenet.files import read_json
+    from sc_imagenet.core.files import read_json
 
     (tmp_path / "a.json").write_text("[" * 1_000_000)
     with pytest.raises(InputError, match="not valid JSON"):
@@ -199,7 +199,7 @@ def test_the_largest_image_that_is_taken_needs_less_than_2_gb(tmp_path, mode):
     script = f"""
 import resource, sys
 from PIL import Image
-from sc_imagenet.images import open_image
+from sc_imagenet.data.images import open_image
 kind = "TIFF" if {mode!r} == "F" else "PNG"
 Image.new({mode!r}, (5_000, 4_000)).save("big", kind, compress_level=1, compression="raw" if kind == "TIFF" else None)
 open("/proc/self/clear_refs", "w").write("5")

@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmark.report.build import build
+from benchmark.report.charts import Line, chart
+from benchmark.report.csv_files import runs_csv
 from benchmark.report.html import to_html
 from benchmark.report.latex import escaped, to_latex
 from benchmark.report.markdown import _escape, to_markdown
-from benchmark.report.sheets import runs_csv
-from benchmark.report.svg import Line, chart
+from benchmark.report.tables import build
 from benchmark.report.write import write_reports
-from benchmark.results import find_runs
-from sc_imagenet.errors import InputError, visible
+from benchmark.scoring.runs import find_runs
+from sc_imagenet.core.errors import InputError, visible
 from tests.benchmark.runs import make_run
 
 ROOT = Path(__file__).parents[2]
@@ -134,7 +134,7 @@ def test_errors_hold_no_control_characters(text):
 
 @pytest.mark.parametrize("name", ["\x1b[2J", "a\x1b]0;title\x07", "x\x9b31m", "a\nb", "\u202egnp.exe"])
 def test_names_that_steer_a_terminal_are_refused_or_written_out(tmp_path, name):
-    from benchmark.results import read_result
+    from benchmark.scoring.result import read_result
     from sc_imagenet.generation.photographs import scan
 
     run = make_run(tmp_path / "runs", "r", data=[("toy", "test", 4)], draws=5, title=name)

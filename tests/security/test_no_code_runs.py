@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from sc_imagenet.backbones.weight_files import read_state
-from sc_imagenet.errors import InputError
-from sc_imagenet.images import open_image
-from sc_imagenet.resuming import resuming
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.images import open_image
+from sc_imagenet.data.resuming import resuming
+from sc_imagenet.data.tensor_files import read_state
 from sc_imagenet.sources.tables import read_mat
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ def test_no_reader_that_could_run_code_is_called_in_the_packages():
 
 
 def test_a_zip_is_unpacked_and_not_imported(tmp_path):
-    from sc_imagenet.archives import extract
+    from sc_imagenet.data.archives import extract
 
     archive, out, marker = tmp_path / "a.zip", tmp_path / "out", tmp_path / "executed"
     with zipfile.ZipFile(archive, "w") as file:

@@ -34,7 +34,7 @@ collected = []
 for words in calls:
     sys.argv = ["scbench", *words]
     try:
-        cli._collect() if not collected else None
+        cli.collect() if not collected else None
         collected.append(1)
         cli.app(standalone_mode=False)
     except SystemExit as end:

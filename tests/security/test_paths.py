@@ -9,16 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark.pair_images import PairImages
-from sc_imagenet import shards
-from sc_imagenet.convert import convert
-from sc_imagenet.errors import InputError
-from sc_imagenet.names import check_inside
-from sc_imagenet.plain_lists import with_plain_lists
-from sc_imagenet.record import read_record
-from sc_imagenet.schema import pair_features
-from sc_imagenet.sources import Options, open_source
-from sc_imagenet.verify import verify
+from benchmark.report.pictures import PairImages
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.names import check_inside
+from sc_imagenet.data import shards
+from sc_imagenet.data.convert import convert
+from sc_imagenet.data.parquet import with_plain_lists
+from sc_imagenet.data.record import read_record
+from sc_imagenet.data.schema import pair_features
+from sc_imagenet.data.verify import verify
+from sc_imagenet.sources import open_source
+from sc_imagenet.sources.source import Options
 from tests.fuzz.parsers.tables import PAIR
 from tests.sc_imagenet import made_data
 
@@ -88,7 +89,7 @@ def test_json_and_csv_that_name_files_outside_are_refused(tmp_path, name):
 @pytest.mark.parametrize("name", OUTSIDE)
 @pytest.mark.parametrize("with_record", [True, False])
 def test_shards_that_name_files_outside_are_refused(tmp_path, name, with_record):
-    from sc_imagenet import load_dataset
+    from sc_imagenet.data.load import load_dataset
 
     folder = tmp_path / "pairs"
     folder.mkdir()
@@ -132,7 +133,7 @@ def test_pictures_of_pairs_open_no_file_outside(tmp_path):
 
 
 def test_parquet_of_imagenet_gives_no_file_from_elsewhere(tmp_path):
-    from sc_imagenet.imagenet import extract
+    from sc_imagenet.data.imagenet import extract
 
     secret = tmp_path / "n01440764_1.JPEG"
     secret.write_bytes(b"secret")

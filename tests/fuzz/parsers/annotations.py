@@ -14,14 +14,12 @@ import numpy as np
 import pyarrow as pa
 from scipy.io import savemat
 
-from sc_imagenet.checks import check_entry, check_pair, check_unique
-from sc_imagenet.schema import pair_features
-from sc_imagenet.sources import Annotation, Entry, Options
+from sc_imagenet.data.schema import check_entry, check_pair, check_unique, pair_features
 from sc_imagenet.sources.diy_sc import DiySc, _read_state
 from sc_imagenet.sources.pf_pascal import PfPascal
 from sc_imagenet.sources.pf_willow import PfWillow
 from sc_imagenet.sources.sc_imagenet_release import ScImageNet
-from sc_imagenet.sources.source import Source
+from sc_imagenet.sources.source import Annotation, Entry, Options, Source
 from sc_imagenet.sources.spair_71k import Spair71k
 from sc_imagenet.sources.tables import _read_mat, read_pair_json
 from tests.fuzz.mutations import NAMES, spoilt_bytes, spoilt_json, spoilt_text
@@ -184,7 +182,7 @@ def _diy_seeds() -> list[bytes]:
 
 def _whole_set(content: bytes, folder: Path) -> None:
     """A pair's JSON through everything that ``load_dataset`` does with it, up to the Parquet in the cache."""
-    from sc_imagenet.convert import convert
+    from sc_imagenet.data.convert import convert
 
     root = folder / "spair"
     if not root.exists():

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
-from sc_imagenet.archives import Limits, extract
+from sc_imagenet.data.archives import Limits, extract
 from tests.fuzz.mutations import NAMES, NUMBERS, spoilt_bytes
 from tests.fuzz.parser import Parser
 

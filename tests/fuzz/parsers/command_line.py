@@ -11,11 +11,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmark.cli import _collect, app, main
-from benchmark.matching import parse_points
-from benchmark.options import settings_of, several
-from benchmark.score_table import pair_list, scored
+from benchmark.cli import app, collect, main
+from benchmark.commands.score import pair_list, scored
+from benchmark.running.arguments import several
+from benchmark.running.match import parse_points
 from benchmark.scoring.pck import Metric
+from sc_imagenet.core.settings import settings_of
 from tests.fuzz.mutations import NAMES, NUMBERS, spoilt_text
 from tests.fuzz.parser import Parser
 from tests.fuzz.parsers.tables import INFO, parquet, predictions_table
@@ -62,7 +63,7 @@ def _command(content: bytes, folder: Path) -> None:
     """The command in this process, from an empty folder; it must end as ``scbench`` promises."""
     words = [str(word).format(**_prepare(folder)) if "{" in word else word for word in json.loads(content)]
     if not app.registered_commands:
-        _collect()
+        collect()
     empty = folder / "empty"
     empty.mkdir(exist_ok=True)
     before = os.getcwd(), sys.argv
@@ -90,11 +91,11 @@ def _main() -> None:
     """``scbench``, whose commands are there already."""
     import benchmark.cli as cli
 
-    collect, cli._collect = cli._collect, lambda: None
+    collect, cli.collect = cli.collect, lambda: None
     try:
         main()
     finally:
-        cli._collect = collect
+        cli.collect = collect
 
 
 def _seeds() -> list[bytes]:
@@ -117,7 +118,7 @@ def _spoilt_command(rng: Random, seeds: Any) -> bytes:
 
 def _small_parsers(content: bytes, folder: Path) -> None:
     """Texts inside options, all of them at once."""
-    from sc_imagenet.errors import InputError
+    from sc_imagenet.core.errors import InputError
 
     text = os.fsdecode(content)  # as arguments are
     for parse in (

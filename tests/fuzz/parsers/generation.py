@@ -13,17 +13,15 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.generation.cascade.options import NetworkOptions, TrainingOptions
 from sc_imagenet.generation.counting import CountsFile
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.labelling import ClassTask
-from sc_imagenet.generation.network_options import NetworkOptions
 from sc_imagenet.generation.options import GenerationOptions
-from sc_imagenet.generation.photographs import Photograph, scan
+from sc_imagenet.generation.photographs import Photograph, _read_seen, scan
 from sc_imagenet.generation.pipeline import _changed, read_shard
 from sc_imagenet.generation.saliency import SaliencyFolder
-from sc_imagenet.generation.seen import _read_seen
-from sc_imagenet.generation.training_options import TrainingOptions
 from tests.fuzz.mutations import spoilt_bytes, spoilt_json, spoilt_text
 from tests.fuzz.parser import Parser
 from tests.fuzz.parsers.tables import _spoilt_table, parquet
@@ -94,7 +92,7 @@ def _options(content: bytes, folder: Path) -> None:
     """The options of a training as JSON, which ``scbench ablate --options`` takes."""
     file = folder / "options.json"
     file.write_bytes(content)
-    from sc_imagenet.files import read_json
+    from sc_imagenet.core.files import read_json
 
     values: Any = read_json(file)
     if not isinstance(values, dict):

@@ -12,8 +12,8 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from sc_imagenet.image_sizes import image_sizes
-from sc_imagenet.images import open_image
+from sc_imagenet.data.images import open_image
+from sc_imagenet.data.shard_writing import image_sizes
 from tests.fuzz.mutations import WHOLE, spoilt_bytes
 from tests.fuzz.parser import Parser
 

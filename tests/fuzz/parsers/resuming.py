@@ -21,18 +21,17 @@ from PIL import Image
 
 from baselines.matcher import Batch, Matcher
 from baselines.recipe import Recipe
-from benchmark.run_folder import RunFolder, RunLog
-from benchmark.training import Training
-from sc_imagenet.errors import InputError
+from benchmark.running.folder import RunFolder, RunLog
+from benchmark.running.loop import Training
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.pairs import PairDataset
+from sc_imagenet.data.schema import pair_features
+from sc_imagenet.generation.cascade.network import Generator
+from sc_imagenet.generation.cascade.options import NetworkOptions, TrainingOptions
+from sc_imagenet.generation.cascade.train import CascadeTraining
+from sc_imagenet.generation.cascade.training_pairs import StepDraws
+from sc_imagenet.generation.cascade.view_features import Step, Views
 from sc_imagenet.generation.features import Features
-from sc_imagenet.generation.generator import Generator
-from sc_imagenet.generation.network_options import NetworkOptions
-from sc_imagenet.generation.train import CascadeTraining
-from sc_imagenet.generation.training_draws import StepDraws
-from sc_imagenet.generation.training_options import TrainingOptions
-from sc_imagenet.generation.view_features import Step, Views
-from sc_imagenet.pairs import PairDataset
-from sc_imagenet.schema import pair_features
 from tests.fuzz.mutations import odd_value, spoilt_text
 from tests.fuzz.parser import Parser
 from tests.fuzz.parsers.weights import _spoilt_pickle

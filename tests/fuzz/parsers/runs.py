@@ -12,14 +12,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmark.report.build import build
+from benchmark.report.csv_files import curves_csv, runs_csv, tables_csv
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
 from benchmark.report.markdown import to_markdown
-from benchmark.report.sheets import curves_csv, runs_csv, tables_csv
+from benchmark.report.tables import build
 from benchmark.report.terminal import print_report
-from benchmark.result import read_result
-from benchmark.results import find_runs
+from benchmark.scoring.result import read_result
+from benchmark.scoring.runs import find_runs
 from tests.benchmark.runs import make_run
 from tests.fuzz.mutations import NAMES, spoilt_json, spoilt_text
 from tests.fuzz.parser import Parser

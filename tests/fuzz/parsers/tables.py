@@ -12,14 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.results import metrics_of
 from benchmark.scoring import pck
 from benchmark.scoring.prediction_files import METADATA_KEY, PREDICTION_SCHEMA, PREDICTIONS_VERSION, read_predictions
-from sc_imagenet import shards
-from sc_imagenet.builder import _with_absolute_paths
-from sc_imagenet.plain_lists import with_plain_lists
-from sc_imagenet.record import read_record
-from sc_imagenet.schema import pair_features
+from benchmark.scoring.runs import metrics_of
+from sc_imagenet.data import shards
+from sc_imagenet.data.load import _with_absolute_paths
+from sc_imagenet.data.parquet import with_plain_lists
+from sc_imagenet.data.record import read_record
+from sc_imagenet.data.schema import pair_features
 from tests.fuzz.mutations import NAMES, json_text, odd_value, spoilt_bytes, spoilt_json
 from tests.fuzz.parser import Parser
 

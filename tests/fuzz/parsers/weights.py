@@ -18,9 +18,9 @@ from safetensors.torch import save, save_file
 from baselines import registry
 from baselines.checkpoints import load_checkpoint
 from baselines.matcher import Matcher
-from sc_imagenet.backbones.weight_files import read_state
-from sc_imagenet.generation.generator import Generator
-from sc_imagenet.generation.network_options import NetworkOptions
+from sc_imagenet.data.tensor_files import read_state
+from sc_imagenet.generation.cascade.network import Generator
+from sc_imagenet.generation.cascade.options import NetworkOptions
 from tests.fuzz.mutations import spoilt_bytes, spoilt_json
 from tests.fuzz.parser import Parser
 

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs
-from baselines.checkpoints.cats import rename
-from sc_imagenet.backbones import build_backbone
+from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs, key_of
+from sc_imagenet.backbones.backbone import build_backbone
 from tests.parity.filling import published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps, in_precision
@@ -64,7 +63,7 @@ def filled(name: str) -> CATs:
     """CATs with the reference's weights, loaded by published key."""
     model = CATs(layers=LAYERS[name], pretrained=False)
     state = published_state(published_shapes(name))
-    model.load_state_dict({rename(key): value for key, value in state.items()})
+    model.load_state_dict({key_of(key): value for key, value in state.items()})
     return model
 
 

@@ -9,17 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.checkpoints.dhpf import rename
-from baselines.dhpf import DHPF, SMALLEST, gumbel
+from baselines.dhpf import DHPF, gumbel, key_of
 from baselines.dhpf_weak import WeakDHPF
-from sc_imagenet.geometry.hough import (
-    bin_side_of,
-    box_bins,
-    differences_at,
-    gaussian,
-    half_maximum_sigma,
-)
-from sc_imagenet.geometry.receptive_boxes import cell_corners, nearest_cell
+from sc_imagenet.geometry.correlation import SMALLEST
+from sc_imagenet.geometry.flow import cell_corners, nearest_cell
+from sc_imagenet.geometry.hough import bin_side_of, box_bins, differences_at, gaussian, half_maximum_sigma
 from tests.parity.filling import published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps, best_or_tied, in_precision
@@ -87,7 +81,7 @@ def filled_state() -> dict[str, Tensor]:
         f"backbone.{key}": list(value.shape) for key, value in DHPF(pretrained=False).backbone.net.state_dict().items()
     }
     state = published_state({**shapes, **published_shapes(FILES[0])})
-    return {rename(key.replace("backbone.", "backbone.net.", 1)): value for key, value in state.items()}
+    return {key_of(key.replace("backbone.", "backbone.net.", 1)): value for key, value in state.items()}
 
 
 def filled(weak: bool, reference: Arrays) -> DHPF:

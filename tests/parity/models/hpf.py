@@ -7,16 +7,9 @@ import torch
 from torch import Tensor
 
 from baselines.hpf import HPF, PF_PASCAL_LAYERS, SPAIR_LAYERS, Hyperpixels, confidence, votes
-from sc_imagenet.frames import Frame
-from sc_imagenet.geometry.hough import (
-    bin_side_of,
-    box_bins,
-    box_scores,
-    centres_of,
-    gaussian,
-    half_maximum_sigma,
-)
-from sc_imagenet.geometry.volumes import resize_target
+from sc_imagenet.geometry.correlation import resize_target
+from sc_imagenet.geometry.hough import bin_side_of, box_bins, box_scores, centres_of, gaussian, half_maximum_sigma
+from sc_imagenet.geometry.resize import Frame
 from tests.parity.filling import fill
 from tests.parity.references import Arrays, Comparison, Tolerance, beside
 from tests.parity.rounding import best_or_tied

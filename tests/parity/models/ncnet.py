@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.checkpoints.ncnet import convert, rename
-from baselines.ncnet import NCNet, best_matches, carry, certainty, mutual_matching
+from baselines.ncnet import NCNet, best_matches, carry, certainty, from_published, key_of, mutual_matching
 from tests.parity.filling import published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps
@@ -53,7 +52,7 @@ def filled(reference: Arrays) -> NCNet:
     state = published_state(published_shapes(FILES[0]))
     state["NeighConsensus.conv.4.bias"] = torch.tensor([float(reference["nc_conv4_bias"])])
     model = NCNet(pretrained=False)
-    found = model.load_state_dict(convert(state), strict=False)
+    found = model.load_state_dict(from_published(state), strict=False)
     assert not found.unexpected_keys
     assert all(key.startswith(("backbone.net.layer4.", "backbone.net.fc.")) for key in found.missing_keys)
     return model.eval()
@@ -80,7 +79,7 @@ def our_arrays(reference: Arrays) -> dict[str, np.ndarray | Measured]:
         out["matches_xA_yA_xB_yB_score"] = torch.stack(rows)
         out |= _scored(matches, reference)
     steps = Steps(lambda dtype: training_step(reference, dtype))
-    norms = steps.gradient_norms([[rename(key)] for key in reference["grad_names"].tolist()])
+    norms = steps.gradient_norms([[key_of(key)] for key in reference["grad_names"].tolist()])
     return {**{key: value.numpy() for key, value in out.items()}, **steps.arrays, "grad_norms": norms}
 
 

@@ -7,11 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.checkpoints.scorrsan import rename
-from baselines.scorrsan import DILATION, PSEUDO_WEIGHT, SCorrSAN, mutual_loss
-from sc_imagenet.geometry.correlation import cosine
+from baselines.scorrsan import DILATION, PSEUDO_WEIGHT, SCorrSAN, key_of, mutual_loss
+from sc_imagenet.geometry.correlation import cosine, resize_source, resize_target
 from sc_imagenet.geometry.flow import end_point_error, labelled
-from sc_imagenet.geometry.volumes import resize_source, resize_target
 from tests.parity.filling import published_state
 from tests.parity.models.cats import batch_of, images
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
@@ -50,9 +48,9 @@ def filled(name: str) -> SCorrSAN:
     """Two networks with the reference's weights, loaded by published key."""
     model = SCorrSAN(**ENCODERS[name], networks=2, pretrained=False)
     shapes = published_shapes(name)
-    state = {rename(key): value for key, value in published_state(shapes).items()}
+    state = {key_of(key): value for key, value in published_state(shapes).items()}
     for key, value in published_state({PARTNER + key: shape for key, shape in shapes.items()}).items():
-        state[as_partner(rename(key.removeprefix(PARTNER)))] = value
+        state[as_partner(key_of(key.removeprefix(PARTNER)))] = value
     model.load_state_dict(state)
     return model
 
@@ -86,7 +84,7 @@ def our_arrays(name: str, reference: Arrays) -> dict[str, np.ndarray | Measured]
     out["gt_flow"] = model.true_flow(batch)[0]
     steps = Steps(lambda dtype: training_step(name, reference, dtype))
     norms = {}
-    for prefix, ours in (("", rename), ("tc_", lambda key: as_partner(rename(key.removeprefix(PARTNER))))):
+    for prefix, ours in (("", key_of), ("tc_", lambda key: as_partner(key_of(key.removeprefix(PARTNER))))):
         listed = reference[f"{prefix}grad_names"].tolist()
         norms[f"{prefix}grad_norms"] = steps.gradient_norms([[ours(key)] for key in listed])
     return {**{key: value.numpy() for key, value in out.items()}, **steps.arrays, **norms}

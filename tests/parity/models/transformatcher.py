@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.checkpoints.transformatcher import convert, rename
-from baselines.transformatcher import FREQUENCIES, REACH, REACH_IN_TRAINING, TransforMatcher
+from baselines.transformatcher import FREQUENCIES, REACH, REACH_IN_TRAINING, TransforMatcher, from_published, key_of
+from sc_imagenet.geometry.correlation import resize_source, resize_target
 from sc_imagenet.geometry.grids import denormalise, normalise
-from sc_imagenet.geometry.volumes import resize_source, resize_target
 from tests.parity.filling import published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps, in_precision
@@ -76,7 +75,7 @@ def filled_state() -> dict[str, Tensor]:
     """The published state, under our keys."""
     state = published_state(published_shapes(FILES[0]))
     frequencies = torch.pi * torch.tensor(FREQUENCIES)
-    return convert({key: frequencies if key.endswith("freqs") else value for key, value in state.items()})
+    return from_published({key: frequencies if key.endswith("freqs") else value for key, value in state.items()})
 
 
 def filled(kind: str) -> TransforMatcher:
@@ -112,7 +111,7 @@ def our_arrays(kind: str, reference: Arrays) -> dict[str, np.ndarray | Measured]
     out["corr26"], out["refined"] = correlation[0].flatten(1)[:, ::101], refined[0]
     steps = Steps(lambda dtype: training_step(kind, reference, dtype))
     parts = split_names(reference[f"{kind}_grad_names"]).items()
-    norms = {f"grad_norms/{part}": steps.gradient_norms([rename(name) for name in names]) for part, names in parts}
+    norms = {f"grad_norms/{part}": steps.gradient_norms([key_of(name) for name in names]) for part, names in parts}
     return {**{name: value.numpy() for name, value in out.items()}, **steps.arrays, **norms}
 
 

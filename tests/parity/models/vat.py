@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from baselines.checkpoints.vat import TABLES, rename
-from baselines.vat import VAT
+from baselines.vat import TABLES, VAT, key_of
 from sc_imagenet.geometry.flow import mapping_to_flow
 from sc_imagenet.geometry.pooled_correlation import pooled_correlation
 from tests.parity.filling import published_state
@@ -65,7 +64,7 @@ def filled() -> VAT:
     """VAT with the reference's weights, loaded by published key."""
     model = VAT(pretrained=False)
     state = published_state(published_shapes("vat"))
-    model.load_state_dict({rename(key): value for key, value in state.items() if not key.endswith(TABLES)})
+    model.load_state_dict({key_of(key): value for key, value in state.items() if not key.endswith(TABLES)})
     return model
 
 
@@ -114,7 +113,7 @@ def our_arrays(reference: Arrays) -> dict[str, np.ndarray | Measured]:
         out["gt_flow"] = model.true_flow(batch)[0]
         del ours, theirs, refined
     steps = Steps(lambda dtype: training_step(reference, dtype))
-    norms = steps.gradient_norms([[rename(key)] for key in reference["grad_names"].tolist()])
+    norms = steps.gradient_norms([[key_of(key)] for key in reference["grad_names"].tolist()])
     return {**{key: value.numpy() for key, value in out.items()}, **steps.arrays, "grad_norms": norms}
 
 

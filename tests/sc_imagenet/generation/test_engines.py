@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.generation.engines import LocalEngine, attempt_in_ray, open_engine
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.generation.pipeline import LocalEngine, attempt_in_ray, open_engine
 from tests.sc_imagenet.cleared_pages import COUNT, FEW, cleared_pages_of, with_glibc
 
 INSTALLED = ["local"] + (["ray"] if importlib.util.find_spec("ray") else [])
@@ -69,6 +69,6 @@ def test_an_unknown_engine_is_named():
 
 @with_glibc
 def test_a_task_in_a_process_that_ray_started_keeps_freed_memory():
-    code = f"from sc_imagenet.generation.engines import attempt_in_ray; attempt_in_ray(bytes, b'task')\n{COUNT}"
+    code = f"from sc_imagenet.generation.pipeline import attempt_in_ray; attempt_in_ray(bytes, b'task')\n{COUNT}"
     assert attempt_in_ray(bytes, b"task") == b"task"
     assert cleared_pages_of(code) < FEW

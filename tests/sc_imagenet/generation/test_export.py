@@ -12,15 +12,15 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from benchmark.data import Pairs
-from benchmark.generating import export_release
-from sc_imagenet import load_dataset
-from sc_imagenet.errors import InputError
+from benchmark.running.data import Pairs
+from benchmark.running.generate import export_release
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.load import load_dataset
+from sc_imagenet.data.shards import open_parquet, write_pairs
 from sc_imagenet.generation.export import Exported, export
 from sc_imagenet.generation.labelling import BINS, LABELS, SELECTED, to_bytes
 from sc_imagenet.generation.options import GenerationOptions
 from sc_imagenet.generation.photographs import Scan, scan
-from sc_imagenet.shards import open_parquet, write_pairs
 
 pytestmark = pytest.mark.usefixtures("own_caches")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sc_imagenet.backbones.pretrained import create_network
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.generation.features import FeatureReader
 
 NAME = "vit_tiny_patch16_224"

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.orientation import Stored, turned
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.mask_files import ALPHA, LABELS, LEVELS, TURNED, TWO, UNSURE, object_of, read_mask
 from sc_imagenet.generation.photographs import Photograph, scan
 from sc_imagenet.generation.saliency import open_saliency
-from sc_imagenet.orientation import Stored, turned
 
 SIZE = (48, 36)
 OBJECT = np.zeros(SIZE[::-1], bool)

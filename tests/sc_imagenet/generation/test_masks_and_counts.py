@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.generation import onnx_trial
 from sc_imagenet.generation.counting import MaskCounter, count_objects, count_regions, open_counter
 from sc_imagenet.generation.features import Features

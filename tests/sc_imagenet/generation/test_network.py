@@ -9,14 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sc_imagenet.errors import InputError
-from sc_imagenet.generation.cascade import CascadeNetwork
-from sc_imagenet.generation.features import FeatureReader, Features
-from sc_imagenet.generation.generator import Generator
-from sc_imagenet.generation.losses import class_loss, pixel_loss, pooled_score
-from sc_imagenet.generation.mvam import MVAM
-from sc_imagenet.generation.network_options import NetworkOptions
-from sc_imagenet.generation.pmps import (
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.generation.cascade.losses import class_loss, pixel_loss, pooled_score
+from sc_imagenet.generation.cascade.network import MVAM, CascadeNetwork, Generator
+from sc_imagenet.generation.cascade.options import NetworkOptions
+from sc_imagenet.generation.cascade.pmps import (
     Matches,
     PlaceMatches,
     cell_places,
@@ -28,6 +25,7 @@ from sc_imagenet.generation.pmps import (
     window_cells,
     window_starts,
 )
+from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.geometry.correlation import inner_product
 
 CHANNELS = 12

@@ -14,17 +14,17 @@ import pytest
 import torch
 from PIL import Image
 
-import benchmark.data_picture
+import benchmark.commands.data
 from baselines.matcher import Matcher
-from benchmark.data_picture import picture_of_pairs
-from benchmark.generating import export_release, generate_set
-from benchmark.matching import match
-from benchmark.pair_images import PairImages
-from sc_imagenet import load_dataset
+from benchmark.commands.data import picture_of_pairs
+from benchmark.report.pictures import PairImages
+from benchmark.running.generate import export_release, generate_set
+from benchmark.running.match import match
+from sc_imagenet.data.images import open_image
+from sc_imagenet.data.load import load_dataset
+from sc_imagenet.data.orientation import turned
+from sc_imagenet.data.pairs import PairDataset
 from sc_imagenet.generation.options import GenerationOptions
-from sc_imagenet.images import open_image
-from sc_imagenet.orientation import turned
-from sc_imagenet.pairs import PairDataset
 
 SIZE = (96, 64)  # upright
 OBJECT = (16, 8, 56, 40)  # which is neither in the middle nor square
@@ -157,13 +157,13 @@ def test_match_finds_them_there_in_rows_and_in_files(made):
 
 def test_data_show_is_given_images_and_points_that_agree(made, monkeypatch):
     drawn = []
-    draw = benchmark.data_picture.draw_pair
+    draw = benchmark.commands.data.draw_pair
 
     def drawing(source, target, *points, **options):
         drawn.append((source, points[0], target, points[1]))
         return draw(source, target, *points, **options)
 
-    monkeypatch.setattr(benchmark.data_picture, "draw_pair", drawing)
+    monkeypatch.setattr(benchmark.commands.data, "draw_pair", drawing)
     assert picture_of_pairs(str(made[0]), 24)[1] == 24
     for pair in drawn:
         check(*pair)

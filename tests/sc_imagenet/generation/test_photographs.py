@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sc_imagenet.errors import InputError
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.generation.classes import imagenet_classes, removed_classes
 from sc_imagenet.generation.photographs import NO_NAME, scan
 

@@ -14,20 +14,25 @@ import torch
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from benchmark.data import Pairs
-from benchmark.generating import generate_set
-from sc_imagenet import load_dataset
-from sc_imagenet.errors import InputError
-from sc_imagenet.generation.engines import LocalEngine, worker_context
-from sc_imagenet.generation.export import export
+from benchmark.running.data import Pairs
+from benchmark.running.generate import generate_set
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.locks import held
+from sc_imagenet.data.load import load_dataset
+from sc_imagenet.data.publish import prepare_data
+from sc_imagenet.generation.export import export, write_release
 from sc_imagenet.generation.labelling import ClassTask, _features, open_tools, to_bytes, tool_files
 from sc_imagenet.generation.options import AFTER_LABELS, GenerationOptions, key_before
 from sc_imagenet.generation.photographs import scan
-from sc_imagenet.generation.pipeline import PhotographSource, Pipeline, file_name, read_shard
-from sc_imagenet.generation.release_json import write_release
-from sc_imagenet.locks import held
-from sc_imagenet.publishing import prepare_data
-from sc_imagenet.toy import render_object
+from sc_imagenet.generation.pipeline import (
+    LocalEngine,
+    PhotographSource,
+    Pipeline,
+    file_name,
+    read_shard,
+    worker_context,
+)
+from sc_imagenet.toy.render import render_object
 
 OPTIONS = GenerationOptions(
     backbone="resnet10t", pretrained="to be set", size=192, share=0.7, points=6, pairs=7, least_single=0.0

@@ -20,23 +20,26 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import sc_imagenet
-from sc_imagenet.errors import InputError
-from sc_imagenet.generation.cascade import CascadeNetwork
-from sc_imagenet.generation.cascade_loss import TrainingPairs, carry_matches, cascade_losses, select_candidates
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.processes import Terminated
+from sc_imagenet.generation.cascade.losses import (
+    TrainingPairs,
+    carry_matches,
+    cascade_losses,
+    pixel_loss,
+    pooled_score,
+    select_candidates,
+)
+from sc_imagenet.generation.cascade.network import CascadeNetwork, Generator
+from sc_imagenet.generation.cascade.options import STAGES, TrainingOptions, paper_options
+from sc_imagenet.generation.cascade.pmps import Matches, PlaceMatches
+from sc_imagenet.generation.cascade.train import train
+from sc_imagenet.generation.cascade.training_pairs import PairSampler, StepDraws, draw_numbers
+from sc_imagenet.generation.cascade.view_features import Views
+from sc_imagenet.generation.cascade.view_sources import kept_bytes
+from sc_imagenet.generation.cascade.views import View, draw_view
 from sc_imagenet.generation.classes import FILTERED_IMAGENET, imagenet_classes, name_of_photographs
 from sc_imagenet.generation.features import Features
-from sc_imagenet.generation.generator import Generator
-from sc_imagenet.generation.losses import pixel_loss, pooled_score
-from sc_imagenet.generation.network_options import STAGES
-from sc_imagenet.generation.pmps import Matches, PlaceMatches
-from sc_imagenet.generation.train import train
-from sc_imagenet.generation.training_draws import StepDraws, draw_numbers
-from sc_imagenet.generation.training_options import TrainingOptions, paper_options
-from sc_imagenet.generation.training_pairs import PairSampler
-from sc_imagenet.generation.view_features import Views
-from sc_imagenet.generation.view_sources import kept_bytes
-from sc_imagenet.generation.views import View, draw_view
-from sc_imagenet.stopping import Terminated
 from tests import PATIENCE
 from tests.fuzz.parsers.resuming import DrawnViews, _cascade_training
 from tests.ports import free_port
@@ -149,8 +152,8 @@ def test_killed_and_started_again_gives_the_same_weights(photographs, tmp_path):
     script = (
         # Sums depend on the number of threads in their last bits.
         f"import torch; torch.set_num_threads({torch.get_num_threads()});"
-        "import sys; from pathlib import Path; import sc_imagenet.generation.train as t;"
-        "from sc_imagenet.generation.training_options import TrainingOptions; import json, time;"
+        "import sys; from pathlib import Path; import sc_imagenet.generation.cascade.train as t;"
+        "from sc_imagenet.generation.cascade.options import TrainingOptions; import json, time;"
         "t.SAVE_SECONDS = 0.0;"
         "stuck = lambda what, done, total, note: time.sleep(1000) if (what, done) == ('training', 6) else None;"
         "t.train(TrainingOptions.from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3],"
@@ -228,7 +231,7 @@ def test_features_that_would_fill_the_disk_are_computed(photographs, tmp_path, m
     reader = Generator(given.backbone, None, given.size, False, given.network).backbone
     tokens = reader(torch.zeros(1, 3, 96, 96)).tokens
     assert kept_bytes(reader, 1000) == pytest.approx(2000 * tokens.numel(), rel=0.1)
-    monkeypatch.setattr("sc_imagenet.generation.view_sources.KEPT_BYTES", 1000)
+    monkeypatch.setattr("sc_imagenet.generation.cascade.view_sources.KEPT_BYTES", 1000)
     train(given, photographs, tmp_path, max_steps=1)
     assert not list(tmp_path.rglob("views-*"))
 
@@ -236,7 +239,7 @@ def test_features_that_would_fill_the_disk_are_computed(photographs, tmp_path, m
 def test_an_interrupted_training_on_computed_features_goes_on(photographs, tmp_path, monkeypatch):
     given = options(network={**SMALL, "stages": "image"})
     train(given, photographs, tmp_path / "whole", max_steps=6, read="compute")
-    monkeypatch.setattr("sc_imagenet.generation.train.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("sc_imagenet.generation.cascade.train.SAVE_SECONDS", 0.0)
 
     def stop(what, done, total, note):
         if (what, done) == ("training", 4):
@@ -286,8 +289,8 @@ def test_a_photograph_that_went_away_is_one_line_also_from_a_decoding_process(ph
 
 def test_two_processes_train_with_finite_losses_and_go_on_where_they_were(photographs, tmp_path):
     script = (
-        "import sys; import sc_imagenet.generation.train as t; import json;"
-        "from sc_imagenet.generation.training_options import TrainingOptions;"
+        "import sys; import sc_imagenet.generation.cascade.train as t; import json;"
+        "from sc_imagenet.generation.cascade.options import TrainingOptions;"
         "t.SAVE_SECONDS = 0.0;"
         "stop = lambda what, done, total, note: sys.exit(3) if (what, done) == ('training', int(sys.argv[4])) else 0;"
         "t.train(TrainingOptions.from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3],"
@@ -462,7 +465,7 @@ def test_real_photographs_train(tmp_path, monkeypatch):
     given = TrainingOptions.from_dict(
         {"size": 160, "batch": 4, "views": 1, "lr": 3e-3, "warmup": 1, "network": {"fold": 2}}
     )
-    monkeypatch.setattr("sc_imagenet.generation.train.LOG_STEPS", 1)
+    monkeypatch.setattr("sc_imagenet.generation.cascade.train.LOG_STEPS", 1)
     train(given, tmp_path / "photographs", tmp_path / "out", max_steps=20)
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     losses = [line["pixel"] for line in lines]

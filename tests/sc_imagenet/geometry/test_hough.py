@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sc_imagenet.geometry.flow import cell_corners
 from sc_imagenet.geometry.hough import (
     HoughSpace,
     _sums_in_few_kernels,
@@ -24,7 +25,6 @@ from sc_imagenet.geometry.hough import (
     pixel_space,
     spread_differences,
 )
-from sc_imagenet.geometry.receptive_boxes import cell_corners
 
 
 def random_votes(*shape: int) -> torch.Tensor:

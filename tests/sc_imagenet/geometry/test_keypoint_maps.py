@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sc_imagenet.geometry.keypoint_maps import sparse_flow
+from sc_imagenet.geometry.grids import sparse_flow
 
 
 def plain(source, target, valid, grid, stride, reach):

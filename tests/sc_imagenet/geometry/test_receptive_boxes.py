@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sc_imagenet.geometry.receptive_boxes import cell_corners, covering, mean_shift, nearest_cell
+from sc_imagenet.geometry.flow import cell_corners, covering, mean_shift, nearest_cell
 
 
 def test_a_box_holds_its_border():

@@ -1,0 +1,312 @@
+"""``scbench ablate``: the cascade trained with one thing changed at a time, each measured by ``scbench run``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark.report.paper_tables import PaperTable, table_4, table_5
+from benchmark.running.arguments import Options, make_accelerator
+from benchmark.running.data import Pairs
+from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.core.files import read_json, write_json
+from sc_imagenet.core.progress import bars, say
+from sc_imagenet.generation.cascade.options import TrainingOptions
+from sc_imagenet.generation.options import key_of
+from sc_imagenet.generation.photographs import scan_kept
+from sc_imagenet.generation.pipeline import LocalEngine
+
+# What ``scbench ablate`` trains and measures: the full cascade, and the same with one thing changed.
+
+FULL = "full"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row.
+
+    name      as typed after --only
+    paper     its row in the paper: the table's number and the case's numeral; None: not in it
+    changes   options of the training; ``network`` holds those of the network
+    size      side of the input, as a share of the full model's
+    trained   False reads the untrained network
+    nearest   read without PMPS: nearest neighbours by v_f alone
+    """
+
+    name: str
+    paper: tuple[int, str] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    size: float = 1.0
+    trained: bool = True
+    nearest: bool = False
+
+
+LITERAL = {"hough_scales": [1.0], "reading": "similarity", "votes": "relu"}
+NEAREST = {"hough": False, "reading": "similarity"}
+
+CASES = (
+    Case("untrained-nearest", changes={"network": NEAREST}, trained=False),
+    Case("untrained-hough", changes={"network": LITERAL}, trained=False),
+    Case("untrained-full", trained=False),
+    Case("trained-nearest", nearest=True),
+    Case(FULL, (4, "(I)")),
+    Case("without-saliency", (4, "(II)"), {"network": {"saliency": False}}),
+    Case("without-hough", (4, "(III)"), {"network": {"hough": False}}),
+    Case("length-3", (4, "(IV)"), {"network": {"hough_length": 3}}),
+    Case("length-7", (4, "(VI)"), {"network": {"hough_length": 7}}),
+    Case("shared-attention", (4, "(VII)"), {"network": {"shared_attention": True}}),
+    Case("half-size", (5, "(II)"), size=1 / 2),
+    Case("three-quarter-size", (5, "(III)"), size=3 / 4),
+    Case("without-stage-3", (5, "(V)"), {"network": {"stages": "region"}}),
+    Case("without-stages-2-3", (5, "(VI)"), {"network": {"stages": "image"}}),
+)
+
+
+def case_called(name: str) -> Case:
+    """The case of that name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return {case.name: case for case in CASES}[name]
+
+
+def paper_figures(case: Case, dataset: str = "pf-willow") -> dict[float, float]:
+    """PCK by alpha that the paper prints for a case on a data set; {} where it has none.
+
+    >>> paper_figures(case_called("shared-attention"))
+    {0.05: 53.6, 0.1: 78.5}
+    """
+    if case.paper is None:
+        return {}
+    number, numeral = case.paper
+    table: PaperTable = {4: table_4, 5: table_5}[number]()
+    row = next(row for row in table.rows if row.method.startswith(f"{numeral} "))
+    found = ((column, value) for column, value in zip(table.columns, row.values) if column.dataset == dataset)
+    return {column.alpha: value for column, value in found if value is not None}
+
+
+# Running the ablations: trainings of the cascade with one thing changed, each measured by ``scbench run``.
+#
+# <out>/settings.json               what all cases share; another setting is refused
+# <out>/features/                   of views of the photographs, read once for all cases of one resolution
+# <out>/trainings/<hash>/           a training; cases that differ in what is read alone share it
+# <out>/measured/<case>-<seed>.json   PCK; a case that has one is finished
+# <out>/runs/                       predictions and results of the measurements
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all cases share.
+
+    photographs  ``<folder>/<class>/<image>``, to train on
+    out          see above
+    options      of the full model's training, as ``TrainingOptions.from_dict`` takes them
+    max_steps    of each training; None: its epochs
+    evaluate     the data set to measure on
+    data_root    that holds it; None: $SC_DATA_ROOT
+    limit        measure on so many pairs of it; None: all
+    workers      processes that train beside one another
+    """
+
+    photographs: Path
+    out: Path
+    options: Mapping[str, Any]
+    max_steps: int | None = None
+    evaluate: str = "pf-willow"
+    data_root: Path | None = None
+    limit: int | None = None
+    workers: int = 1
+
+    def measured(self, case: Case, seed: int) -> Path:
+        """The file of a case's PCK."""
+        return self.out / "measured" / f"{case.name}-{seed}.json"
+
+
+@dataclass(frozen=True)
+class Together:
+    """The cases of one training: the task of a worker."""
+
+    setting: Setting
+    values: Mapping[str, Any]  # options of the training
+    cases: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.cases)} (seed {self.values['seed']})"
+
+
+def run_ablations(setting: Setting, seeds: Sequence[int], only: Sequence[str] = ()) -> None:
+    """Train and measure what is missing; finished cases are skipped.
+
+    Args:
+        setting: what all cases share.
+        seeds: of the trainings; an untrained case is measured for the first alone.
+        only: names of cases; none: all.
+
+    Raises:
+        InputError: no case is called so, photographs or data are not here, ``out`` holds ablations of another
+            setting, or a case failed; the others are finished and kept.
+    """
+    names = [case.name for case in CASES]
+    for name in only:
+        if name not in names:
+            raise unknown_name("case", name, names)
+    if not setting.photographs.is_dir():
+        raise InputError(
+            "no such folder of photographs", where=setting.photographs, fix="Give <folder>/<class>/<image>."
+        )
+    # What is not here is said before any training.
+    manifest = Pairs.parse(setting.evaluate, "test", setting.data_root).record().manifest_sha256
+    _claim(setting, manifest)
+    tasks = _tasks(setting, [case for case in CASES if not only or case.name in only], seeds)
+    say(f"{sum(len(task.cases) for task in tasks)} cases to measure, {len(tasks)} trainings")
+    failed = []
+    for number, (task, result) in enumerate(LocalEngine(setting.workers).run(measure, tasks), start=1):
+        if isinstance(result, InputError):
+            failed.append(f"{task}: {result}")
+        say(f"{number} of {len(tasks)}: {task}" + (" failed" if isinstance(result, InputError) else ""))
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise InputError(f"{failed[0]}{more}", fix="The other cases are finished and kept; run again.")
+
+
+def measure(task: Together) -> bytes:
+    """Train once, measure every case of it, keep each one's PCK; nothing is returned.
+
+    Raises:
+        InputError: photographs, options or data that cannot be used.
+    """
+    import torch
+
+    if task.setting.workers > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // task.setting.workers))
+    for name in task.cases:
+        case = case_called(name)
+        content = {"case": name, "seed": task.values["seed"], **_measure(case, task)}
+        write_json(task.setting.measured(case, task.values["seed"]), content)
+    return b""
+
+
+def options_of(case: Case, base: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """A case's options of its training: the full model's with its changes, those of the network one by one.
+
+    >>> options_of(case_called("half-size"), {"size": 320, "network": {"fold": 2}}, 1)
+    {'size': 160, 'network': {'fold': 2}, 'seed': 1}
+    """
+    full = TrainingOptions.from_dict(base).size
+    network = {**base.get("network", {}), **case.changes.get("network", {})}
+    sized = {} if case.size == 1 else {"size": round(full * case.size)}
+    return {**base, **case.changes, **sized, **({"network": network} if network else {}), "seed": seed}
+
+
+def _claim(setting: Setting, manifest: str) -> None:
+    from sc_imagenet.generation.cascade.train import FEWEST_IMAGES, training_content
+    from sc_imagenet.generation.cascade.view_sources import one_at_a_time
+
+    given = TrainingOptions.from_dict(setting.options)
+    options = given.as_dict()
+    del options["seed"]
+    features = setting.out / "features"
+    with one_at_a_time(features / "scan.lock"), bars() as update:
+        found, _ = scan_kept(
+            setting.photographs,
+            features / "seen.jsonl",
+            fewest=FEWEST_IMAGES,
+            report=lambda done, total: update("photographs", done, total),
+        )
+    wanted = {
+        "evaluate": setting.evaluate,
+        "evaluated": manifest,
+        "trained on": training_content(given, found),
+        "limit": setting.limit,
+        "max_steps": setting.max_steps,
+        "options": json.loads(json.dumps(options)),
+    }
+    path = setting.out / "settings.json"
+    before = read_json(path) if path.exists() else {}
+    if other := [name for name, value in before.items() if wanted.get(name) != value]:
+        raise InputError(
+            f"holds ablations with other settings ({', '.join(other)})", where=setting.out, fix="Give another --out."
+        )
+    write_json(path, wanted)
+
+
+def _tasks(setting: Setting, cases: Sequence[Case], seeds: Sequence[int]) -> list[Together]:
+    """What is missing, by training: a seed of all cases before the next."""
+    groups: dict[str, Together] = {}
+    for place, seed in enumerate(seeds):
+        for case in cases:
+            if setting.measured(case, seed).exists() or (place and not case.trained):
+                continue
+            values = options_of(case, setting.options, seed)
+            key = key_of([values, case.trained])
+            before = groups.get(key)
+            groups[key] = Together(setting, values, (*(before.cases if before else ()), case.name))
+    return list(groups.values())
+
+
+def _measure(case: Case, task: Together) -> dict[str, Any]:
+    from benchmark.running.run import Run
+
+    setting, values = task.setting, task.values
+    run = Options(
+        model="cascade",
+        evaluate=(setting.evaluate,),
+        data_root=setting.data_root,
+        runs=setting.out / "runs" / case.name,
+        limit=setting.limit,
+        settings={} if case.trained else _untrained(values),
+        checkpoint=str(_read_as(_train(task), case)) if case.trained else None,
+    )
+    result = Run(run, make_accelerator(run)).execute()
+    (metrics,) = result.metrics.values()
+    pairs = result.data[0].pairs
+    return {"run": result.run, "pairs": pairs, "metrics": {name: score["value"] for name, score in metrics.items()}}
+
+
+def _train(task: Together) -> Path:
+    from sc_imagenet.generation.cascade.train import train
+
+    setting, options = task.setting, TrainingOptions.from_dict(task.values)
+    out = setting.out / "trainings" / key_of(dict(task.values))
+    with bars(quiet=setting.workers > 1) as update:
+        return train(
+            options,
+            setting.photographs,
+            out,
+            features=setting.out / "features",
+            max_steps=setting.max_steps,
+            report=update,
+        )
+
+
+def _untrained(values: Mapping[str, Any]) -> dict[str, str]:
+    """Settings of ``scbench run`` that build the network as a training with these options would."""
+    options = TrainingOptions.from_dict(values)
+    model = {
+        "size": options.size,
+        "backbone": options.backbone,
+        "layers": options.layers,
+        "pretrained": options.pretrained,
+        "network": dict(values.get("network", {})),
+    }
+    return {f"recipe.model.{name}": json.dumps(value) for name, value in model.items()}
+
+
+def _read_as(folder: Path, case: Case) -> Path:
+    """The trained network, or with another read-out: a folder beside it, the weights linked."""
+    if not case.nearest:
+        return folder
+    changed = folder.parent / f"model-{case.name}"
+    config = read_json(folder / "config.json")
+    config["network"] = {**config["network"], **NEAREST}
+    write_json(changed / "config.json", config)
+    weights = changed / "model.safetensors"
+    if not weights.exists():
+        weights.unlink(missing_ok=True)  # a link to where the folder lay before it was moved
+        weights.symlink_to(Path("..") / folder.name / "model.safetensors")
+    return changed

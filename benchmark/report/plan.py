@@ -1,0 +1,178 @@
+"""``scbench run --table N``: every run that a table of the paper needs, what it would take, and what is done."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from baselines import registry
+from baselines.recipe import find_recipe
+from benchmark.report.tables import Report, TableRow, build
+from benchmark.running.arguments import Options
+from benchmark.running.data_tables import place_of
+from benchmark.running.run import execute
+from benchmark.scoring.runs import find_runs
+from sc_imagenet.core.command import Command
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.progress import print_json
+from sc_imagenet.data.catalog import info
+
+COSTS = "step_costs.csv"  # beside this file: seconds of a training step, measured with 'scbench speed'
+PUBLISHED_PAIRS = {"sc-imagenet": 794_612}  # where the catalogue has no count by split: all of them
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One training of a planned run."""
+
+    dataset: str
+    pairs: int
+    epochs: int
+    batch: int
+    steps: int
+    hours: float | None  # of computing on the device of ``step_costs.csv``; None where nobody measured
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One command of a plan."""
+
+    command: Command
+    method: str  # as the table prints it
+    model: str
+    stages: tuple[PlannedStage, ...]
+    missing: tuple[str, ...]  # data sets that are not on this machine
+    done: bool
+
+    @property
+    def hours(self) -> float | None:
+        """Of all stages; None if one is unknown."""
+        hours = [stage.hours for stage in self.stages]
+        return None if None in hours else sum(hour for hour in hours if hour is not None)
+
+
+def plan(table: int, runs: Path, data_root: Path | None) -> list[PlannedRun]:
+    """The runs of a table in its order, each once; a run is done where the report has its cells.
+
+    Raises:
+        InputError: the paper has no such table.
+    """
+    rows = _rows(build(*find_runs(runs)), table)
+    costs = step_costs()
+    planned: dict[str, PlannedRun] = {}  # by command
+    for row in rows:
+        for cell in row.cells:
+            if cell.command is None:
+                continue
+            typed = str(cell.command)
+            if typed in planned:
+                done = planned[typed].done and cell.measured is not None
+                planned[typed] = replace(planned[typed], done=done)
+            else:
+                planned[typed] = _planned(cell.command, row, cell.measured is not None, data_root, costs)
+    return list(planned.values())
+
+
+def _rows(report: Report, number: int) -> tuple[TableRow, ...]:
+    tables = {view.paper.number: view for view in report.tables}
+    if number not in tables:
+        raise InputError(f"the paper has no table {number} of runs", fix=f"Valid: {', '.join(map(str, tables))}")
+    return tables[number].rows
+
+
+def _planned(
+    command: Command, row: TableRow, done: bool, data_root: Path | None, costs: dict[tuple[str, str], float]
+) -> PlannedRun:
+    options = Options(**options_of(command))
+    trained = [name for name in (options.pretrain, options.finetune) if name]
+    needed = dict.fromkeys([*trained, *options.evaluate])
+    root = str(data_root) if data_root else None
+    missing = [name for name in needed if place_of(info(name), root) is None]
+    if options.checkpoint and not Path(options.checkpoint).exists():
+        missing.append(f"{options.checkpoint}, which 'scbench generate train' writes")
+    if "sc-imagenet" in trained and not os.environ.get("IMAGENET_ROOT"):
+        missing.append("ImageNet")
+    stages = tuple(_stage(options.model, name, costs) for name in trained)
+    return PlannedRun(command, row.row.method, options.model, stages, tuple(missing), done)
+
+
+def _stage(model: str, dataset: str, costs: dict[tuple[str, str], float]) -> PlannedStage:
+    recipe = find_recipe(registry.card(model).name, dataset, "paper")
+    pairs = info(dataset).pairs.get("train", PUBLISHED_PAIRS.get(dataset, 0))
+    steps = recipe.epochs * math.ceil(pairs / recipe.batch)
+    seconds = costs.get((model, dataset), costs.get((model, "*")))
+    return PlannedStage(
+        dataset, pairs, recipe.epochs, recipe.batch, steps, None if seconds is None else steps * seconds / 3600
+    )
+
+
+def step_costs() -> dict[tuple[str, str], float]:
+    """Seconds of a training step at the paper recipe's batch, by model and data set; "*" stands for any."""
+    text = (files("benchmark") / COSTS).read_text(encoding="utf-8")
+    return {(line["model"], line["dataset"]): float(line["seconds"]) for line in csv.DictReader(text.splitlines())}
+
+
+def options_of(command: Command) -> dict[str, Any]:
+    """What a planned ``scbench run`` asks for, as fields of ``Options``.
+
+    >>> options_of(Command("run", ("vat",), {"pretrain": "sc-imagenet", "eval": ("spair-71k",)}))["evaluate"]
+    ('spair-71k',)
+    """
+    called = {"eval": "evaluate", "set": "settings"}
+    settings = {key: json.dumps(value) for key, value in command.options.get("set", {}).items()}
+    given = {called.get(option, option): value for option, value in command.options.items()}
+    return {**given, "model": command.arguments[0], "settings": settings}
+
+
+def execute_plan(planned: Sequence[PlannedRun], template: Options) -> None:
+    """Run what is missing, one after the other; ``template`` gives the options that all share.
+
+    A run whose data is not here is named and left out.
+
+    Raises:
+        InputError: none of them could be run.
+    """
+    open_runs = [run for run in planned if not run.done]
+    possible = [run for run in open_runs if not run.missing]
+    for run in open_runs:
+        if run.missing:
+            Console(stderr=True).print(f"left out for want of {', '.join(run.missing)}: {run.command}", soft_wrap=True)
+    if open_runs and not possible:
+        raise InputError(
+            "no run of this table can be made with the data on this machine",
+            fix="'scbench data list' says what is missing; --dry-run prints the plan.",
+        )
+    for run in possible:
+        execute(replace(template, **options_of(run.command)))
+
+
+def print_plan(planned: Sequence[PlannedRun], as_json: bool) -> None:
+    """Print a plan as a table, or as JSON."""
+    if as_json:
+        print_json([{**asdict(run), "command": str(run.command), "hours": run.hours} for run in planned])
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for run in planned:
+        console.print(f"[bold]{run.command}[/bold]{'  done' if run.done else ''}")
+        for stage in run.stages:
+            hours = f", {stage.hours:,.1f} h" if stage.hours is not None else ""
+            console.print(
+                f"    {stage.dataset}: {stage.pairs:,} pairs x {stage.epochs} epochs / {stage.batch} = "
+                f"{stage.steps:,} steps{hours}"
+            )
+        if run.missing:
+            console.print(f"    data missing here: {', '.join(run.missing)}")
+    known = [run.hours for run in planned if run.hours is not None]
+    console.print(
+        f"{len(planned)} runs, {sum(run.done for run in planned)} done; {sum(known):,.0f} hours of computing on the "
+        f"device of {COSTS} for the {len(known)} whose step was measured, loading of images not counted."
+    )

@@ -1,0 +1,192 @@
+"""What a person asks of a command, and the configuration that comes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from accelerate import Accelerator, DistributedDataParallelKwargs
+
+from baselines.recipe import Recipe
+from benchmark.running.data import Pairs
+from sc_imagenet.core.errors import InputError
+
+# What a person asks of ``scbench run``, and what of it departs from a recipe.
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person asked for, as typed; the fields are the options of ``scbench run``."""
+
+    model: str
+    pretrain: str | None = None
+    finetune: str | None = None
+    evaluate: tuple[str, ...] = ()
+    backbone: str | None = None
+    checkpoint: str | None = None  # as ``baselines.checkpoints.weights_file`` takes it
+    preset: str = "paper"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    max_steps: int | None = None
+    seed: int = 0
+    data_root: Path | None = None
+    runs: Path = Path("runs")
+    precision: str = "no"
+    direction: str = "official"
+    workers: int = 0
+    tracker: str | None = None
+
+    def typed(self, stages: int) -> dict[str, Any]:
+        """How data and weights were named, by option, for the run that ends with the first so many trainings."""
+        trained = [name for name in ("pretrain", "finetune") if getattr(self, name)]
+        named = {name: getattr(self, name) for name in (*trained[:stages], "checkpoint") if getattr(self, name)}
+        return {**named, "eval": list(self.evaluate) if stages == len(trained) else []}
+
+
+def make_accelerator(options: Options) -> Accelerator:
+    """The processes, device and precision of this run; ``accelerate launch`` decides how many processes."""
+    # The whole published backbones are kept, layers that nobody reads too: they get no gradient.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    try:
+        return Accelerator(
+            mixed_precision=options.precision,
+            log_with=options.tracker,
+            project_dir=options.runs / "trackers",
+            kwargs_handlers=[unused],
+        )
+    except (ValueError, ImportError) as error:
+        raise InputError(f"this machine cannot run with these options: {error}") from error
+
+
+def changes_of(options: Options, trained_on: Sequence[Pairs]) -> tuple[str, ...]:
+    """What departs from the preset and from training on whole training splits, as it is typed."""
+    numbers = (("--limit", options.limit), ("--max-steps", options.max_steps), ("--backbone", options.backbone))
+    return (
+        *(f"{name} {value}" for name, value in numbers if value is not None),
+        *(f"{key}={value}" for key, value in options.settings.items()),
+        *(f"trained on {pairs}" for pairs in trained_on if pairs.split != "train"),
+        *(f"trained on {pairs.shortfall}" for pairs in trained_on if pairs.shortfall),
+    )
+
+
+# What a run is: the resolved configuration whose hash names its folder.
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training: on which pairs, by which recipe; its ``model`` holds only what this training alone reads."""
+
+    dataset: str
+    split: str
+    validation: str | None  # split of the same data set that chooses the best weights
+    manifest_sha256: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's weights and predictions; what is evaluated is not part of it."""
+
+    model: str
+    arguments: Mapping[str, Any]  # of the model's constructor, without those that only a training reads
+    stages: tuple[Stage, ...] = ()  # pre-training first, then fine-tuning
+    preset: str = "paper"
+    checkpoint_sha256: str | None = None
+    seed: int = 0
+    precision: str = "no"
+    direction: str = "official"
+    limit: int | None = None
+    max_steps: int | None = None
+    version: int = 1
+    files_sha256: str | None = None  # of files that the arguments name, and of the configuration beside the checkpoint
+
+    def as_json(self) -> dict[str, Any]:
+        """The configuration as plain JSON values; without ``files_sha256`` where there are none, as it once was."""
+        values = asdict(self)
+        if self.files_sha256 is None:
+            del values["files_sha256"]
+        return json.loads(json.dumps(values))
+
+    @property
+    def id(self) -> str:
+        """The first twelve hexadecimal digits of the SHA-256 of the configuration.
+
+        >>> len(RunConfig(model="nearest", arguments={}).id)
+        12
+        """
+        text = json.dumps(self.as_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def training(self) -> RunConfig:
+        """The run that this one's weights are trained in: what concerns evaluation only is reset."""
+        return replace(self, direction="official")
+
+    @property
+    def before(self) -> RunConfig:
+        """The run whose weights this one starts from: the same without its last stage."""
+        return replace(self.training, stages=self.stages[:-1])
+
+
+# Options that several commands share, written once: a dataclass, each field of which is an option.
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """A command of a function some of whose parameters are dataclasses of options.
+
+    In its place such a parameter brings the options that are its fields; their defaults are typer's ``Option`` or
+    ``Argument``. The function is given the dataclass, filled.
+    """
+    hints = get_type_hints(command)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in groups:
+            kinds = get_type_hints(groups[name])
+            parameters += [_option(each.name, each.default, kinds[each.name]) for each in fields(groups[name])]
+        else:
+            parameters.append(_option(name, parameter.default, hints[name]))
+
+    def called(**given: Any) -> None:
+        filled = {
+            name: kind(**{each.name: given.pop(each.name) for each in fields(kind)}) for name, kind in groups.items()
+        }
+        command(**filled, **given)
+
+    called.__name__, called.__doc__ = command.__name__, command.__doc__
+    called.__annotations__ = {each.name: each.annotation for each in parameters}
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return called
+
+
+def _option(name: str, default: Any, kind: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+# How options of several commands are read.
+
+
+def several(values: Sequence[str]) -> list[str]:
+    """The values of an option that may be repeated or hold commas.
+
+    >>> several(["spair-71k,pf-pascal", "pf-willow"])
+    ['spair-71k', 'pf-pascal', 'pf-willow']
+    """
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+@contextmanager
+def weights_by(option: str) -> Iterator[None]:
+    """Where a backbone's weights cannot be had, name the option by which this command takes a file of them."""
+    from sc_imagenet.backbones.pretrained import NoWeights  # imports torch, which --help does not need
+
+    try:
+        yield
+    except NoWeights as error:
+        raise InputError(f"{error} Or give a file of weights: {option}") from error

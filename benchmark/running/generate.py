@@ -1,0 +1,230 @@
+"""What ``scbench generate`` does: runs the stages, shows how far they are, prints what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import write_json
+from sc_imagenet.core.locks import held
+from sc_imagenet.core.progress import bars, print_json, say
+from sc_imagenet.core.settings import nested, settings_of
+from sc_imagenet.data.imagenet import IMAGENET, moved, train_folder
+from sc_imagenet.data.record import read_record
+from sc_imagenet.data.roots import imagenet_root
+from sc_imagenet.generation.export import Exported, export, lead_to, not_of_imagenet, write_release
+from sc_imagenet.generation.features import FeatureReader
+from sc_imagenet.generation.options import NETWORK, GenerationOptions
+from sc_imagenet.generation.pipeline import PhotographSource, Pipeline, open_engine
+
+LABEL_ERRORS = "label_errors.json"  # in a data set's folder
+
+
+def photograph_source(given: str) -> PhotographSource:
+    """The photographs that ``given`` names: a folder of class folders, an ImageNet folder, "imagenet" or "toy".
+
+    Raises:
+        InputError: none of these.
+    """
+    if given == IMAGENET and not Path(given).is_dir():
+        return PhotographSource(train_folder(imagenet_root()))
+    if given == "toy" and not Path(given).is_dir():
+        from sc_imagenet.generation.toy_truth import toy_photographs
+
+        return toy_photographs()
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise InputError(
+            "no such folder of photographs", where=given, fix="Give <folder>/<class>/<image>, imagenet or toy."
+        )
+    try:
+        return PhotographSource(train_folder(folder))
+    except InputError:
+        return PhotographSource(folder)
+
+
+def train_network(
+    source: str,
+    out: Path,
+    options: GenerationOptions,
+    steps: int | None,
+    settings: Sequence[str],
+    read: str = "auto",
+    loaders: int = 0,
+) -> Path:
+    """Train a cascade into ``<out>/work/network``, or go on; the folder of the trained network.
+
+    Args:
+        source: of photographs.
+        out: the data set's folder.
+        options: backbone, weights, size, saliency and seed are taken from them.
+        steps: end after so many.
+        settings: KEY=VALUE of ``TrainingOptions``; ``network.KEY`` is one of ``NetworkOptions``.
+        read, loaders: how features are had, see ``train``.
+
+    Raises:
+        InputError: photographs or settings that cannot be used.
+    """
+    from sc_imagenet.generation.cascade.options import TrainingOptions
+    from sc_imagenet.generation.cascade.train import train
+    from sc_imagenet.generation.cascade.view_sources import feature_reading
+
+    values: dict[str, Any] = {
+        name: getattr(options, name) for name in ("backbone", "pretrained", "size", "saliency", "seed")
+    }
+    training = TrainingOptions.from_dict({**values, **nested(settings_of(settings))})
+    training = replace(training, size=filled_size(training.backbone, training.layers, training.size))
+    root = photograph_source(source).root
+    with bars() as update:
+        folder = train(
+            training,
+            root,
+            out / NETWORK,
+            read=feature_reading(read),
+            loaders=loaders,
+            max_steps=steps,
+            report=update,
+        )
+    say(f"network: {folder}")
+    return folder
+
+
+def filled_size(backbone: str, layers: Sequence[int] | None, size: int) -> int:
+    """The side of images that a backbone's cells fill; said where it is another than ``size``.
+
+    Raises:
+        InputError: a backbone or layers that are not there.
+    """
+    reader = FeatureReader(backbone, layers, size, pretrained=False)
+    if reader.backbone.size_note is not None:
+        say(reader.backbone.size_note)
+    return reader.size
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A finished data set: what was written, and the true errors of its labels where they are known."""
+
+    exported: Exported
+    label_errors: dict[str, Any] | None
+
+
+def generate_set(
+    stages: tuple[str, ...],
+    source: str,
+    out: Path,
+    options: GenerationOptions,
+    engine: str,
+    workers: int,
+    quiet: bool = False,
+) -> Generated | None:
+    """Run stages up to the last of ``stages``; None unless that is "export".
+
+    The true errors of labels, which are known of "toy" alone, are written to ``<out>/label_errors.json``.
+
+    Raises:
+        InputError: photographs, options or a class that cannot be used, or another process works in ``out``.
+    """
+    running = open_engine(engine, workers)
+    photographs = photograph_source(source)
+    if options.network is None:  # a trained one brings its size
+        options = replace(options, size=filled_size(options.backbone, None, options.size))
+    with held(out, "data set"), bars(quiet=quiet) as update:
+        pipeline = Pipeline(photographs, out, options, running, report=update, say=say)
+        found = pipeline.scan()
+        labels = pipeline.label(found)
+        if stages[-1] == "label":
+            return None
+        selected = pipeline.select(found, labels)
+        if stages[-1] == "select":
+            return None
+        before = _manifests(out)
+        exported = export(out, found, labels, selected, options)
+    if (out / "spair").exists() and before != _manifests(out):
+        say(f"{out / 'spair'} is not of this set yet: 'scbench generate export --out {out}' writes it anew")
+    errors = None
+    if source == "toy":
+        from sc_imagenet.generation.toy_truth import label_errors
+
+        errors = label_errors(out)
+        write_json(out / LABEL_ERRORS, errors)
+    return Generated(exported, errors)
+
+
+def _manifests(out: Path) -> list[str | None]:
+    """Of a set's splits; of earlier ones that cannot be read any more none."""
+    found: list[str | None] = []
+    for split in ("train", "validation"):
+        record = None
+        with suppress(InputError):
+            record = read_record(out / "pairs", split)
+        found.append(None if record is None else record.manifest_sha256)
+    return found
+
+
+def print_generated(out: Path, generated: Generated, as_json: bool) -> None:
+    """Print the counts of a data set, and the errors of its labels where they are known."""
+    exported, errors = generated.exported, generated.label_errors
+    counts = exported.statistics.as_dict()
+    if as_json:
+        print_json({"folder": str(out), **counts, "label_errors": errors})
+        return
+    table = Table(show_header=False, box=None)
+    table.add_column()
+    table.add_column(justify="right")
+    for name in ("images", "images_of_one_object", "kept_images", "classes", "pairs", "points"):
+        table.add_row(name.replace("_", " "), f"{counts[name]:,}")
+    for split, record in exported.records.items():
+        table.add_row(f"pairs in {split}", f"{record.rows:,}")
+    table.add_row("median loop offset, all matched points", f"{counts['median_offset_matched']} px")
+    table.add_row("median loop offset, selected points", f"{counts['median_offset_selected']} px")
+    for name, value in (errors or {}).items():
+        table.add_row(f"true error: {name}", f"{value:,}" if isinstance(value, int) else f"{value:.1f}")
+    Console(highlight=False).print(table)
+    for name, reason in counts["left_out"].items():
+        say(f"no pairs of {name}: {reason}")
+    short = len(counts["shortfalls"])
+    if short:
+        say(f"{short} classes have fewer pairs or points than asked for: see {out / 'README.md'}")
+    print(f"data set: {out}    next: scbench run cats --pretrain {out} --preset tiny --eval toy")
+
+
+def export_release(out: Path, photographs: Path | None, as_json: bool) -> None:
+    """Write the SPair-style JSON of a finished data set.
+
+    Args:
+        out: the data set's folder.
+        photographs: where they lie now; None: where ``<out>/JPEGImages`` leads.
+        as_json: print JSON.
+
+    Raises:
+        InputError: there is none in ``out``, or its photographs are not there.
+    """
+    records = {split: read_record(out / "pairs", split) for split in ("train", "validation")}
+    written = {split: record for split, record in records.items() if record is not None}
+    if not written:
+        raise InputError("holds no finished data set", where=out, fix="'scbench generate run' makes one.")
+    link = out / "JPEGImages"
+    if photographs is not None:
+        lead_to(link, photographs, written)
+    elif not link.exists():
+        raise InputError(moved(link), where=out, fix="Say where they are now: --photographs FOLDER")
+    folder = write_release(out, written)
+    others = not_of_imagenet(out, written)
+    if others:
+        say(
+            f"{len(others):,} photographs, {others[0]} first, are not called as ImageNet's training images: they are "
+            "in this set's JPEGImages, under numbers of its own, and in no IMAGENET_ROOT"
+        )
+    if as_json:
+        rows = {split: record.rows for split, record in written.items()}
+        print_json({"folder": str(folder), "pairs": rows})
+    else:
+        print(f"{sum(record.rows for record in written.values()):,} pairs in {folder}")

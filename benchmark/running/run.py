@@ -1,0 +1,373 @@
+"""``scbench run``: (pre-train) -> (fine-tune) -> evaluate -> score, each part taken up where it was left."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from baselines import registry
+from baselines.checkpoints import TRAINED_ON, load_checkpoint, recorded_name, weights_file
+from baselines.matcher import Matcher
+from baselines.recipe import STAGES, find_recipe, override, with_backbone
+from baselines.weights import CONFIG, load_strictly
+from benchmark.commands.score import print_tables, scored
+from benchmark.running.arguments import Options, RunConfig, Stage, changes_of, make_accelerator
+from benchmark.running.data import Pairs, images_sha256
+from benchmark.running.evaluate import Validation, direction_of, evaluate, selection_metric
+from benchmark.running.folder import RunFolder, environment, peak_memory
+from benchmark.running.loop import Training
+from benchmark.scoring.prediction_files import MARK, read_predictions
+from benchmark.scoring.predictions import PredictionInfo
+from benchmark.scoring.result import Result, count_of_pairs, published_pairs, write_result
+from benchmark.scoring.runs import PREDICTIONS, evaluated_data, score_run
+from sc_imagenet.backbones.backbone import Backbone
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import files_in, read_json, sha256_of, write_json
+from sc_imagenet.core.progress import bars, print_json, say
+from sc_imagenet.data.batches import loader_deaths
+from sc_imagenet.data.load import manifest_sha256
+from sc_imagenet.data.pairs import PairDataset
+
+
+class Run:
+    """One run, resolved: its data, its configuration, its folder."""
+
+    def __init__(self, options: Options, accelerator: Accelerator) -> None:
+        self.options = options
+        self.accelerator = accelerator
+        root = options.data_root
+        self.trained_on = [Pairs.parse(name, "train", root) for name in (options.pretrain, options.finetune) if name]
+        self.evaluated_on = [Pairs.parse(name, "test", root) for name in options.evaluate]
+        self.checkpoint = weights_file(options.checkpoint) if options.checkpoint else None
+        self.config = self._resolve()
+        self.folder = RunFolder.of(options.runs, self.config)
+
+    def _resolve(self) -> RunConfig:
+        options = self.options
+        name = registry.card(options.model).name
+        data = self.trained_on or self.evaluated_on
+        if not data:
+            raise InputError("nothing to do", fix="Give --finetune, --pretrain or --eval with a data set.")
+        found = [find_recipe(name, pairs.dataset, options.preset) for pairs in data]
+        built = [replace(recipe, model=with_backbone(recipe.model, options.backbone)) for recipe in found]
+        names = [stage for stage, given in zip(STAGES, (options.pretrain, options.finetune)) if given]
+        for stage in STAGES:
+            if stage not in names and any(key.startswith(f"{stage}.") for key in options.settings):
+                raise InputError(f"a setting concerns {stage}, but there is no --{stage}")
+        recipes = [override(recipe, options.settings, stage) for recipe, stage in zip_longest(built, names)]
+        training = [registry.training_arguments(name, recipe.model) for recipe in recipes]
+        # One model runs through all stages: the last stage's, which is the one that is scored.
+        last = recipes[len(self.trained_on) - 1].model if self.trained_on else recipes[0].model
+        arguments = {key: value for key, value in last.items() if key not in training[0]}
+        if self.checkpoint:  # it says how the model is built; the recipe says how it is trained
+            known = registry.card(name).model.published
+            arguments = {key: arguments[key] for key in (known.settings if known else ()) if key in arguments}
+        stages = tuple(
+            Stage(
+                pairs.name,
+                pairs.split,
+                pairs.validation.split if pairs.validation else None,
+                manifest_sha256(pairs.dataset, pairs.split, root=pairs.root),
+                replace(recipe, model=of_stage),
+            )
+            for pairs, recipe, of_stage in zip(self.trained_on, recipes, training)
+        )
+        return RunConfig(
+            model=name,
+            arguments=arguments,
+            stages=stages,
+            preset=options.preset,
+            checkpoint_sha256=sha256_of(self.checkpoint) if self.checkpoint else None,
+            seed=options.seed,
+            precision=options.precision,
+            direction=options.direction,
+            limit=options.limit,
+            max_steps=options.max_steps,
+            files_sha256=self._files(arguments),
+        )
+
+    def _files(self, arguments: Mapping[str, Any]) -> str | None:
+        """A hash of the files that decide the model but for its checkpoint; None where there are none."""
+        weights = arguments.get("pretrained")
+        files = [Path(weights).expanduser()] if isinstance(weights, str) else []
+        files += [self.checkpoint.with_name(CONFIG)] if self.checkpoint else []
+        hashes = [sha256_of(file) for file in files if file.is_file()]
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None
+
+    def execute(self) -> Result:
+        """Do what is missing; weights, predictions and result lie in the folder afterwards.
+
+        Raises:
+            InputError: the data is not here, another process works on this run, or one that loads pairs died.
+        """
+        with ExitStack() as held:
+            held.enter_context(loader_deaths(self.options.workers))
+            if self.accelerator.is_main_process:
+                held.enter_context(self.folder.lock())
+            matcher = self.weights(self.config.training)
+            claim(self.folder, self.config, self.options, self.accelerator)
+            matcher.to(self.accelerator.device).eval()
+            self._say_size(matcher)
+            for pairs in self.evaluated_on:
+                self._evaluate(matcher, pairs)
+            result = self._result(self.config, matcher)
+            if self.accelerator.is_main_process:
+                write_result(self.folder.path, result)
+            self.accelerator.wait_for_everyone()
+        return result
+
+    def weights(self, config: RunConfig) -> Matcher:
+        """The model of ``config`` with its weights: loaded if its training is finished, else trained."""
+        folder = RunFolder.of(self.options.runs, config)
+        if not config.stages:
+            return self._untrained(config)
+        if folder.trained.exists():
+            self._check_inputs(folder, config)
+            self._say(f"{folder.path}: trained already, weights loaded")
+            matcher = self._untrained(config, weights_follow=True)
+            load_strictly(matcher, config.model, load_file(folder.best), folder.best)
+            return matcher
+        with ExitStack() as held:
+            if self.accelerator.is_main_process and folder != self.folder:
+                held.enter_context(folder.lock())
+            matcher = self.weights(config.before)
+            claim(folder, config, self.options, self.accelerator)
+            self._check_inputs(folder, config)
+            self._train(matcher, config, folder)
+            if self.accelerator.is_main_process and folder != self.folder:
+                write_result(folder.path, self._result(config, matcher))
+        return matcher
+
+    def _untrained(self, config: RunConfig, weights_follow: bool = False) -> Matcher:
+        torch.manual_seed(config.seed)
+        if self.checkpoint:
+            return load_checkpoint(config.model, self.checkpoint, config.arguments)[0]
+        arguments = dict(config.arguments)
+        if weights_follow:
+            arguments["pretrained"] = False
+        return registry.create_from_outside(config.model, arguments, "recipe.model")
+
+    def _train(self, matcher: Matcher, config: RunConfig, folder: RunFolder) -> None:
+        number = len(config.stages) - 1
+        stage, data = config.stages[number], self.trained_on[number]
+        rows = share_of(self._open(data), stage.recipe.share, config.seed)
+        pairs = PairDataset(
+            rows,
+            matcher.size,
+            matcher.mean,
+            matcher.std,
+            keep_aspect=matcher.keep_aspect,
+            augment=stage.recipe.augmentation,
+            points=stage.recipe.points,
+            seed=config.seed,
+        )
+        validation = data.validation and Validation(
+            matcher,
+            self._open(data.validation),
+            selection_metric(stage.recipe, data.dataset, config.model, matcher.size),
+            data.dataset,
+            self.accelerator,
+            self.options.workers,
+        )
+        training = Training(
+            matcher,
+            stage.recipe,
+            pairs,
+            folder,
+            self.accelerator,
+            validate=validation or None,
+            seed=config.seed,
+            max_steps=config.max_steps,
+            workers=self.options.workers,
+        )
+        resumed = ", resumed" if folder.resume.exists() else ""
+        self._say(
+            f"{folder.path}: training {config.model} on {stage.dataset}:{stage.split} "
+            f"({count_of_pairs(len(rows), published_pairs(data.name, data.split, data.form))}, "
+            f"{training.steps} steps){resumed}"
+        )
+        if cut := points_left_out(rows, stage.recipe.points):
+            self._say(cut)
+        if validation:
+            self._say(f"the best weights are those of the highest {validation.metric} on {data.validation}")
+        if self.options.tracker:
+            about = {"run": config.id, "model": config.model, "data": str(data), "seed": config.seed}
+            self.accelerator.init_trackers("sc-imagenet", {**about, "lr": stage.recipe.lr, "batch": stage.recipe.batch})
+        training.run()
+
+    def _evaluate(self, matcher: Matcher, pairs: Pairs) -> None:
+        manifest = manifest_sha256(pairs.dataset, pairs.split, root=pairs.root)
+        path = self._predictions(pairs, manifest)
+        rows = self._open(pairs)
+        images = self._images(rows, pairs)
+        if path.exists():
+            before = read_predictions(path).info
+            same_images = None in (before.images_sha256, images) or before.images_sha256 == images
+            if before.manifest_sha256 == manifest and same_images:
+                self._say(f"{path}: predicted already")
+                return
+            what = "images" if before.manifest_sha256 == manifest else "pairs"
+            self._say(f"{path}: predicted anew, {pairs.name}:{pairs.split} has other {what} than before")
+        prediction_info = PredictionInfo(
+            dataset=pairs.name,
+            form=pairs.form,
+            split=pairs.split,
+            model=self.config.model,
+            size=matcher.size,
+            run=self.config.id,
+            manifest_sha256=manifest,
+            images_sha256=images,
+            direction=direction_of(matcher, self.config.direction),
+        )
+        evaluate(matcher, rows, path, prediction_info, self.accelerator, self.options.workers)
+
+    def _predictions(self, pairs: Pairs, manifest: str) -> Path:
+        """Where the predictions on a set lie: another of its name that was there before keeps its own."""
+        marked = self.folder.predictions(pairs.name, pairs.split, manifest[:MARK])
+        path = self.folder.predictions(pairs.name, pairs.split)
+        if pairs.form is None or not path.exists():
+            return path
+        taken = marked.exists() or read_predictions(path).info.manifest_sha256 != manifest
+        return marked if taken else path
+
+    def _images(self, rows: datasets.Dataset, pairs: Pairs) -> str | None:
+        # The first process reads what was never read; the others find it done.
+        with self.accelerator.main_process_first(), bars(quiet=not self.accelerator.is_main_process) as update:
+            return images_sha256(rows, lambda done, total: update(f"images of {pairs}", done, total))
+
+    def _check_inputs(self, folder: RunFolder, config: RunConfig) -> None:
+        """Note what a training reads that its configuration does not tell, or see that it is what it was.
+
+        Raises:
+            InputError: it is something else.
+        """
+        now: dict[str, str | None] = {}
+        for stage, data in zip(config.stages, self.trained_on):
+            rows = share_of(self._open(data), stage.recipe.share, config.seed)
+            now[f"images of {stage.dataset}:{stage.split}"] = self._images(rows, data)
+            if (other := data.validation) is not None:
+                told = manifest_sha256(other.dataset, other.split, root=other.root)
+                now[f"pairs of {stage.dataset}:{other.split}"] = told
+        then = read_json(folder.inputs) if folder.inputs.exists() else {}
+        for name, value in now.items():
+            if value is not None and then.get(name) not in (None, value):
+                fix = "Give another --runs folder, or put them back."
+                raise InputError(f"was trained when the {name} were others", where=folder.path, fix=fix)
+        if self.accelerator.is_main_process and not folder.inputs.exists() and not folder.trained.exists():
+            write_json(folder.inputs, now)
+        self.accelerator.wait_for_everyone()
+
+    def _result(self, config: RunConfig, matcher: Matcher) -> Result:
+        folder = RunFolder.of(self.options.runs, config)
+        trained_in = RunFolder.of(self.options.runs, config.training)
+        model = registry.card(config.model)
+        trained = read_json(trained_in.trained) if config.stages else {}
+        files = sorted(files_in(folder.path / PREDICTIONS, ".parquet"), key=lambda file: file.stem)
+        evaluated = [(path, read_predictions(path)) for path in files]
+        metrics, per_category = score_run(folder.path) if evaluated else ({}, {})
+        names = [stage.dataset for stage in config.stages]
+        arguments = matcher.arguments
+        pretrained = bool(self.options.pretrain)
+        return Result(
+            run=config.id,
+            model=config.model,
+            title=model.title,
+            supervision=model.supervision,
+            backbone=arguments.get("backbone", model.backbone),
+            pretrain=names[0] if names and pretrained else None,
+            finetune=names[-1] if len(names) > pretrained else None,
+            preset=config.preset,
+            recipe=config.as_json()["stages"][-1]["recipe"] if config.stages else {},
+            seed=config.seed,
+            direction=direction_of(matcher, config.direction),
+            size=matcher.size,
+            data=tuple(evaluated_data(path, predictions) for path, predictions in evaluated),
+            metrics=metrics,
+            per_category=per_category,
+            seconds=trained.get("seconds", 0.0),
+            checkpoint=recorded_name(self.options.checkpoint) if self.options.checkpoint else None,
+            weights_sha256=sha256_of(trained_in.best) if config.stages else config.checkpoint_sha256,
+            peak_memory=max(trained.get("peak_memory", 0), peak_memory()),
+            changes=changes_of(self.options, self.trained_on),
+            arguments=arguments,
+            trained_on=trained_on(self.checkpoint) if self.checkpoint else None,
+        )
+
+    def _open(self, pairs: Pairs) -> datasets.Dataset:
+        # The first process converts what was never converted; the others find it done.
+        with self.accelerator.main_process_first():
+            return pairs.open(self.config.limit)
+
+    def _say_size(self, matcher: Matcher) -> None:
+        backbone = next((part for part in matcher.modules() if isinstance(part, Backbone)), None)
+        if backbone is not None and backbone.size_note is not None:
+            self._say(backbone.size_note)
+
+    def _say(self, line: str) -> None:
+        if self.accelerator.is_main_process:
+            say(line)
+
+
+def share_of(rows: datasets.Dataset, share: float, seed: int) -> datasets.Dataset:
+    """A part of the rows, drawn by the seed; with a smaller share a part of that part, in the order of the rows."""
+    if share == 1:
+        return rows
+    drawn = np.random.default_rng(seed).permutation(len(rows))
+    return rows.select(np.sort(drawn[: max(1, round(share * len(rows)))]))
+
+
+def points_left_out(rows: datasets.Dataset, most: int) -> str | None:
+    """A line that says how many points a training on at most ``most`` a pair leaves out; None if it takes all."""
+    table = rows.select_columns("source_points").with_format("arrow")
+    counts = [pc.list_value_length(part["source_points"]).to_numpy() for part in table.iter(10_000)]
+    count = np.concatenate([np.zeros(0, np.int64), *counts])
+    over = count[count > most] - most
+    if not len(over):
+        return None
+    return (
+        f"{over.sum():,} of {count.sum():,} points are left out: {len(over):,} of {len(count):,} pairs have more than "
+        f"{most} (--set recipe.points=N)"
+    )
+
+
+def claim(folder: RunFolder, config: RunConfig, options: Options, accelerator: Accelerator) -> None:
+    """Make the folder this configuration's own and note what was typed and where it runs."""
+    if accelerator.is_main_process:
+        folder.claim(config, options.typed(len(config.stages)))
+        write_json(folder.environment, environment(accelerator.device, accelerator.num_processes))
+    accelerator.wait_for_everyone()
+
+
+def trained_on(weights: Path) -> str | None:
+    """What a file of weights was trained on, by the ``trained_on.json`` beside it; None without one."""
+    file = weights.parent / TRAINED_ON
+    content = read_json(file) if file.exists() else {}
+    name = content.get("name") if isinstance(content, dict) else None
+    return str(name) if name else None
+
+
+def execute(options: Options, as_json: bool = False) -> Result:
+    """Run, print the scores on what this command names, and return the result."""
+    accelerator = make_accelerator(options)
+    run = Run(options, accelerator)
+    result = run.execute()
+    if accelerator.is_main_process:
+        if as_json:
+            print_json(asdict(result))
+        else:  # what was asked for now; what the run was evaluated on before is in its result.json
+            files = dict.fromkeys(run.folder.predictions(pairs.name, pairs.split) for pairs in run.evaluated_on)
+            print_tables([scored(file, "strict", (), None, 1000) for file in files], False, False)
+        say(f"{run.folder.path}: done")
+    return result

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, processes, progress, the Hub. No torch, no datasets."""

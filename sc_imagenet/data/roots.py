@@ -1,0 +1,56 @@
+"""Where data lies: argument, then environment, then a clear error."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.locks import watched
+from sc_imagenet.data.catalog import info
+
+DATA_ROOT = "SC_DATA_ROOT"  # holds one folder per data set, named as the catalogue names it
+IMAGENET_ROOT = "IMAGENET_ROOT"  # holds <wnid>/<name>.JPEG, or ILSVRC's own folders
+
+
+def imagenet_root() -> Path:
+    """The folder that ``IMAGENET_ROOT`` names.
+
+    Raises:
+        InputError: it is not set.
+    """
+    if not os.environ.get(IMAGENET_ROOT):
+        raise InputError(f"{IMAGENET_ROOT} is not set", fix="Let it name the folder of <wnid>/<name>.JPEG.")
+    return Path(os.environ[IMAGENET_ROOT]).expanduser()
+
+
+def dataset_root(name: str, root: str | Path | None = None) -> Path:
+    """The folder of one data set.
+
+    ``root`` may be the data set's own folder or a folder that holds it; without it ``SC_DATA_ROOT`` is
+    looked in.
+
+    Raises:
+        InputError: nothing is there; the message says how to get the data and names the embedded default.
+    """
+    entry = info(name)
+    given = Path(root).expanduser() if root is not None else None
+    base = given or (Path(os.environ[DATA_ROOT]).expanduser() if os.environ.get(DATA_ROOT) else None)
+    how = (
+        f"Get it with 'scbench data download {entry.name}', or give root=FOLDER (--data-root), "
+        f"or set {DATA_ROOT}; "
+        "without any data, load_dataset('sc_imagenet', 'toy') works."
+    )
+    if base is None:
+        raise InputError(
+            f"the data of {entry.title} is not here: no root was given and {DATA_ROOT} is not set", fix=how
+        )
+    with watched(base):
+        if not base.is_dir():
+            raise InputError(f"no such folder, looked for {entry.title}", where=base, fix=how)
+        for folder in (entry.name, *entry.folders):
+            if (base / folder).is_dir():
+                return base / folder
+    if given is not None:
+        return given
+    raise InputError(f"has no folder '{entry.name}'", where=base, fix=how)
