@@ -149,7 +149,7 @@ def test_a_mat_file_mended_in_place_is_read_anew_by_the_same_process(tmp_path: P
     savemat(tmp_path / "mended.mat", {name: content[name] for name in ("kps", "bbox")})
     overwrite(file, (tmp_path / "mended.mat").read_bytes())
     after = load_dataset("pf_pascal", split="test", root=root)
-    assert before[0]["source_points"][0] != after[0]["source_points"][0] == [77, 55]
+    assert before[0]["source_points"][0] != after[0]["source_points"][0] == [76, 54]  # counted from 0
     assert before[0]["target_points"] == after[0]["target_points"]
 
 

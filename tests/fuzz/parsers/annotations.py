@@ -15,7 +15,7 @@ import pyarrow as pa
 from scipy.io import savemat
 
 from sc_imagenet.data.schema import check_entry, check_pair, check_unique, pair_features
-from sc_imagenet.sources.diy_sc import DiySc, _read_state
+from sc_imagenet.sources.diy_sc import DiySc, _read
 from sc_imagenet.sources.pf_pascal import PfPascal
 from sc_imagenet.sources.pf_willow import PfWillow
 from sc_imagenet.sources.sc_imagenet_release import ScImageNet
@@ -160,7 +160,7 @@ def _willow_seeds() -> list[bytes]:
 
 
 def _diy(content: bytes, folder: Path) -> None:
-    _read_state.cache_clear()
+    _read.cache_clear()
     (folder / "trn").mkdir(exist_ok=True)
     (folder / "JPEGImages").mkdir(exist_ok=True)
     (folder / "trn" / "cat_anns.json").write_bytes(content)
