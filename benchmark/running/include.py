@@ -10,9 +10,7 @@ from typing import Any
 
 import typer
 
-from sc_imagenet.core import plugins
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.data.catalog import catalog
 
 HELP = "A Python file that holds a model or a data set; repeat or separate by commas. Else $SC_INCLUDE."
 
@@ -50,7 +48,10 @@ def make_known(file: str) -> None:
     Raises:
         InputError: it cannot be included, or holds neither a data set nor a model.
     """
-    module = plugins.include(file)
+    from sc_imagenet.core.plugins import include  # these two are not what --help should wait for
+    from sc_imagenet.data.catalog import catalog
+
+    module = include(file)
     if hasattr(module, "DATA_SET"):
         catalog()  # which looks at it
     elif not (registry := sys.modules.get("baselines.registry")) or not registry.names_of(module.__name__):

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-import baselines
 from baselines.protocol import PublishedProtocol
 from benchmark.scoring.pck import AVERAGES, Metric
-from sc_imagenet.core import plugins
 from sc_imagenet.core.errors import unknown_name
 from sc_imagenet.data.catalog import canonical, info
 
 ALPHAS = (0.05, 0.10, 0.15)
 
 
+# How predictions are scored that were stored before they told it themselves (``PredictionInfo.protocol``): scoring
+# them imports no model, and with it torch. New models do not stand here: how they are scored stands in their file.
+_OF_OLDER_FILES = {
+    "cats": PublishedProtocol(256, "backward"),
+    "semimatch": PublishedProtocol(256, "backward"),
+    "scorrsan": PublishedProtocol(256, "backward"),
+    "vat": PublishedProtocol(512, "backward"),
+    "ncnet": PublishedProtocol(224, "backward"),
+    "dhpf": PublishedProtocol(240, "forward"),
+    "dhpf-weak": PublishedProtocol(240, "forward"),
+    "transformatcher": PublishedProtocol(240, "forward", padded="bbox-padded2"),
+    "hpf": PublishedProtocol(None, "forward", padded="bbox-kp"),
+}
+
+
 def published(model: str) -> PublishedProtocol | None:
-    """How a model's authors scored it, as the model's file says; None for a model that no paper's table knows.
-
-    Predictions and results tell it themselves (``protocol``), so that they are scored without their model. Only for
-    older ones, and for models that a person names, the one file is imported, and torch with it.
-    """
-    file = model.strip().lower().replace("-", "_")
-    ours = file.isidentifier() and find_spec(f"{baselines.__name__}.{file}") is not None
-    if not (ours or plugins.included() or plugins.installed_modules(plugins.MODELS)):
-        return None
-    from baselines.registry import find
-
-    known = find(model)
-    return None if known is None else known.protocol
+    """How a model's authors scored it, for predictions and results that do not tell; None where that is not known."""
+    return _OF_OLDER_FILES.get(model.strip().lower().replace("_", "-"))
 
 
 def strict(dataset: str) -> list[Metric]:
@@ -46,7 +46,7 @@ def paper(dataset: str, model: str, size: int | None = None, protocol: Published
         dataset: of the catalogue.
         model: the registry's name.
         size: side of the model's own frame.
-        protocol: how the model is scored, where predictions or a result tell it; None: as the model's file says.
+        protocol: how the model is scored, where predictions or a result tell it; None: by its name.
 
     A model that no table knows is scored in its own frame, of side ``size``, and with the padded rule on
     PF-WILLOW too, which makes its row comparable with the others.

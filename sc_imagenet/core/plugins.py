@@ -16,7 +16,6 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.metadata import entry_points
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -74,6 +73,8 @@ def installed_modules(group: str) -> Sequence[ModuleType]:
     Raises:
         InputError: one cannot be imported, or is no module.
     """
+    from importlib.metadata import entry_points  # slow to import
+
     found = []
     for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
         where = f"entry point {entry.name} = {entry.value} of {group}"
