@@ -124,7 +124,8 @@ def test_another_version_of_a_file_is_another_run_and_without_one_a_run_is_calle
 def test_a_wrong_file_ends_a_command_with_one_line_and_code_2(tmp_path):
     file = write(tmp_path / "cut.py", "def f(:")
     done = python(
-        f"import sys; from benchmark.cli import main; sys.argv = ['scbench', 'check', 'nearest', '--include', {file!r}]; main()"
+        "from benchmark.cli import main; import sys\n"
+        f"sys.argv = ['scbench', 'check', 'nearest', '--include', {file!r}]\nmain()"
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
