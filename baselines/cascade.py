@@ -50,7 +50,7 @@ class Scores(NamedTuple):
     "cascade",
     title="SC-ImageNet cascade",
     paper="Huang et al., ICCV 2023",
-    licence="Apache-2.0 (ours)",
+    licence="Apache-2.0: written here from the paper",
     supervision="weak",
     backbone=LITE0,
 )

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from baselines import laptop
 from baselines.matcher import Batch, Matcher
-from baselines.recipe import Recipe, recipe
+from baselines.protocol import PublishedProtocol
+from baselines.recipe import ANY, Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -36,9 +37,11 @@ REACH = 17 / 16  # a keypoint supervises the cells this many strides around it (
     "cats",
     title="CATs",
     paper="Cho et al., NeurIPS 2021",
-    licence="not verified",
+    licence="none: the authors' repository has no licence file that we found",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
+    protocol=PublishedProtocol(256, "backward"),
+    step_seconds={ANY: 0.1837},
 )
 class CATs(Matcher):
     """CATs with any backbone; the defaults are the published model for SPair-71k.

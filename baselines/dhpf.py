@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.matcher import Batch, Matcher
-from baselines.recipe import Recipe, recipe
+from baselines.protocol import PublishedProtocol
+from baselines.recipe import ANY, Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -57,9 +58,11 @@ class Hyperimages(NamedTuple):
     "dhpf",
     title="DHPF",
     paper="Min et al., ECCV 2020",
-    licence="not verified",
+    licence="that of the LICENSE file in the authors' repository, not read here",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
+    protocol=PublishedProtocol(240, "forward"),
+    step_seconds={ANY: 0.4184},
 )
 class DHPF(Matcher):
     """DHPF trained with keypoints, on any backbone; the defaults are the published model.

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.matcher import Matcher
+from baselines.protocol import PublishedProtocol
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from sc_imagenet.backbones.backbone import Backbone, HyperpixelResNet, build_backbone, filled_size
@@ -69,9 +70,10 @@ class Match(NamedTuple):
     "hpf",
     title="HPF",
     paper="Min et al., ICCV 2019",
-    licence="not verified",
+    licence="Apache-2.0",
     supervision="none",
     backbone="resnet101.tv_in1k",
+    protocol=PublishedProtocol(None, "forward", padded="bbox-kp"),
 )
 class HPF(Matcher):
     """HPF on any backbone; the defaults are the published model for SPair-71k.

@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.hub import LIBRARY
-from sc_imagenet.data.catalog import CATALOG, EMBEDDED
+from sc_imagenet.data.catalog import catalog, embedded
 
 if TYPE_CHECKING:  # the models write their cards with this file
     from baselines.matcher import Matcher
@@ -82,7 +82,7 @@ def model_card(
         EvalResult(
             task_type=TASK,
             dataset_type=score.dataset,
-            dataset_name=CATALOG[score.dataset].title if score.dataset in CATALOG else score.dataset,
+            dataset_name=_title(score.dataset),
             dataset_split=score.split,
             metric_type="pck",
             metric_name=score.metric,
@@ -114,8 +114,9 @@ def architecture_card(matcher: Matcher, recipes: Sequence[ListedRecipe], checkpo
     """
     card = type(matcher).registered()
     assert card is not None
-    options = {"preset": "tiny", "finetune": EMBEDDED if trains else None, "eval": EMBEDDED}
-    names = [each.dataset for each in recipes if each.dataset in CATALOG] if trains else []
+    data = embedded().name
+    options = {"preset": "tiny", "finetune": data if trains else None, "eval": data}
+    names = [each.dataset for each in recipes if each.dataset in catalog()] if trains else []
     return _filled(
         data=_front_matter(card.name, "apache-2.0", list(dict.fromkeys(names))),
         title=card.title,
@@ -166,14 +167,22 @@ def _description(matcher: Matcher) -> str:
     return text.replace("``", "`")
 
 
+def _title(dataset: str) -> str:
+    """The title of a data set; of one that is not known, its name."""
+    entry = catalog().get(dataset)
+    return dataset if entry is None else entry.title
+
+
 def _trained(trainings: Sequence[Trained], departs: Sequence[str], seed: int | None) -> str:
     if not trainings:
         return "What these weights were trained on was not told."
     lines = []
     for number, training in enumerate(trainings, start=1):
-        title = CATALOG[training.dataset].title if training.dataset in CATALOG else training.dataset
         recipe = ", ".join(f"{key} {value}" for key, value in sorted(training.recipe.items()) if value not in ({}, []))
-        lines.append(f"{number}. {title}, {training.split} split (manifest `{training.manifest_sha256}`): {recipe}.")
+        lines.append(
+            f"{number}. {_title(training.dataset)}, {training.split} split "
+            f"(manifest `{training.manifest_sha256}`): {recipe}."
+        )
     if departs:
         lines.append(f"\nWhat departs from the recipe: {', '.join(departs)}.")
     if seed is not None:

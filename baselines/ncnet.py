@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from baselines import laptop
 from baselines.matcher import Batch, Matcher
-from baselines.recipe import Recipe, recipe
+from baselines.protocol import PublishedProtocol
+from baselines.recipe import ANY, Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -34,9 +35,11 @@ FRAME = 224  # side of the frame in which the authors normalise points, from the
     "ncnet",
     title="NC-Net",
     paper="Rocco et al., NeurIPS 2018",
-    licence="not verified",
+    licence="that of the LICENSE file in the authors' repository, not read here",
     supervision="weak",
     backbone="resnet101.tv_in1k",
+    protocol=PublishedProtocol(224, "backward"),
+    step_seconds={ANY: 0.4459},
 )
 class NCNet(Matcher):
     """NC-Net with any backbone; the defaults are the published model for PF-PASCAL.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import baselines
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.settings import value_of
 
@@ -111,9 +108,9 @@ def recipes_of(model: str) -> list[ListedRecipe]:
 
 def _import_model(name: str) -> None:
     """The model's file holds its recipes."""
-    module = name.replace("-", "_")
-    if module in {found.name for found in pkgutil.iter_modules(baselines.__path__)}:
-        importlib.import_module(f"baselines.{module}")
+    from baselines.registry import find  # which imports the classes of models, and they this file
+
+    find(name)
 
 
 def with_backbone(arguments: Mapping[str, Any], backbone: str | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Models by name. A model registers itself with ``@register``; its file carries its name.
+"""Models by name. A model registers itself with ``@register``; its file has its name and holds all that is known of it.
 
-Files are imported when a model is asked for, so that naming one model does not import them all.
+Files are imported when a model is asked for, so that naming one model does not import them all. Models of installed
+packages and of included files are found in the same way (``sc_imagenet/core/plugins.py``).
 """
 
 from __future__ import annotations
@@ -8,19 +9,24 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import baselines
 from baselines.matcher import Matcher
+from baselines.protocol import PublishedProtocol
 from baselines.weights import CONFIG, FILES, read_config
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.hub import fetch
+from sc_imagenet.core.plugins import MODELS, included_modules, installed_modules
 
 M = TypeVar("M", bound=type[Matcher])
 
+NAME = "[a-z0-9][a-z0-9-]*"
+STEP_DEVICE = "one NVIDIA H100 80GB HBM3, fp32"  # that steps were timed on, with 'scbench speed'
 LARGEST = 1 << 14  # of any number that a model is built from: sides of images, channels, layers
 SMALLEST = 16  # pixels of a side: no backbone sees anything in less
 
@@ -36,6 +42,8 @@ class ModelCard:
     supervision: str  # "none", "weak", "keypoints", "semi"
     backbone: str  # default backbone, timm's name
     model: type[Matcher]
+    protocol: PublishedProtocol | None = None  # how its authors scored it; None where no paper did
+    step_seconds: Mapping[str, float] = field(default_factory=dict)  # of the paper's recipe, by data set or ANY
 
 
 _CARDS: dict[str, ModelCard] = {}
@@ -49,11 +57,34 @@ def register(
     licence: str,
     supervision: str,
     backbone: str,
+    protocol: PublishedProtocol | None = None,
+    step_seconds: Mapping[str, float] | None = None,
 ) -> Callable[[M], M]:
-    """Class decorator that enters a ``Matcher`` under ``name``; its file is ``baselines/<name>.py``."""
+    """Class decorator that enters a ``Matcher`` under ``name``; its file is ``baselines/<name>.py``, or a stranger's.
+
+    Args:
+        name: hyphenated.
+        title: as the paper's tables print it.
+        paper: authors, venue and year.
+        licence: of the authors' code and weights.
+        supervision: "none", "weak", "keypoints" or "semi".
+        backbone: the default, timm's name.
+        protocol: how its authors scored it; None: in its own frame and direction.
+        step_seconds: of a training step by the paper's recipe on ``STEP_DEVICE``, by data set or ``ANY``.
+
+    Raises:
+        InputError: a model of another file has the name, or it is not a name.
+    """
 
     def enter(model: M) -> M:
-        model.card = _CARDS[name] = ModelCard(name, title, paper, licence, supervision, backbone, model)
+        if not re.fullmatch(NAME, name):
+            raise InputError(f"a model is called {name!r}", where=model.__module__, fix="Write a-z, 0-9 and hyphens.")
+        first = _CARDS[name].model.__module__ if name in _CARDS else _file_of(name)
+        if first not in (None, model.__module__):
+            fix = "Give it another name."
+            raise InputError(f"registers a model as {name!r}, as {first} does", where=model.__module__, fix=fix)
+        known = (title, paper, licence, supervision, backbone, model, protocol, step_seconds or {})
+        model.card = _CARDS[name] = ModelCard(name, *known)
         return model
 
     return enter
@@ -65,21 +96,58 @@ def card(name: str) -> ModelCard:
     Raises:
         InputError: no model is called so (the message lists the names).
     """
+    found = find(name)
+    if found is None:
+        raise unknown_name("model", name, [entry.name for entry in cards()])
+    return found
+
+
+def find(name: str) -> ModelCard | None:
+    """The card of a model, None where none is called so; of our models only the one of the name is imported.
+
+    Raises:
+        InputError: an included file or an installed package cannot be used.
+    """
     wanted = name.strip().lower().replace("_", "-")
+    if wanted not in _CARDS and (file := _file_of(wanted)) is not None:
+        importlib.import_module(file)
     if wanted not in _CARDS:
-        module = wanted.replace("-", "_")
-        if module.isidentifier() and module in {found.name for found in pkgutil.iter_modules(baselines.__path__)}:
-            importlib.import_module(f"baselines.{module}")
-    if wanted not in _CARDS and wanted not in (known := [entry.name for entry in cards()]):
-        raise unknown_name("model", name, known)
-    return _CARDS[wanted]
+        import_others()
+    return _CARDS.get(wanted)
 
 
 def cards() -> list[ModelCard]:
-    """All models, by name; imports every file of ``baselines``."""
+    """All models, by name; imports every file of ``baselines``.
+
+    Raises:
+        InputError: an included file or an installed package cannot be used.
+    """
     for found in pkgutil.iter_modules(baselines.__path__):
         importlib.import_module(f"baselines.{found.name}")
+    import_others()
     return [_CARDS[name] for name in sorted(_CARDS)]
+
+
+def names_of(module: str) -> list[str]:
+    """The models that a module registered."""
+    return [name for name, entry in _CARDS.items() if entry.model.__module__ == module]
+
+
+def import_others() -> None:
+    """Import the included files and the installed packages that hold models, which register themselves.
+
+    Raises:
+        InputError: one of them cannot be imported.
+    """
+    included_modules()
+    installed_modules(MODELS)
+
+
+def _file_of(name: str) -> str | None:
+    """The module of ``baselines`` that has the name of a model; None if there is none."""
+    module = name.replace("-", "_")
+    known = module.isidentifier() and module in {found.name for found in pkgutil.iter_modules(baselines.__path__)}
+    return f"baselines.{module}" if known else None
 
 
 def name_of(matcher: Matcher) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from baselines import laptop
 from baselines.matcher import Batch, Matcher
+from baselines.protocol import PublishedProtocol
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
@@ -42,9 +43,10 @@ REMEMBER_EPOCHS = 10
     "scorrsan",
     title="SCorrSAN",
     paper="Huang et al., ECCV 2022",
-    licence="not verified",
+    licence="that of the LICENSE file in the authors' repository, not read here",
     supervision="semi",
     backbone="resnet101.tv_in1k",
+    protocol=PublishedProtocol(256, "backward"),
 )
 class SCorrSAN(Matcher):
     """SCorrSAN with any backbone; the defaults are one network of the published model for SPair-71k.

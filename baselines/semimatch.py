@@ -17,6 +17,7 @@ from torch import Tensor
 from baselines.cats import LAPTOP as CATS_LAPTOP
 from baselines.cats import PF_PASCAL_LAYERS, PUBLISHED_START, SPAIR_LAYERS, CATs
 from baselines.matcher import Batch
+from baselines.protocol import PublishedProtocol
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from sc_imagenet.geometry.correlation import mutual_nearest_neighbour
@@ -33,9 +34,11 @@ CONTROL, MOVE = 3, 0.4  # control points along each side of the thin-plate warp,
     "semimatch",
     title="CATs+SemiMatch",
     paper="Kim et al., CVPR 2022",
-    licence="not verified",
+    licence="none: the authors' repository has no licence file that we found",
     supervision="semi",
     backbone="resnet101.tv_in1k",
+    protocol=PublishedProtocol(256, "backward"),
+    step_seconds={"spair-71k": 0.1538},
 )
 class SemiMatch(CATs):
     """CATs, trained with pseudo-labels too; weights of CATs and of SemiMatch are interchangeable.

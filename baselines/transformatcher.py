@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from baselines import laptop
 from baselines.matcher import Batch, Matcher
-from baselines.recipe import Recipe, recipe
+from baselines.protocol import PublishedProtocol
+from baselines.recipe import ANY, Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -45,9 +46,11 @@ SMALLEST = 1e-5  # added to squared distances and to sums of weights, as publish
     "transformatcher",
     title="TransforMatcher",
     paper="Kim et al., CVPR 2022",
-    licence="none stated",
+    licence="none: the authors' repository has no licence file",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
+    protocol=PublishedProtocol(240, "forward", padded="bbox-padded2"),
+    step_seconds={ANY: 0.1683},
 )
 class TransforMatcher(Matcher):
     """TransforMatcher with any backbone; the defaults are the published model.

@@ -19,7 +19,8 @@ from baselines import laptop
 from baselines.layers.encoder4d import Encoder4d, Strides
 from baselines.layers.window_attention import window_blocks
 from baselines.matcher import Batch, Matcher
-from baselines.recipe import Recipe, recipe
+from baselines.protocol import PublishedProtocol
+from baselines.recipe import ANY, Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -53,9 +54,11 @@ MIDDLE = 1  # the level whose features lie on the flow's grid
     "vat",
     title="VAT",
     paper="Hong et al., ECCV 2022",
-    licence="not verified",
+    licence="MIT",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
+    protocol=PublishedProtocol(512, "backward"),
+    step_seconds={ANY: 0.7757},
 )
 class VAT(Matcher):
     """VAT with any backbone; the defaults are the published model.

@@ -17,6 +17,7 @@ from typing import NoReturn
 import typer
 
 import benchmark.commands
+from benchmark.running.include import give_include
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.locks import watch
 from sc_imagenet.core.processes import INTERRUPTED, TERMINATED, keep_freed_memory, terminated, was_terminated
@@ -36,6 +37,7 @@ def collect() -> None:
     """Each module of ``benchmark.commands`` adds its commands to the app; none imports torch when it does."""
     for found in sorted(pkgutil.iter_modules(benchmark.commands.__path__), key=lambda module: module.name):
         importlib.import_module(f"benchmark.commands.{found.name}").add_to(app)
+    give_include(app)
 
 
 def main() -> None:

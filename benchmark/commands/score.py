@@ -128,7 +128,7 @@ def _notes(
             "legacy: the points were padded before their box was taken, so d is the largest coordinate; "
             "kept only to compare with published PF-WILLOW figures."
         )
-    known = bundles.published(info.model)
+    known = info.protocol or bundles.published(info.model)
     if known and known.direction != info.direction and any("paper" in label for label in labels.values()):
         notes.append(f"paper: its authors predict {known.direction}, these predictions are {info.direction}.")
     if info.direction != "forward" and any("strict" in label for label in labels.values()):

@@ -24,8 +24,8 @@ from benchmark.scoring.result import Result
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.drawing import contact_sheet, draw_pair
 from sc_imagenet.data.images import open_image
+from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.schema import check_entry, generated_name
-from sc_imagenet.sources import open_source
 from sc_imagenet.sources.source import Entry
 
 # The two images of pairs by their ids, for pictures of stored predictions.

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from baselines import registry
-from baselines.recipe import find_recipe
+from baselines.recipe import ANY, find_recipe
 from benchmark.report.tables import Report, TableRow, build
 from benchmark.running.arguments import Options
 from benchmark.running.data_tables import place_of
@@ -25,9 +23,6 @@ from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import print_json
 from sc_imagenet.data.catalog import info
-
-COSTS = "step_costs.csv"  # beside this file: seconds of a training step, measured with 'scbench speed'
-PUBLISHED_PAIRS = {"sc-imagenet": 794_612}  # where the catalogue has no count by split: all of them
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,7 @@ class PlannedStage:
     epochs: int
     batch: int
     steps: int
-    hours: float | None  # of computing on the device of ``step_costs.csv``; None where nobody measured
+    hours: float | None  # of computing on ``registry.STEP_DEVICE``; None where nobody measured
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,6 @@ def plan(table: int, runs: Path, data_root: Path | None) -> list[PlannedRun]:
         InputError: the paper has no such table.
     """
     rows = _rows(build(*find_runs(runs)), table)
-    costs = step_costs()
     planned: dict[str, PlannedRun] = {}  # by command
     for row in rows:
         for cell in row.cells:
@@ -78,7 +72,7 @@ def plan(table: int, runs: Path, data_root: Path | None) -> list[PlannedRun]:
                 done = planned[typed].done and cell.measured is not None
                 planned[typed] = replace(planned[typed], done=done)
             else:
-                planned[typed] = _planned(cell.command, row, cell.measured is not None, data_root, costs)
+                planned[typed] = _planned(cell.command, row, cell.measured is not None, data_root)
     return list(planned.values())
 
 
@@ -89,9 +83,7 @@ def _rows(report: Report, number: int) -> tuple[TableRow, ...]:
     return tables[number].rows
 
 
-def _planned(
-    command: Command, row: TableRow, done: bool, data_root: Path | None, costs: dict[tuple[str, str], float]
-) -> PlannedRun:
+def _planned(command: Command, row: TableRow, done: bool, data_root: Path | None) -> PlannedRun:
     options = Options(**options_of(command))
     trained = [name for name in (options.pretrain, options.finetune) if name]
     needed = dict.fromkeys([*trained, *options.evaluate])
@@ -101,24 +93,20 @@ def _planned(
         missing.append(f"{options.checkpoint}, which 'scbench generate train' writes")
     if "sc-imagenet" in trained and not os.environ.get("IMAGENET_ROOT"):
         missing.append("ImageNet")
-    stages = tuple(_stage(options.model, name, costs) for name in trained)
+    stages = tuple(_stage(options.model, name) for name in trained)
     return PlannedRun(command, row.row.method, options.model, stages, tuple(missing), done)
 
 
-def _stage(model: str, dataset: str, costs: dict[tuple[str, str], float]) -> PlannedStage:
-    recipe = find_recipe(registry.card(model).name, dataset, "paper")
-    pairs = info(dataset).pairs.get("train", PUBLISHED_PAIRS.get(dataset, 0))
+def _stage(model: str, dataset: str) -> PlannedStage:
+    card = registry.card(model)
+    recipe = find_recipe(card.name, dataset, "paper")
+    entry = info(dataset)
+    pairs = entry.pairs.get("train", entry.all_pairs or 0)
     steps = recipe.epochs * math.ceil(pairs / recipe.batch)
-    seconds = costs.get((model, dataset), costs.get((model, "*")))
+    seconds = card.step_seconds.get(dataset, card.step_seconds.get(ANY))
     return PlannedStage(
         dataset, pairs, recipe.epochs, recipe.batch, steps, None if seconds is None else steps * seconds / 3600
     )
-
-
-def step_costs() -> dict[tuple[str, str], float]:
-    """Seconds of a training step at the paper recipe's batch, by model and data set; "*" stands for any."""
-    text = (files("benchmark") / COSTS).read_text(encoding="utf-8")
-    return {(line["model"], line["dataset"]): float(line["seconds"]) for line in csv.DictReader(text.splitlines())}
 
 
 def options_of(command: Command) -> dict[str, Any]:
@@ -173,6 +161,6 @@ def print_plan(planned: Sequence[PlannedRun], as_json: bool) -> None:
             console.print(f"    data missing here: {', '.join(run.missing)}")
     known = [run.hours for run in planned if run.hours is not None]
     console.print(
-        f"{len(planned)} runs, {sum(run.done for run in planned)} done; {sum(known):,.0f} hours of computing on the "
-        f"device of {COSTS} for the {len(known)} whose step was measured, loading of images not counted."
+        f"{len(planned)} runs, {sum(run.done for run in planned)} done; {sum(known):,.0f} hours of computing on "
+        f"{registry.STEP_DEVICE}, for the {len(known)} whose step was measured, loading of images not counted."
     )

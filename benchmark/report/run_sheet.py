@@ -105,7 +105,9 @@ def protocol_table(result: Result, data: EvaluatedData) -> ProtocolTable:
             legacy.add(metric.protocol)
     named = {
         "strict": {metric.protocol for metric in bundles.strict(data.scored_as)},
-        "paper": {metric.protocol for metric in bundles.paper(data.scored_as, result.model, result.size)},
+        "paper": {
+            metric.protocol for metric in bundles.paper(data.scored_as, result.model, result.size, result.protocol)
+        },
         "legacy": legacy,
     }
     alphas = tuple(sorted({alpha for scores in found.values() for alpha in scores}))
@@ -180,7 +182,7 @@ def size(number: int | None) -> str:
 
 Facts = tuple[tuple[str, str], ...]
 PLAIN = {"precision": "no", "direction": "official"}  # options that are printed where they differ from this
-TYPED = ("pretrain", "finetune", "checkpoint", "eval")
+TYPED = ("pretrain", "finetune", "checkpoint", "eval", "include")
 
 
 def command_of(result: Result, config: Mapping[str, Any]) -> Command:

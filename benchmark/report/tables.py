@@ -33,7 +33,8 @@ _OF_THE_GENERATOR = ("recipe.model.", "--backbone ")  # changes that its argumen
 
 def metric_of(column: Column, result: Result) -> Metric:
     """The protocol that the paper's figures of this column and model were taken under."""
-    return next(metric for metric in paper(column.dataset, result.model, result.size) if metric.alpha == column.alpha)
+    metrics = paper(column.dataset, result.model, result.size, result.protocol)
+    return next(metric for metric in metrics if metric.alpha == column.alpha)
 
 
 def reproduces(result: Result, row: Row, column: Column) -> bool:
@@ -42,7 +43,7 @@ def reproduces(result: Result, row: Row, column: Column) -> bool:
     Same model, pre-training, training and backbone; the ``paper`` recipe unchanged; the whole test split,
     predicted in the authors' direction. Anything else stands among the runs only.
     """
-    known = published(result.model)
+    known = result.protocol or published(result.model)
     whole = info(column.dataset).pairs.get("test")
     return (
         row.model == result.model

@@ -105,12 +105,15 @@ class RunConfig:
     max_steps: int | None = None
     version: int = 1
     files_sha256: str | None = None  # of files that the arguments name, and of the configuration beside the checkpoint
+    files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by name of others' files: model, training data
 
     def as_json(self) -> dict[str, Any]:
-        """The configuration as plain JSON values; without ``files_sha256`` where there are none, as it once was."""
+        """The configuration as plain JSON values; without what it has of no files, as it once was."""
         values = asdict(self)
         if self.files_sha256 is None:
             del values["files_sha256"]
+        if not self.files:
+            del values["files"]
         return json.loads(json.dumps(values))
 
     @property

@@ -14,13 +14,13 @@ import numpy as np
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import sha256_of_all
 from sc_imagenet.core.progress import library_bars
-from sc_imagenet.data.catalog import CATALOG, canonical, info
+from sc_imagenet.data.catalog import canonical, catalog, info
 from sc_imagenet.data.convert import available_splits, convert, why_none
 from sc_imagenet.data.imagenet import moved
 from sc_imagenet.data.load import load_dataset
 from sc_imagenet.data.record import Record
+from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.schema import set_name
-from sc_imagenet.sources import open_source
 
 # Data sets as the command line names them.
 
@@ -166,7 +166,7 @@ def is_generated(text: str) -> bool:
 
 
 def _is_folder(text: str) -> bool:
-    return text != "" and Path(text).is_dir() and text.lower().replace("_", "-") not in CATALOG
+    return text != "" and Path(text).is_dir() and text.lower().replace("_", "-") not in catalog()
 
 
 # Which splits of a data set a command is to work on.

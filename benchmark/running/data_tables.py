@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sc_imagenet.core.progress import print_json
-from sc_imagenet.data.catalog import CATALOG, DataSet, info
+from sc_imagenet.data.catalog import catalog, info
 from sc_imagenet.data.roots import DATA_ROOT
+from sc_imagenet.sources.source import DataSet
 
 if TYPE_CHECKING:
     from sc_imagenet.data.verify import VerifyReport
@@ -19,7 +20,7 @@ COLOURS = {"ok": "green", "damaged": "bold red", "partial": "yellow", "differs":
 
 def place_of(entry: DataSet, root: str | None = None) -> str | None:
     """Where a data set lies in ``root``, else ``SC_DATA_ROOT``; None where it does not."""
-    if entry.name == "toy":
+    if entry.embedded:
         return "built in"
     base = root or os.environ.get(DATA_ROOT)
     if not base:
@@ -30,7 +31,7 @@ def place_of(entry: DataSet, root: str | None = None) -> str | None:
 
 def data_rows(root: str | None = None) -> list[dict[str, Any]]:
     """One row a data set of the catalogue."""
-    return [_row(entry, root) for entry in CATALOG.values()]
+    return [_row(entry, root) for entry in catalog().values()]
 
 
 def info_row(name: str, root: str | None = None) -> dict[str, Any]:

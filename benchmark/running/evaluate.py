@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from baselines import registry
 from baselines.matcher import Direction, Matcher
 from baselines.recipe import Recipe
 from benchmark.scoring.bundles import bundle
@@ -153,7 +154,9 @@ def selection_metric(recipe: Recipe, dataset: str, model: str, size: int) -> Met
     >>> print(selection_metric(Recipe(validation="paper"), "spair-71k", "cats", 256))
     pck@0.1/bbox@256/image
     """
-    return next(metric for metric in bundle(recipe.validation, dataset, model, size) if metric.alpha == 0.1)
+    known = registry.find(model)
+    metrics = bundle(recipe.validation, dataset, model, size, protocol=known.protocol if known else None)
+    return next(metric for metric in metrics if metric.alpha == 0.1)
 
 
 class Validation:

@@ -91,7 +91,7 @@ class RunFolder:
 
         Args:
             config: resolved; its hash names the folder.
-            typed: how data and weights were named on the command line; "eval" gathers those of all commands.
+            typed: how data and weights were named on the command line; "eval" and "include" are those of all commands.
 
         Raises:
             InputError: the folder belongs to another configuration.
@@ -107,6 +107,8 @@ class RunFolder:
                     fix="Choose another --runs folder.",
                 )
             typed = {**typed, "eval": list(dict.fromkeys([*before.get("eval", ()), *typed["eval"]]))}
+            files = {Path(file).name: file for file in (*before.get("include", ()), *typed.get("include", ()))}
+            typed |= {"include": list(files.values())} if files else {}
             if before == typed:
                 return
         write_json(self.config, {**content, "typed": typed})

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.files import write_json
+from sc_imagenet.core.files import files_in, write_json
 from sc_imagenet.core.locks import held
 from sc_imagenet.core.progress import bars, print_json, say
 from sc_imagenet.core.settings import nested, settings_of
+from sc_imagenet.data.catalog import catalog, embedded
 from sc_imagenet.data.imagenet import IMAGENET, moved, train_folder
 from sc_imagenet.data.record import read_record
-from sc_imagenet.data.roots import imagenet_root
+from sc_imagenet.data.roots import imagenet_root, open_source
 from sc_imagenet.generation.export import Exported, export, lead_to, not_of_imagenet, write_release
 from sc_imagenet.generation.features import FeatureReader
 from sc_imagenet.generation.options import NETWORK, GenerationOptions
@@ -28,22 +29,20 @@ LABEL_ERRORS = "label_errors.json"  # in a data set's folder
 
 
 def photograph_source(given: str) -> PhotographSource:
-    """The photographs that ``given`` names: a folder of class folders, an ImageNet folder, "imagenet" or "toy".
+    """The photographs that ``given`` names: a folder of class folders, an ImageNet folder, "imagenet" or a data set.
 
     Raises:
-        InputError: none of these.
+        InputError: none of these, or a data set without photographs of its own.
     """
     if given == IMAGENET and not Path(given).is_dir():
         return PhotographSource(train_folder(imagenet_root()))
-    if given == "toy" and not Path(given).is_dir():
-        from sc_imagenet.generation.toy_truth import toy_photographs
-
-        return toy_photographs()
     folder = Path(given).expanduser()
     if not folder.is_dir():
-        raise InputError(
-            "no such folder of photographs", where=given, fix="Give <folder>/<class>/<image>, imagenet or toy."
-        )
+        found = open_source(given).photographs() if given in catalog() else None
+        if found is None:
+            fix = f"Give <folder>/<class>/<image>, imagenet or {embedded().name}."
+            raise InputError("no such folder of photographs", where=given, fix=fix)
+        return PhotographSource(*found)
     try:
         return PhotographSource(train_folder(folder))
     except InputError:
@@ -127,7 +126,7 @@ def generate_set(
 ) -> Generated | None:
     """Run stages up to the last of ``stages``; None unless that is "export".
 
-    The true errors of labels, which are known of "toy" alone, are written to ``<out>/label_errors.json``.
+    Where the truth is known of the photographs, the errors of labels are written to ``<out>/label_errors.json``.
 
     Raises:
         InputError: photographs, options or a class that cannot be used, or another process works in ``out``.
@@ -150,10 +149,9 @@ def generate_set(
     if (out / "spair").exists() and before != _manifests(out):
         say(f"{out / 'spair'} is not of this set yet: 'scbench generate export --out {out}' writes it anew")
     errors = None
-    if source == "toy":
-        from sc_imagenet.generation.toy_truth import label_errors
-
-        errors = label_errors(out)
+    if source in catalog() and not Path(source).is_dir():
+        errors = open_source(source).label_errors(files_in(out / "pairs", ".parquet"))
+    if errors is not None:
         write_json(out / LABEL_ERRORS, errors)
     return Generated(exported, errors)
 
@@ -193,7 +191,7 @@ def print_generated(out: Path, generated: Generated, as_json: bool) -> None:
     short = len(counts["shortfalls"])
     if short:
         say(f"{short} classes have fewer pairs or points than asked for: see {out / 'README.md'}")
-    print(f"data set: {out}    next: scbench run cats --pretrain {out} --preset tiny --eval toy")
+    print(f"data set: {out}    next: scbench run cats --pretrain {out} --preset tiny --eval {embedded().name}")
 
 
 def export_release(out: Path, photographs: Path | None, as_json: bool) -> None:

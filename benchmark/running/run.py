@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from baselines import registry
 from baselines.checkpoints import TRAINED_ON, load_checkpoint, recorded_name, weights_file
 from baselines.matcher import Matcher
+from baselines.protocol import PublishedProtocol
 from baselines.recipe import STAGES, find_recipe, override, with_backbone
 from baselines.weights import CONFIG, load_strictly
 from benchmark.commands.score import print_tables, scored
@@ -30,15 +31,18 @@ from benchmark.running.folder import RunFolder, environment, peak_memory
 from benchmark.running.loop import Training
 from benchmark.scoring.prediction_files import MARK, read_predictions
 from benchmark.scoring.predictions import PredictionInfo
-from benchmark.scoring.result import Result, count_of_pairs, published_pairs, write_result
+from benchmark.scoring.result import Result, count_of_pairs, published_pairs, read_result, write_result
 from benchmark.scoring.runs import PREDICTIONS, evaluated_data, score_run
 from sc_imagenet.backbones.backbone import Backbone
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import files_in, read_json, sha256_of, write_json
+from sc_imagenet.core.plugins import included, origins
 from sc_imagenet.core.progress import bars, print_json, say
 from sc_imagenet.data.batches import loader_deaths
+from sc_imagenet.data.catalog import reader
 from sc_imagenet.data.load import manifest_sha256
 from sc_imagenet.data.pairs import PairDataset
+from sc_imagenet.sources.source import Source
 
 
 class Run:
@@ -96,6 +100,7 @@ class Run:
             limit=options.limit,
             max_steps=options.max_steps,
             files_sha256=self._files(arguments),
+            files=origins(registry.card(name).model, *map(_reader, self.trained_on)),
         )
 
     def _files(self, arguments: Mapping[str, Any]) -> str | None:
@@ -117,7 +122,7 @@ class Run:
             if self.accelerator.is_main_process:
                 held.enter_context(self.folder.lock())
             matcher = self.weights(self.config.training)
-            claim(self.folder, self.config, self.options, self.accelerator)
+            claim(self.folder, self.config, self._typed(self.config), self.accelerator)
             matcher.to(self.accelerator.device).eval()
             self._say_size(matcher)
             for pairs in self.evaluated_on:
@@ -127,6 +132,15 @@ class Run:
                 write_result(self.folder.path, result)
             self.accelerator.wait_for_everyone()
         return result
+
+    def _typed(self, config: RunConfig) -> dict[str, Any]:
+        """What was typed for the run, and the included files that define its model or data."""
+        typed = self.options.typed(len(config.stages))
+        used = origins(registry.card(config.model).model, *map(_reader, (*self.trained_on, *self.evaluated_on)))
+        here = Path.cwd()
+        files = [file for file in included() if file.name in used]
+        paths = [str(file.relative_to(here) if file.is_relative_to(here) else file) for file in files]
+        return {**typed, "include": paths} if paths else typed
 
     def weights(self, config: RunConfig) -> Matcher:
         """The model of ``config`` with its weights: loaded if its training is finished, else trained."""
@@ -143,7 +157,7 @@ class Run:
             if self.accelerator.is_main_process and folder != self.folder:
                 held.enter_context(folder.lock())
             matcher = self.weights(config.before)
-            claim(folder, config, self.options, self.accelerator)
+            claim(folder, config, self._typed(config), self.accelerator)
             self._check_inputs(folder, config)
             self._train(matcher, config, folder)
             if self.accelerator.is_main_process and folder != self.folder:
@@ -230,8 +244,13 @@ class Run:
             manifest_sha256=manifest,
             images_sha256=images,
             direction=direction_of(matcher, self.config.direction),
+            protocol=self._protocol(matcher),
         )
         evaluate(matcher, rows, path, prediction_info, self.accelerator, self.options.workers)
+
+    def _protocol(self, matcher: Matcher) -> PublishedProtocol:
+        """How the model is scored in its paper; without one, in its own frame and direction."""
+        return registry.card(self.config.model).protocol or PublishedProtocol(matcher.size, matcher.direction)
 
     def _predictions(self, pairs: Pairs, manifest: str) -> Path:
         """Where the predictions on a set lie: another of its name that was there before keeps its own."""
@@ -303,7 +322,15 @@ class Run:
             changes=changes_of(self.options, self.trained_on),
             arguments=arguments,
             trained_on=trained_on(self.checkpoint) if self.checkpoint else None,
+            protocol=self._protocol(matcher),
+            files={**self._files_before(folder), **config.files, **origins(*map(_reader, self.evaluated_on))},
         )
+
+    def _files_before(self, folder: RunFolder) -> Mapping[str, str]:
+        """The files that define the data it was evaluated on by earlier commands."""
+        with suppress(InputError):
+            return read_result(folder.path).files
+        return {}
 
     def _open(self, pairs: Pairs) -> datasets.Dataset:
         # The first process converts what was never converted; the others find it done.
@@ -318,6 +345,10 @@ class Run:
     def _say(self, line: str) -> None:
         if self.accelerator.is_main_process:
             say(line)
+
+
+def _reader(pairs: Pairs) -> type[Source]:
+    return reader(pairs.dataset)
 
 
 def share_of(rows: datasets.Dataset, share: float, seed: int) -> datasets.Dataset:
@@ -342,10 +373,10 @@ def points_left_out(rows: datasets.Dataset, most: int) -> str | None:
     )
 
 
-def claim(folder: RunFolder, config: RunConfig, options: Options, accelerator: Accelerator) -> None:
+def claim(folder: RunFolder, config: RunConfig, typed: Mapping[str, Any], accelerator: Accelerator) -> None:
     """Make the folder this configuration's own and note what was typed and where it runs."""
     if accelerator.is_main_process:
-        folder.claim(config, options.typed(len(config.stages)))
+        folder.claim(config, typed)
         write_json(folder.environment, environment(accelerator.device, accelerator.num_processes))
     accelerator.wait_for_everyone()
 

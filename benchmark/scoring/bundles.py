@@ -1,12 +1,8 @@
-"""Named bundles of metrics: what the paper's tables used, what is right, and everything side by side.
-
-Knows the models' published protocols by name, so that scoring needs neither a model nor torch.
-"""
+"""Named bundles of metrics: what the paper's tables used, what is right, and everything side by side."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from baselines.protocol import PublishedProtocol
 from benchmark.scoring.pck import AVERAGES, Metric
 from sc_imagenet.core.errors import unknown_name
 from sc_imagenet.data.catalog import canonical, info
@@ -14,31 +10,24 @@ from sc_imagenet.data.catalog import canonical, info
 ALPHAS = (0.05, 0.10, 0.15)
 
 
-@dataclass(frozen=True)
-class Published:
-    """How a model's authors scored it."""
-
-    frame: int | None  # side of the resized frame; None: original pixels
-    direction: str
-    padded: str = "bbox-padded"  # their rule on PF-WILLOW
-
-
-PUBLISHED = {
-    "cats": Published(256, "backward"),
-    "semimatch": Published(256, "backward"),
-    "scorrsan": Published(256, "backward"),
-    "vat": Published(512, "backward"),
-    "ncnet": Published(224, "backward"),
-    "dhpf": Published(240, "forward"),
-    "dhpf-weak": Published(240, "forward"),
-    "transformatcher": Published(240, "forward", padded="bbox-padded2"),
-    "hpf": Published(None, "forward", padded="bbox-kp"),
+# How predictions are scored that were stored before they told it themselves (``PredictionInfo.protocol``): scoring
+# them imports no model, and with it torch. New models do not stand here: how they are scored stands in their file.
+_OF_OLDER_FILES = {
+    "cats": PublishedProtocol(256, "backward"),
+    "semimatch": PublishedProtocol(256, "backward"),
+    "scorrsan": PublishedProtocol(256, "backward"),
+    "vat": PublishedProtocol(512, "backward"),
+    "ncnet": PublishedProtocol(224, "backward"),
+    "dhpf": PublishedProtocol(240, "forward"),
+    "dhpf-weak": PublishedProtocol(240, "forward"),
+    "transformatcher": PublishedProtocol(240, "forward", padded="bbox-padded2"),
+    "hpf": PublishedProtocol(None, "forward", padded="bbox-kp"),
 }
 
 
-def published(model: str) -> Published | None:
-    """How a model's authors scored it, None for a model that no paper's table knows."""
-    return PUBLISHED.get(model.strip().lower().replace("_", "-"))
+def published(model: str) -> PublishedProtocol | None:
+    """How a model's authors scored it, for predictions and results that do not tell; None where that is not known."""
+    return _OF_OLDER_FILES.get(model.strip().lower().replace("_", "-"))
 
 
 def strict(dataset: str) -> list[Metric]:
@@ -50,8 +39,14 @@ def strict(dataset: str) -> list[Metric]:
     return _at_alphas(info(dataset).threshold, None, "image")
 
 
-def paper(dataset: str, model: str, size: int | None = None) -> list[Metric]:
+def paper(dataset: str, model: str, size: int | None = None, protocol: PublishedProtocol | None = None) -> list[Metric]:
     """What the published tables used for this data set and model.
+
+    Args:
+        dataset: of the catalogue.
+        model: the registry's name.
+        size: side of the model's own frame.
+        protocol: how the model is scored, where predictions or a result tell it; None: by its name.
 
     A model that no table knows is scored in its own frame, of side ``size``, and with the padded rule on
     PF-WILLOW too, which makes its row comparable with the others.
@@ -60,12 +55,18 @@ def paper(dataset: str, model: str, size: int | None = None) -> list[Metric]:
     pck@0.1/bbox-padded@256/image
     """
     name = canonical(dataset)
-    known = published(model) or Published(size, "forward")
+    known = protocol or published(model) or PublishedProtocol(size, "forward")
     threshold = known.padded if name == "pf-willow" else info(name).threshold
     return _at_alphas(threshold, known.frame, "image")
 
 
-def all(dataset: str, model: str = "", size: int | None = None, boxes: bool = True) -> list[Metric]:
+def all(
+    dataset: str,
+    model: str = "",
+    size: int | None = None,
+    boxes: bool = True,
+    protocol: PublishedProtocol | None = None,
+) -> list[Metric]:
     """Every threshold in original pixels and in the model's frame under every average.
 
     ``strict`` and ``paper`` come first. ``boxes`` tells whether the pairs have object boxes; the padded rules
@@ -75,8 +76,8 @@ def all(dataset: str, model: str = "", size: int | None = None, boxes: bool = Tr
     kinds = ["img", *(["bbox"] if boxes else []), "bbox-kp"]
     if name == "pf-willow":
         kinds += ["bbox-padded", "bbox-padded2"]
-    known = published(model)
-    frames = dict.fromkeys((None, known.frame if known else size))
+    known = protocol or published(model) or PublishedProtocol(size, "forward")
+    frames = dict.fromkeys((None, known.frame))
     wide = [
         metric
         for average in AVERAGES
@@ -84,14 +85,21 @@ def all(dataset: str, model: str = "", size: int | None = None, boxes: bool = Tr
         for frame in frames
         for metric in _at_alphas(kind, frame, average)
     ]
-    found = dict.fromkeys([*strict(name), *paper(name, model, size), *wide])
+    found = dict.fromkeys([*strict(name), *paper(name, model, size, known), *wide])
     return [metric for metric in found if boxes or metric.threshold != "bbox"]
 
 
 BUNDLES = ("paper", "strict", "all")
 
 
-def bundle(name: str, dataset: str, model: str, size: int | None = None, boxes: bool = True) -> list[Metric]:
+def bundle(
+    name: str,
+    dataset: str,
+    model: str,
+    size: int | None = None,
+    boxes: bool = True,
+    protocol: PublishedProtocol | None = None,
+) -> list[Metric]:
     """The bundle of this name: ``paper``, ``strict`` or ``all``.
 
     Raises:
@@ -100,9 +108,9 @@ def bundle(name: str, dataset: str, model: str, size: int | None = None, boxes: 
     if name == "strict":
         return strict(dataset)
     if name == "paper":
-        return paper(dataset, model, size)
+        return paper(dataset, model, size, protocol)
     if name == "all":
-        return all(dataset, model, size, boxes)
+        return all(dataset, model, size, boxes, protocol)
     raise unknown_name("protocol", name, BUNDLES)
 
 

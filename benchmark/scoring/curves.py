@@ -26,7 +26,7 @@ Curves = dict[str, dict[str, list[float]]]  # data: protocol ("bbox/image"): per
 def curves_of(predictions: Predictions) -> dict[str, list[float]]:
     """PCK in percent at each of ``ALPHAS`` under the protocols ``strict`` and ``paper``, by protocol."""
     info = predictions.info
-    both = (bundles.strict(info.scored_as), bundles.paper(info.scored_as, info.model, info.size))
+    both = (bundles.strict(info.scored_as), bundles.paper(info.scored_as, info.model, info.size, info.protocol))
     rules = {metric.protocol: metric for bundle in both for metric in pck.measurable(predictions, bundle)}
     metrics = [replace(metric, alpha=alpha) for metric in rules.values() for alpha in ALPHAS]
     values = iter(pck.values(predictions, metrics).round(4).tolist()) if metrics else iter(())

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from baselines.protocol import PublishedProtocol
 from benchmark.scoring.predictions import GRADES, PredictionInfo, Predictions
 from sc_imagenet.core.errors import STEERING, InputError
 from sc_imagenet.core.files import atomic_path
@@ -169,8 +170,10 @@ def _info(stored: bytes, path: Path | str) -> tuple[PredictionInfo, int]:
             f"is version {version} of stored predictions, this is {PREDICTIONS_VERSION}", where=path, fix=fix
         )
     known = {field.name for field in fields(PredictionInfo)}
-    if not known - {"form", "images_sha256"} <= set(content) <= known:
+    if not known - {"form", "images_sha256", "protocol"} <= set(content) <= known:
         raise InputError("its metadata is not that of predictions", where=path, fix=_AGAIN)
+    if "protocol" in content:
+        content["protocol"] = PublishedProtocol.read(content["protocol"], path)
     info = PredictionInfo(**content)
     check_names("name in its metadata", (info.dataset, info.scored_as, info.split, info.model, info.run), path)
     check_names("manifest in its metadata", [info.manifest_sha256, info.images_sha256 or "none"], path)

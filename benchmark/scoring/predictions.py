@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from baselines.protocol import PublishedProtocol
 from benchmark.scoring.frames import Frame
 from sc_imagenet.core.errors import InputError
 
@@ -30,6 +31,7 @@ class PredictionInfo:
     direction: Literal["forward", "backward"]
     form: str | None = None
     images_sha256: str | None = None  # of the images predicted on, in the order of the pairs; None in older files
+    protocol: PublishedProtocol | None = None  # how the model is scored in its paper; None in older files
 
     @property
     def scored_as(self) -> str:

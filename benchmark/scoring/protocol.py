@@ -213,11 +213,11 @@ class Protocol:
         return replace(self, **changed, on={}, per_model=False)
 
     def _threshold_of(self, dataset: str) -> str:
-        from sc_imagenet.data.catalog import CATALOG, canonical
+        from sc_imagenet.data.catalog import info
 
-        if not dataset or canonical(dataset) not in CATALOG:
+        if not dataset:
             raise InputError(f"{self} takes the threshold of the data set", fix="Say which: dataset='spair-71k'.")
-        return {"img": "image", "bbox": "box", "bbox-kp": "tight"}[CATALOG[canonical(dataset)].threshold]
+        return {"img": "image", "bbox": "box", "bbox-kp": "tight"}[info(dataset).threshold]
 
     def at(self, *alphas: float) -> Protocol:
         """The same at other alphas."""

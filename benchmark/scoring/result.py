@@ -8,15 +8,16 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from baselines.protocol import PublishedProtocol
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, write_json
 from sc_imagenet.core.names import check_name
-from sc_imagenet.data.catalog import CATALOG
+from sc_imagenet.data.catalog import catalog
 
 RESULT_VERSION = 1
 LARGEST = 1e18  # of any number of a result
 RESULT_FILE = "result.json"
-ADDED = {"arguments", "trained_on"}  # entries that the first results of this version do not have
+ADDED = {"arguments", "trained_on", "protocol", "files"}  # entries that the first results of this version do not have
 
 Metrics = dict[str, dict[str, dict[str, float]]]  # data: metric: value, low, high in percent
 PerCategory = dict[str, dict[str, dict[str, float]]]  # data: metric: category: value in percent
@@ -81,6 +82,8 @@ class Result:
     changes: tuple[str, ...] = field(default=())  # what departs from the preset: "--limit 100", "recipe.lr=0.1"
     arguments: Mapping[str, Any] = field(default_factory=dict)  # of the model's constructor; {} in older results
     trained_on: str | None = None  # what loaded weights say of themselves, None if they say nothing
+    protocol: PublishedProtocol | None = None  # how the model is scored in its paper; None in older results
+    files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of others' files: model, data
 
     @property
     def trained(self) -> bool:
@@ -103,7 +106,8 @@ def published_pairs(name: str, split: str, form: str | None = None) -> int | Non
     >>> published_pairs("spair-71k", "test"), published_pairs("my-set", "test", "sc-imagenet")
     (12234, None)
     """
-    return CATALOG[name].pairs.get(split) if form is None and name in CATALOG else None
+    entry = catalog().get(name) if form is None else None
+    return None if entry is None else entry.pairs.get(split)
 
 
 def count_of_pairs(pairs: int, published: int | None, without_box: int = 0) -> str:
@@ -146,6 +150,8 @@ def read_result(path: Path | str) -> Result:
         _check_texts(content, file)
         content["data"] = tuple(_evaluated(entry) for entry in content["data"])
         content["changes"] = tuple(content["changes"])
+        if content.get("protocol") is not None:
+            content["protocol"] = PublishedProtocol.read(content["protocol"], file)
         _check_scores(content["metrics"], {"value", "low", "high"})
         _check_scores(content["per_category"], None)
     except (TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
@@ -171,6 +177,7 @@ def _check_kinds(content: Mapping[str, Any]) -> None:
             "peak_memory": (int, type(None)),
             "recipe": (dict,),
             "arguments": (dict,),
+            "files": (dict,),
             "changes": (list,),
         },
     }

@@ -49,7 +49,7 @@ def metrics_of(predictions: Predictions, protocol: str = "all") -> list[pck.Metr
     Those that have a threshold for none of the pairs are left out of several.
     """
     info = predictions.info
-    found = bundles.bundle(protocol, info.scored_as, info.model, info.size, pck.has_boxes(predictions))
+    found = bundles.bundle(protocol, info.scored_as, info.model, info.size, pck.has_boxes(predictions), info.protocol)
     # A bundle of one threshold is refused by name where that cannot be had, rather than scored by nothing.
     return pck.measurable(predictions, found) or found
 
@@ -121,7 +121,7 @@ def find_runs(runs: Path | str) -> tuple[list[FoundRun], list[str]]:
         try:
             result = read_result(folder)
             for data in result.data:
-                canonical(data.scored_as)
+                _check_known(data, result)
         except InputError as error:
             line = str(error)
             problems.append(line if visible(str(folder)) in line else visible(f"{folder}: {line}"))
@@ -133,6 +133,14 @@ def find_runs(runs: Path | str) -> tuple[list[FoundRun], list[str]]:
             continue
         found[result.run] = FoundRun(folder, result)
     return list(found.values()), problems
+
+
+def _check_known(data: EvaluatedData, result: Result) -> None:
+    try:
+        canonical(data.scored_as)
+    except InputError as error:
+        others = ", ".join(result.files)
+        raise InputError(str(error), fix=f"Its run read {others}: --include it." if others else None) from error
 
 
 def _is_run(folder: Path) -> bool:

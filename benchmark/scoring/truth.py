@@ -9,9 +9,9 @@ import numpy as np
 from benchmark.scoring.predictions import PredictionInfo, Predictions
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.data.catalog import canonical, info
+from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.schema import check_entry, check_pair, check_unique, known_size
 from sc_imagenet.data.shard_writing import image_sizes
-from sc_imagenet.sources import open_source
 from sc_imagenet.sources.source import Annotation, Entry, Source
 
 

@@ -49,3 +49,6 @@ class Command:
 
     def __str__(self) -> str:
         return shlex.join(self.words)
+
+    def __hash__(self) -> int:
+        return hash(str(self))

@@ -24,11 +24,12 @@ from filelock import FileLock, Timeout
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import cache_folder, read_json, sha256_of, state_of, states_below, write_json
 from sc_imagenet.core.locks import watched
+from sc_imagenet.core.plugins import origins
 from sc_imagenet.data.catalog import canonical, info
 from sc_imagenet.data.record import FORMAT, Record, load_record, read_record, save_record
+from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.shard_writing import Progress, Writer, image_writer, pair_writer
 from sc_imagenet.data.shards import make_record, scan
-from sc_imagenet.sources import open_source
 from sc_imagenet.sources.source import Options, Source
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def looked_up(source: Source, split: str) -> dict[str, str]:
     hashed, looked_at = source.fingerprint(split)
     images = source.image_root()
     content = {
-        "reader": [source.name, source.version, FORMAT, FRAME],
+        "reader": [source.name, source.version, FORMAT, FRAME, *origins(type(source)).values()],
         "options": asdict(source.options),
         "lists": [[path.name, sha256_of(path)] for path in hashed],
         "annotations or images": [[path.name, _state(path)] for path in looked_at if path.exists()],

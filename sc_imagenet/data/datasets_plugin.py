@@ -44,13 +44,14 @@ def _wrap(load: ModuleType) -> None:
 
     @functools.wraps(original)
     def dataset_module_factory(path: Any, *args: Any, **kwargs: Any) -> Any:
-        from sc_imagenet.data.catalog import CATALOG
+        from sc_imagenet.data.catalog import catalog
 
         name = path.replace("_", "-") if isinstance(path, str) else None
-        if name in CATALOG and name != "toy":  # the bare word may be somebody's folder
+        known = catalog().get(name) if name is not None else None
+        if known is not None and known.config_of is None:
             from sc_imagenet.data.load import dataset_module
 
-            return dataset_module(name, kwargs.get("data_dir"), kwargs.get("data_files"))
+            return dataset_module(known.name, kwargs.get("data_dir"), kwargs.get("data_files"))
         return original(path, *args, **kwargs)
 
     setattr(dataset_module_factory, _MARK, True)

@@ -21,8 +21,9 @@ from filelock import FileLock, Timeout
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, sha256_of, write_json
 from sc_imagenet.data.archives import extract, kind_of
-from sc_imagenet.data.catalog import DataSet, Mirror, info
+from sc_imagenet.data.catalog import info
 from sc_imagenet.data.roots import DATA_ROOT
+from sc_imagenet.sources.source import DataSet, Mirror
 
 # Fetching one file: ordered mirrors, resumed where it broke off, checked before it is used.
 #

@@ -19,12 +19,12 @@ from datasets.load import BuilderConfigsParameters, DatasetModule
 
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.data import convert as conversion
-from sc_imagenet.data.catalog import canonical, info
+from sc_imagenet.data.catalog import catalog, configs_of, info
 from sc_imagenet.data.convert import available_splits, convert_source
 from sc_imagenet.data.record import Record
+from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.schema import SCHEMA_VERSION, upright_images
 from sc_imagenet.data.shards import SHARD_ROWS, features_of, open_parquet, read_batches
-from sc_imagenet.sources import open_source
 from sc_imagenet.sources.source import Options
 
 # The one ``datasets`` builder of every data set; it reads the Parquet that ``convert`` makes or a root has.
@@ -64,9 +64,8 @@ class PairsConfig(datasets.BuilderConfig):
         return f"{self.name}-{digest.hexdigest()[:20]}"
 
     def _read(self) -> tuple[list[Record], str]:
-        rendered = self.name == "toy"
         options = Options(self.imagenet_dir, self.voc_dir, self.outside)  # type: ignore[arg-type]
-        source = open_source("toy" if rendered else self.data_set, self.root, options)
+        source = open_source(_read_of(self.data_set, self.name), self.root, options)
         found = available_splits(source)
         if self.splits is not None:
             wanted = [split.strip() for split in self.splits.split(",")]
@@ -113,7 +112,7 @@ class Pairs(datasets.ArrowBasedBuilder):
         self._known = known
 
     def _info(self) -> datasets.DatasetInfo:
-        entry = info("toy" if self.config.name == "toy" else self.config.data_set)
+        entry = info(_read_of(self.config.data_set, self.config.name))
         manifests = ", ".join(f"{record.split} {record.manifest_sha256}" for record in self.config.records)
         return datasets.DatasetInfo(
             description=f"{entry.title} ({entry.paper}). Manifests: {manifests}",
@@ -170,7 +169,7 @@ def dataset_module(name: str, data_dir: Any = None, data_files: Any = None) -> D
         )
     entry = info(name)
     configs = [
-        PairsConfig(name=config, version=datasets.Version(VERSION), data_set=entry.name) for config in entry.configs
+        PairsConfig(name=config, version=datasets.Version(VERSION), data_set=entry.name) for config in configs_of(name)
     ]
     return DatasetModule(
         module_path=__name__,
@@ -279,20 +278,26 @@ def _resolve(name: str, config: str | None, split: str | None) -> tuple[str, str
     name, _, after = name.partition(":")
     if after and split is not None:
         raise InputError(f"the split is given twice, ':{after}' and split={split!r}")
-    name = canonical(name)
-    if name == "toy":
-        if config not in (None, "pairs", "toy"):
-            raise unknown_name("config of toy", config, ["pairs"])
-        name, config = "sc-imagenet", "toy"
-    configs = info(name).configs
+    entry = info(name)
+    if entry.config_of is not None:
+        if config is not None and config not in (entry.name, *entry.configs):
+            raise unknown_name(f"config of {entry.name}", config, entry.configs)
+        return entry.config_of, entry.name, after or split
+    configs = configs_of(entry.name)
     if config is not None and config not in configs:
-        raise unknown_name(f"config of {name}", config, configs)
-    return name, config or configs[0], after or split
+        raise unknown_name(f"config of {entry.name}", config, configs)
+    return entry.name, config or configs[0], after or split
+
+
+def _read_of(data_set: str, config: str) -> str:
+    """The data set that a config reads: another one, where that is known as a config of ``data_set``."""
+    found = catalog().get(config)
+    return config if found is not None and found.config_of == data_set else data_set
 
 
 def _convert(name: str, config: str, split: str, root: Any, num_proc: int | None, options: Any) -> Any:
-    if config == "toy":
-        return conversion.convert("toy", split, num_proc=num_proc)
+    if (read := _read_of(name, config)) != name:
+        return conversion.convert(read, split, num_proc=num_proc)
     return conversion.convert(name, split, root, num_proc, config=config, **options)
 
 

@@ -1,4 +1,4 @@
-"""Where data lies: argument, then environment, then a clear error."""
+"""Where data lies: argument, then environment, then a clear error; and its reader, opened there."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import cache_folder
 from sc_imagenet.core.locks import watched
-from sc_imagenet.data.catalog import info
+from sc_imagenet.data.catalog import embedded, info, reader
+from sc_imagenet.sources.source import DataSet, Options, Source
 
 DATA_ROOT = "SC_DATA_ROOT"  # holds one folder per data set, named as the catalogue names it
 IMAGENET_ROOT = "IMAGENET_ROOT"  # holds <wnid>/<name>.JPEG, or ILSVRC's own folders
@@ -39,7 +41,7 @@ def dataset_root(name: str, root: str | Path | None = None) -> Path:
     how = (
         f"Get it with 'scbench data download {entry.name}', or give root=FOLDER (--data-root), "
         f"or set {DATA_ROOT}; "
-        "without any data, load_dataset('sc_imagenet', 'toy') works."
+        f"without any data, load_dataset({_words(embedded())}) works."
     )
     if base is None:
         raise InputError(
@@ -54,3 +56,20 @@ def dataset_root(name: str, root: str | Path | None = None) -> Path:
     if given is not None:
         return given
     raise InputError(f"has no folder '{entry.name}'", where=base, fix=how)
+
+
+def open_source(name: str, root: str | Path | None = None, options: Options | None = None) -> Source:
+    """The reader of a data set, on its folder.
+
+    Raises:
+        InputError: unknown name, or no data there (the message says how to get it).
+    """
+    entry = info(name)
+    folder = cache_folder() / entry.name if entry.embedded else dataset_root(entry.name, root)
+    return reader(entry.name)(folder, options or Options())
+
+
+def _words(entry: DataSet) -> str:
+    """A data set as ``datasets.load_dataset`` is given it."""
+    names = (entry.python_name,) if entry.config_of is None else (info(entry.config_of).python_name, entry.name)
+    return ", ".join(map(repr, names))

@@ -12,7 +12,7 @@ from datasets import ClassLabel, Features, Image, List, Value
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json
 from sc_imagenet.core.names import check_inside, check_name, is_file_name
-from sc_imagenet.data.catalog import CATALOG, info
+from sc_imagenet.data.catalog import catalog, info
 from sc_imagenet.data.imagenet import WNID
 from sc_imagenet.data.images import open_image
 from sc_imagenet.data.orientation import Stored
@@ -286,7 +286,7 @@ def set_name(record: Record, root: Path | str | None, is_path: bool) -> str:
         if whole or not is_path or folder.name in (entry.name, *entry.folders):
             return entry.name
     name = made or folder.name
-    taken = {known for each in CATALOG.values() for known in (each.name, *each.folders)}
+    taken = {known for each in catalog().values() for known in (each.name, *each.folders)}
     return f"own {name}" if name in taken else name
 
 

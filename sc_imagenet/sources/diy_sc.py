@@ -22,11 +22,33 @@ from typing import Any
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import State, files_in, read_json, state_of
 from sc_imagenet.core.locks import watched
-from sc_imagenet.sources.source import Annotation, Entry, Size, Source, first_existing, strangers
+from sc_imagenet.sources.source import Annotation, DataSet, Entry, Size, Source, first_existing, strangers
 from sc_imagenet.sources.spair_71k import CATEGORIES
 from sc_imagenet.sources.tables import recorded_size
 
 FOLDERS = {"train": "trn", "validation": "val"}
+
+DATA_SET = DataSet(
+    name="diy-sc",
+    title="DIY-SC",
+    paper="Duenkel et al., ICCV 2025",
+    licence="CC0-1.0; images: as SPair-71k",
+    homepage="https://genintel.github.io/DIY-SC",
+    splits=("train",),
+    pairs={},
+    images=None,
+    classes=18,
+    points="varies",
+    manual=(
+        "1. Open the Google Drive folder linked under 'Generation of pseudo-labels' in the README at "
+        "github.com/odunkel/DIY-SC (pip install gdown, then gdown --folder "
+        "1nGjNsWpqbcqUJS-fNXU_41pMBMdE42Je) and put its files in your data root as "
+        "diy-sc/{trn,val}/<category>_anns.pt (or .json).\n"
+        "2. Its images are those of SPair-71k: scbench data download spair-71k."
+    ),
+    folders=("DIY-SC", "diy_sc"),
+    layout="diy-sc/{trn,val}/<category>_anns.pt (or .json)\nspair-71k/JPEGImages/<category>/<image>.jpg",
+)
 
 
 class DiySc(Source):

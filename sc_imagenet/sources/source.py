@@ -1,10 +1,10 @@
-"""What every data set's reader declares; ``sources/spair_71k.py`` is the shortest one to copy."""
+"""What the file of a data set holds: its ``DATA_SET``, and a reader; ``sources/spair_71k.py`` is one to copy."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +13,56 @@ from sc_imagenet.core.files import files_in
 
 Outside = Literal["error", "keep"]
 Size = tuple[int, int]  # width, height
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """One place a file can be had from; mirrors of the same ``file`` are tried in order."""
+
+    url: str
+    sha256: str | None = None  # None: not known to us; the first download records it
+    archive: str | None = None  # "zip", "tar" or None for a plain file
+    holds: str | None = None  # what the archive must hold, at its top or in one folder below
+    name: str | None = None  # what the file is called here, where the URL calls it otherwise
+
+    @property
+    def file(self) -> str:
+        """The file's name.
+
+        >>> Mirror("https://example.org/a/pairs.csv").file
+        'pairs.csv'
+        """
+        return self.name or self.url.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What is known of a data set without opening it; counts are (pairs, images, classes) as published."""
+
+    name: str  # hyphenated: the command line and the folder under a data root
+    title: str
+    paper: str
+    licence: str
+    homepage: str
+    splits: tuple[str, ...]
+    pairs: Mapping[str, int]  # published number of pairs by split
+    images: int | None
+    classes: int | None
+    points: str  # in words: "10", "up to 30"
+    manual: str  # the exact steps by hand, one a line; the only way where there are no mirrors
+    mirrors: tuple[Mirror, ...] = ()
+    configs: tuple[str, ...] = ("pairs",)  # "images" where it also lists its images
+    folders: tuple[str, ...] = field(default=())  # other folder names copies are found under
+    layout: str = ""  # the files expected under a data root, one a line
+    threshold: str = "bbox-kp"  # what the strict protocol holds errors against: "img", "bbox" or "bbox-kp"
+    all_pairs: int | None = None  # published number of pairs in all, where it is not known by split
+    embedded: bool = False  # nothing is to be got: it is made in the cache folder when it is first loaded
+    config_of: str | None = None  # ``datasets`` knows it as a config of this set: its own name is a plain word
+
+    @property
+    def python_name(self) -> str:
+        """The name with underscores, as ``load_dataset`` is usually given it."""
+        return self.name.replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -76,16 +126,14 @@ class Annotation:
 class Source:
     """One data set on disk.
 
-    name      hyphenated, as the catalogue has it
+    name      of its ``DATA_SET``
     version   raised when the reader's output changes, so that what was converted before is made anew
     outside   what becomes of points more than 1 px outside their image where nothing else is asked
-    needs_images  False where pairs may be read without their images at hand; they stay paths then
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     outside: ClassVar[Outside] = "error"
-    needs_images: ClassVar[bool] = True
 
     def __init__(self, root: Path, options: Options) -> None:
         self.root = root
@@ -122,6 +170,18 @@ class Source:
     def strays(self) -> list[Path]:
         """What lies among the data set's files and is none of them: it is not read, but a report names it."""
         return []
+
+    def photographs(self) -> tuple[Path, tuple[str, ...] | None] | None:
+        """Photographs that labels can be made for: <folder>/<class>/<image>, and which classes if not all; or None."""
+        return None
+
+    def label_errors(self, pairs: Sequence[Path]) -> dict[str, Any] | None:
+        """How far labels made for ``photographs`` lie from the truth; None where that is not known.
+
+        Args:
+            pairs: the Parquet files of the data set that was made.
+        """
+        return None
 
 
 def strangers(folder: Path, endings: tuple[str, ...] = (), names: Collection[str] = ()) -> list[Path]:

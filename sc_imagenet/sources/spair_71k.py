@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json
-from sc_imagenet.sources.source import Annotation, Entry, Size, Source, lacking, strangers
+from sc_imagenet.sources.source import Annotation, DataSet, Entry, Mirror, Size, Source, lacking, strangers
 from sc_imagenet.sources.tables import read_lines, read_pair_json
 
 CATEGORIES = (
@@ -24,6 +24,39 @@ CATEGORIES = (
     "motorbike", "person", "pottedplant", "sheep", "train", "tvmonitor",
 )  # fmt: skip
 FOLDERS = {"train": "trn", "validation": "val", "test": "test"}
+
+DATA_SET = DataSet(
+    name="spair-71k",
+    threshold="bbox",
+    title="SPair-71k",
+    paper="Min et al., 2019",
+    licence="Flickr terms of the PASCAL VOC images; annotations for research",
+    homepage="https://cvlab.postech.ac.kr/research/SPair-71k/",
+    splits=("train", "validation", "test"),
+    pairs={"train": 53_340, "validation": 5_384, "test": 12_234},
+    images=1_800,
+    classes=18,
+    points="3 to 30",
+    manual=(
+        "1. Fetch SPair-71k.tar.gz from the homepage; unpack it so that spair-71k/Layout lies in "
+        "your data root.\n"
+        "Or, from Google Drive: pip install gdown, then gdown 1KSvB0k2zXA06ojWNvFjBv0Ake426Y76k, and "
+        "unpack it in the same way."
+    ),
+    mirrors=(
+        Mirror(
+            "https://cvlab.postech.ac.kr/research/SPair-71k/data/SPair-71k.tar.gz",
+            archive="tar",
+            holds="Layout",
+        ),
+    ),
+    folders=("SPair-71k", "spair_71k"),
+    layout=(
+        "spair-71k/Layout/large/{trn,val,test}.txt\n"
+        "spair-71k/PairAnnotation/{trn,val,test}/<pair id>.json\n"
+        "spair-71k/JPEGImages/<class>/<image>.jpg"
+    ),
+)
 
 
 class Spair71k(Source):

@@ -16,8 +16,9 @@ from baselines.model_card import architecture_card
 from baselines.recipe import recipes_of
 from benchmark.commands.models import default_arguments
 from benchmark.running.speed import is_trained
-from sc_imagenet.data.catalog import CATALOG, DataSet
+from sc_imagenet.data.catalog import catalog
 from sc_imagenet.data.publish import facts_table, front_matter, splits_table
+from sc_imagenet.sources.source import DataSet
 
 CARDS = Path(__file__).parents[2] / "cards"
 BEGIN, END = "<!-- counts: written by tests/cards/write.py -->", "<!-- end of counts -->"
@@ -48,7 +49,7 @@ def data_text(entry: DataSet, before: str) -> str:
 def texts() -> dict[Path, str]:
     """Every card by its path."""
     found = {CARDS / "models" / f"{entry.name}.md": model_text(entry.name) for entry in registry.cards()}
-    for entry in CATALOG.values():
+    for entry in catalog().values():
         path = CARDS / "datasets" / f"{entry.name}.md"
         found[path] = data_text(entry, path.read_text(encoding="utf-8") if path.exists() else "")
     return found

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.data.catalog import DataSet, Mirror
 from sc_imagenet.data.download import download, fetch, fetch_all
+from sc_imagenet.sources.source import DataSet, Mirror
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB
 SHA = hashlib.sha256(CONTENT).hexdigest()

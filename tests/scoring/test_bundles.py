@@ -2,6 +2,8 @@
 
 import pytest
 
+from baselines import registry
+from baselines.protocol import PublishedProtocol
 from benchmark.scoring import bundles
 from benchmark.scoring.pck import AVERAGES
 from sc_imagenet.core.errors import InputError
@@ -47,6 +49,18 @@ def test_all_holds_the_others_and_each_metric_once(dataset):
     assert {metric.frame for metric in everything} == {None, 256}
     assert any(metric.legacy for metric in everything) == (dataset == "pf-willow")
     assert all(m.threshold != "bbox" for m in bundles.all(dataset, "cats", 256, boxes=False))
+
+
+def test_older_predictions_are_scored_as_the_models_files_say():
+    known = {card.name: card.protocol for card in registry.cards() if card.protocol is not None}
+    assert len(known) == 9
+    assert {name: bundles.published(name) for name in known} == known
+
+
+def test_what_predictions_tell_of_their_protocol_counts_before_the_model_s_name():
+    told = PublishedProtocol(100, "forward", padded="bbox-kp")
+    assert str(bundles.paper("pf-willow", "cats", 256, told)[1]) == "pck@0.1/bbox-kp@100/image"
+    assert {metric.frame for metric in bundles.all("pf-willow", "cats", 256, protocol=told)} == {None, 100}
 
 
 def test_unknown_names_are_refused_with_the_valid_ones():

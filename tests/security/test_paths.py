@@ -16,9 +16,9 @@ from sc_imagenet.data import shards
 from sc_imagenet.data.convert import convert
 from sc_imagenet.data.parquet import with_plain_lists
 from sc_imagenet.data.record import read_record
+from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.schema import pair_features
 from sc_imagenet.data.verify import verify
-from sc_imagenet.sources import open_source
 from sc_imagenet.sources.source import Options
 from tests.fuzz.parsers.tables import PAIR
 from tests.sc_imagenet import made_data
