@@ -133,11 +133,11 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         """
         folder = Path(save_directory)
         registered = self.registered()
-        write_model(folder, self, registered.name if registered else None, self.arguments)
         if not (folder / CARD).exists():
             card = self.generate_model_card(repo_id=repo_id or folder.name, **(model_card_kwargs or {}))
             with atomic_path(folder / CARD) as temporary:
                 temporary.write_text(str(card), encoding="utf-8")
+        write_model(folder, self, registered.name if registered else None, self.arguments)  # the weights last
         if not push_to_hub:
             return None
         return self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **upload_options)
