@@ -27,7 +27,7 @@ from sc_imagenet.generation.cascade.views import View
 from sc_imagenet.generation.features import FeatureReader
 from sc_imagenet.generation.saliency import feature_masks
 from sc_imagenet.geometry.correlation import Grid
-from sc_imagenet.geometry.grids import read_at
+from sc_imagenet.geometry.grids import pixels_of, read_at
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
 
 
@@ -130,7 +130,7 @@ class Cascade(Matcher):
             rows = F.interpolate(rows, scale_factor=self.upsample, mode="bicubic")
         rows = rows / rows.amax((2, 3), keepdim=True).clamp(min=1e-30)
         cells = windowed_soft_argmax(rows, self.window * self.upsample, SHARPNESS)
-        return (cells + 0.5) * (self.size / rows.shape[-1])
+        return pixels_of(cells, self.size / rows.shape[-1])
 
 
 # Recipes of the cascade: how it is built. It is trained by ``scbench generate train``, from class labels alone.
