@@ -20,17 +20,15 @@ from baselines.registry import register
 from sc_imagenet.backbones.pretrained import LITE0
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.generation.cascade.losses import TrainingPairs, cascade_losses, trained_parameters
-from sc_imagenet.generation.cascade.network import CascadeNetwork
+from sc_imagenet.generation.cascade.network import SHARPNESS, CascadeNetwork
 from sc_imagenet.generation.cascade.options import STAGES, Stage, TrainingOptions
 from sc_imagenet.generation.cascade.view_features import Views
 from sc_imagenet.generation.cascade.views import View
 from sc_imagenet.generation.features import FeatureReader
 from sc_imagenet.generation.saliency import feature_masks
 from sc_imagenet.geometry.correlation import Grid
-from sc_imagenet.geometry.grids import read_at
+from sc_imagenet.geometry.grids import pixels_of, read_at
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
-
-TEMPERATURE = 0.15  # of the soft-argmax, on scores whose maximum is 1
 
 
 class Scores(NamedTuple):
@@ -110,8 +108,8 @@ class Cascade(Matcher):
     def training_loss(self, batch: Batch, epoch: int) -> Tensor:
         """The cascade's losses with the pairs of a batch as positives; points are not looked at.
 
-        Negatives are made by shifting the targets by one; ``sc_imagenet/generation/cascade/train.py``, which knows the
-        classes, sees to it that they are of other classes.
+        Negatives are made by shifting the targets by one; ``scbench generate train``, which knows the classes,
+        sees to it that they are of other classes.
         """
         both = self.backbone(torch.cat((batch["source"], batch["target"])))
         half = len(batch["source"])
@@ -131,8 +129,8 @@ class Cascade(Matcher):
         if self.upsample > 1:
             rows = F.interpolate(rows, scale_factor=self.upsample, mode="bicubic")
         rows = rows / rows.amax((2, 3), keepdim=True).clamp(min=1e-30)
-        cells = windowed_soft_argmax(rows, self.window * self.upsample, TEMPERATURE)
-        return (cells + 0.5) * (self.size / rows.shape[-1])
+        cells = windowed_soft_argmax(rows, self.window * self.upsample, SHARPNESS)
+        return pixels_of(cells, self.size / rows.shape[-1])
 
 
 # Recipes of the cascade: how it is built. It is trained by ``scbench generate train``, from class labels alone.

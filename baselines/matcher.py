@@ -6,20 +6,17 @@ import inspect
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from baselines.model_card import model_card
+from baselines.model_card import Registered, model_card
 from baselines.weights import CARD, CONFIG, FILES, WEIGHTS, PublishedWeights, load_strictly, read_config, write_model
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path
 from sc_imagenet.core.hub import fetch, upload
 from sc_imagenet.data.tensor_files import read_state
-
-if TYPE_CHECKING:  # the registry holds the models
-    from baselines.registry import ModelCard as RegisteredCard
 
 Own = TypeVar("Own", bound="Matcher")
 
@@ -56,7 +53,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     std: tuple[float, float, float] = IMAGENET_STD
     backbone: nn.Module | None  # no value here: a class attribute would hide the child's module
     training_arguments: ClassVar[tuple[str, ...]] = ()
-    card: ClassVar[RegisteredCard | None] = None  # set by ``registry.register``
+    card: ClassVar[Registered | None] = None  # set by ``registry.register``
     published: ClassVar[PublishedWeights | None] = None  # how the authors' files of weights are read
 
     def __init__(self) -> None:
@@ -133,11 +130,11 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         """
         folder = Path(save_directory)
         registered = self.registered()
-        write_model(folder, self, registered.name if registered else None, self.arguments)
         if not (folder / CARD).exists():
             card = self.generate_model_card(repo_id=repo_id or folder.name, **(model_card_kwargs or {}))
             with atomic_path(folder / CARD) as temporary:
                 temporary.write_text(str(card), encoding="utf-8")
+        write_model(folder, self, registered.name if registered else None, self.arguments)  # the weights last
         if not push_to_hub:
             return None
         return self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **upload_options)
@@ -204,6 +201,6 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         return matcher.eval()
 
     @classmethod
-    def registered(cls) -> RegisteredCard | None:
+    def registered(cls) -> Registered | None:
         """What the registry knows of this very class, None if it is not entered there."""
         return cls.__dict__.get("card")

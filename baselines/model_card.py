@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
+from torch import nn
 
+from baselines.recipe import ListedRecipe
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.hub import LIBRARY
 from sc_imagenet.data.catalog import catalog, embedded
-
-if TYPE_CHECKING:  # the models write their cards with this file
-    from baselines.matcher import Matcher
-    from baselines.recipe import ListedRecipe
 
 TASK = "keypoint-detection"  # the nearest of the Hub's own
 DIRECTIONS = {"forward": "source to target", "backward": "target to source"}
@@ -28,6 +26,53 @@ SUPERVISION = {
     "keypoints": "keypoints",
     "semi": "keypoints, and pseudo-labels for what has none",
 }
+
+
+class Registered(Protocol):
+    """What the registry knows of a model, as far as cards tell it; see ``baselines.registry.ModelCard``."""
+
+    @property
+    def name(self) -> str:
+        """As typed on the command line."""
+
+    @property
+    def title(self) -> str:
+        """As the paper's tables print it."""
+
+    @property
+    def paper(self) -> str:
+        """Authors, venue, year."""
+
+    @property
+    def licence(self) -> str:
+        """Of the authors' code and weights."""
+
+    @property
+    def supervision(self) -> str:
+        """A key of ``SUPERVISION``."""
+
+
+class Described(Protocol):
+    """What a card reads of a model; every ``baselines.matcher.Matcher`` has it, which writes its card with this."""
+
+    size: int
+    keep_aspect: bool
+    backbone: nn.Module | None
+
+    @property
+    def direction(self) -> str:
+        """A key of ``DIRECTIONS``."""
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """Of its constructor."""
+
+    @classmethod
+    def registered(cls) -> Registered | None:
+        """What the registry knows of it."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All weights that are trained or could be."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +100,7 @@ class Score:
 
 
 def model_card(
-    matcher: Matcher,
+    matcher: Described,
     *,
     repo_id: str,
     licence: str = "unknown",
@@ -75,7 +120,7 @@ def model_card(
         departs: what the trainings changed of their recipes.
         seed: of the run.
     """
-    card = type(matcher).registered()
+    card = matcher.registered()
     title = card.title if card else type(matcher).__name__
     name = card.name if card else title
     results = [
@@ -103,7 +148,7 @@ def model_card(
     )
 
 
-def architecture_card(matcher: Matcher, recipes: Sequence[ListedRecipe], checkpoints: str, trains: bool) -> str:
+def architecture_card(matcher: Described, recipes: Sequence[ListedRecipe], checkpoints: str, trains: bool) -> str:
     """The card of a registered model as this repository has it, without weights.
 
     Args:
@@ -112,7 +157,7 @@ def architecture_card(matcher: Matcher, recipes: Sequence[ListedRecipe], checkpo
         checkpoints: what is to be had of published weights, a sentence.
         trains: whether it has anything to train.
     """
-    card = type(matcher).registered()
+    card = matcher.registered()
     assert card is not None
     data = embedded().name
     options = {"preset": "tiny", "finetune": data if trains else None, "eval": data}
@@ -131,9 +176,9 @@ def architecture_card(matcher: Matcher, recipes: Sequence[ListedRecipe], checkpo
     )
 
 
-def facts_table(matcher: Matcher) -> str:
+def facts_table(matcher: Described) -> str:
     """What the code says of a model, as a table."""
-    card = type(matcher).registered()
+    card = matcher.registered()
     lines: list[tuple[str, object]] = []
     if card is not None:
         lines = [("paper", card.paper), ("supervision", SUPERVISION[card.supervision])]
@@ -162,7 +207,7 @@ def _front_matter(name: str, licence: str, datasets: list[str], **results: Any) 
     return data.to_yaml()
 
 
-def _description(matcher: Matcher) -> str:
+def _description(matcher: Described) -> str:
     text = inspect.getdoc(sys.modules[type(matcher).__module__]) or inspect.getdoc(type(matcher)) or ""
     return text.replace("``", "`")
 

@@ -16,7 +16,7 @@ from baselines.matcher import Matcher
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
-from sc_imagenet.geometry.grids import read_at
+from sc_imagenet.geometry.grids import pixels_of, read_at
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
 
 
@@ -108,7 +108,7 @@ class Nearest(Matcher):
         if self.upsample > 1:
             rows = F.interpolate(rows, scale_factor=self.upsample, mode="bicubic")
         cells = windowed_soft_argmax(rows, self.window * self.upsample, self.temperature)
-        return (cells + 0.5) * (self.size / rows.shape[-1])
+        return pixels_of(cells, self.size / rows.shape[-1])
 
 
 # ``nearest`` is not trained: its recipes only say how it is built.

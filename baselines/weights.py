@@ -26,10 +26,10 @@ FILES = (CONFIG, WEIGHTS, CARD)
 
 
 def write_model(folder: Path, model: nn.Module, name: str | None, arguments: Mapping[str, Any]) -> None:
-    """Write a model's weights and how it is built; ``name`` is None for one that is not registered."""
+    """Write how a model is built, then its weights; ``name`` is None for one that is not registered."""
+    write_json(folder / CONFIG, {**({"model": name} if name else {}), **arguments})
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, temporary)
-    write_json(folder / CONFIG, {**({"model": name} if name else {}), **arguments})
 
 
 def read_config(file: Path) -> tuple[str | None, dict[str, Any]]:

@@ -204,7 +204,7 @@ def options_of(case: Case, base: Mapping[str, Any], seed: int) -> dict[str, Any]
 
 
 def _claim(setting: Setting, manifest: str) -> None:
-    from sc_imagenet.generation.cascade.train import FEWEST_IMAGES, training_content
+    from benchmark.running.cascade import FEWEST_IMAGES, training_content
     from sc_imagenet.generation.cascade.view_sources import one_at_a_time
 
     given = TrainingOptions.from_dict(setting.options)
@@ -269,7 +269,7 @@ def _measure(case: Case, task: Together) -> dict[str, Any]:
 
 
 def _train(task: Together) -> Path:
-    from sc_imagenet.generation.cascade.train import train
+    from benchmark.running.cascade import train
 
     setting, options = task.setting, TrainingOptions.from_dict(task.values)
     out = setting.out / "trainings" / key_of(dict(task.values))

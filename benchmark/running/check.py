@@ -20,6 +20,7 @@ from baselines.recipe import find_recipe, with_backbone
 from sc_imagenet.backbones.pretrained import weights_at_hand
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import print_json
+from sc_imagenet.geometry.resize import normalised_image
 
 # Pairs whose correspondence is known exactly: random textures under random affine warps.
 
@@ -51,8 +52,8 @@ def warped_pairs(matcher: Matcher, count: int, points: int, generator: torch.Gen
     carried = unit @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
     whole_frame = torch.tensor([0.0, 0.0, size, size]).expand(count, 4)
     return {
-        "source": normalised(matcher, source),
-        "target": normalised(matcher, target),
+        "source": normalised_image(source, matcher.mean, matcher.std),
+        "target": normalised_image(target, matcher.mean, matcher.std),
         "source_points": (carried + 1) * size / 2,
         "target_points": (unit + 1) * size / 2,
         "valid": (carried.abs() < 1).all(-1),
@@ -60,12 +61,6 @@ def warped_pairs(matcher: Matcher, count: int, points: int, generator: torch.Gen
         "target_bbox": whole_frame,
         "category": torch.arange(count),
     }
-
-
-def normalised(matcher: Matcher, images: Tensor) -> Tensor:
-    """Images in [0, 1] -> what the model takes."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (matcher.mean, matcher.std))
-    return (images - mean) / std
 
 
 # ``scbench check``: a model on pairs made here, against what ``baselines/matcher.py`` promises.
@@ -131,7 +126,7 @@ def _transfers(matcher: Matcher, output: Any, generator: torch.Generator) -> Ite
 
 def _identity(matcher: Matcher, generator: torch.Generator) -> Finding:
     """An image paired with itself: points stay nearer to where they were than to where others are."""
-    image = normalised(matcher, texture(PAIRS, matcher.size, generator))
+    image = normalised_image(texture(PAIRS, matcher.size, generator), matcher.mean, matcher.std)
     points = (0.1 + 0.8 * torch.rand(PAIRS, 60, 2, generator=generator)) * matcher.size
     carried = matcher.transfer(matcher(image, image), points)
     error = (carried - points).norm(dim=-1).mean().item()

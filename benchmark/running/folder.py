@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from benchmark.running.arguments import RunConfig
+from benchmark.running.resume import shorten_log
 from benchmark.scoring.prediction_files import prediction_file
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, write_json
 from sc_imagenet.core.locks import held
-from sc_imagenet.data.resuming import shorten_log
 
 # A run's folder: its files by name, its lock, and the refusal of another configuration.
 

@@ -71,8 +71,8 @@ def train_network(
     Raises:
         InputError: photographs or settings that cannot be used.
     """
+    from benchmark.running.cascade import train
     from sc_imagenet.generation.cascade.options import TrainingOptions
-    from sc_imagenet.generation.cascade.train import train
     from sc_imagenet.generation.cascade.view_sources import feature_reading
 
     values: dict[str, Any] = {

@@ -19,7 +19,7 @@ from baselines.matcher import Matcher
 from benchmark.running.evaluate import not_finite, predict
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.images import Picture, to_rgb
-from sc_imagenet.geometry.resize import Frame
+from sc_imagenet.geometry.resize import Frame, normalised_image
 
 SEARCHED = 16  # side of the grid among whose points the most consistent are looked for
 RIM = 0.12  # share of the image at each edge left out of that search: what is photographed is rarely there
@@ -163,9 +163,8 @@ def _as_input(matcher: Matcher, image: Image.Image) -> Tensor:
     frame = Frame(matcher.size, matcher.keep_aspect)
     pixels = frame.pixels(image.size)
     resized = image if matcher.keep_aspect else F.resize(image, pixels)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (matcher.mean, matcher.std))
-    normalised = (F.pil_to_tensor(resized).float().div_(255) - mean) / std
-    return frame.place(F.resize(normalised, pixels, antialias=False))[None]
+    taken = normalised_image(F.pil_to_tensor(resized).float().div_(255), matcher.mean, matcher.std)
+    return frame.place(F.resize(taken, pixels, antialias=False))[None]
 
 
 def _most_consistent(matches: Matches, size: tuple[int, int]) -> Matches:

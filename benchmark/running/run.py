@@ -28,7 +28,7 @@ from benchmark.running.arguments import Options, RunConfig, Stage, changes_of, m
 from benchmark.running.data import Pairs, images_sha256
 from benchmark.running.evaluate import Validation, direction_of, evaluate, selection_metric
 from benchmark.running.folder import RunFolder, environment, peak_memory
-from benchmark.running.loop import Training
+from benchmark.running.loop import MatcherTraining
 from benchmark.scoring.prediction_files import MARK, read_predictions
 from benchmark.scoring.predictions import PredictionInfo
 from benchmark.scoring.result import Result, count_of_pairs, published_pairs, read_result, write_result
@@ -195,7 +195,7 @@ class Run:
             self.accelerator,
             self.options.workers,
         )
-        training = Training(
+        training = MatcherTraining(
             matcher,
             stage.recipe,
             pairs,
@@ -219,7 +219,8 @@ class Run:
         if self.options.tracker:
             about = {"run": config.id, "model": config.model, "data": str(data), "seed": config.seed}
             self.accelerator.init_trackers("sc-imagenet", {**about, "lr": stage.recipe.lr, "batch": stage.recipe.batch})
-        training.run()
+        with bars(quiet=not self.accelerator.is_main_process) as update:
+            training.run(update)
 
     def _evaluate(self, matcher: Matcher, pairs: Pairs) -> None:
         manifest = manifest_sha256(pairs.dataset, pairs.split, root=pairs.root)

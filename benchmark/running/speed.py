@@ -136,12 +136,13 @@ class Passes:
         return run
 
     def _model_step(self) -> Callable[[], None]:
-        call = self._compiled(StepLoss(self.matcher))
+        step = StepLoss(self.matcher, self.recipe)
+        call = self._compiled(step)
 
         def run() -> None:
-            self._train(self.matcher)
+            step.train()
             with self._autocast():
-                loss = call(self.batch, 0)
+                loss = call(self.batch, 0)["loss"]
             loss.backward()
             self.matcher.zero_grad()
 
@@ -162,11 +163,6 @@ class Passes:
             module.zero_grad()
 
         return run
-
-    def _train(self, matcher: Matcher) -> None:
-        matcher.train()
-        if matcher.backbone is not None and self.recipe.backbone_batchnorm == "eval":
-            matcher.backbone.eval()
 
     @torch.no_grad()
     def carried(self, as_set_up: bool) -> Tensor:

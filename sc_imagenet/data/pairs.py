@@ -16,7 +16,7 @@ from sc_imagenet.core.files import state_of
 from sc_imagenet.data.augmentation import Crop, augmentation, changed
 from sc_imagenet.data.images import open_image
 from sc_imagenet.data.schema import check_size
-from sc_imagenet.geometry.resize import Frame
+from sc_imagenet.geometry.resize import Frame, normalised_image
 
 DECODED_BYTES = 512 * 2**20  # most memory for decoded images, per loader process
 
@@ -55,8 +55,7 @@ class PairDataset(torch.utils.data.Dataset):
             rows = rows.cast_column(name, datasets.Image(decode=False))
         self.rows = rows
         self.frame = Frame(size, keep_aspect)
-        self.mean = torch.tensor(mean).view(3, 1, 1)
-        self.std = torch.tensor(std).view(3, 1, 1)
+        self.mean, self.std = mean, std
         self.augment = augmentation(augment)
         self.points = points
         self.seed = seed
@@ -118,7 +117,7 @@ class PairDataset(torch.utils.data.Dataset):
 
     def _framed(self, image: Tensor, crop: Crop, shown: tuple[int, int], mirrored: bool) -> Tensor:
         """An image (3, H, W), resized already if nothing is augmented, as the model takes it."""
-        tensor = (image.float().div_(255) - self.mean) / self.std
+        tensor = normalised_image(image.float().div_(255), self.mean, self.std)
         if crop is not None:
             left, top, right, bottom = crop
             tensor = tensor[:, top:bottom, left:right]

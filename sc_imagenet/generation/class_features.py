@@ -22,6 +22,7 @@ from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.generation.saliency import Saliency
+from sc_imagenet.geometry.resize import normalised_image
 
 # Decoding images ahead in threads, while the network reads those before them.
 
@@ -156,5 +157,4 @@ def _pixels(path: Path, photograph: Photograph, reader: FeatureReader) -> Tensor
     if image.size != (photograph.width, photograph.height):
         raise InputError("has changed since it was scanned", where=path, fix="Run again to scan it anew.")
     pixels = F.pil_to_tensor(F.resize(image, [reader.size, reader.size])).float().div_(255)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (reader.mean, reader.std))
-    return (pixels - mean) / std
+    return normalised_image(pixels, reader.mean, reader.std)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sc_imagenet.core.files import sha256_of
-from sc_imagenet.generation.cascade.network import Generator
+from sc_imagenet.generation.cascade.network import load_network
 from sc_imagenet.generation.cascade.pmps import RawMatcher
 from sc_imagenet.generation.class_features import ClassFeatures, class_features
 from sc_imagenet.generation.counting import Counter, open_counter
@@ -36,7 +36,7 @@ EMPTY = np.empty(0, np.float32)
 ABOUT = b"about"  # key of a table's metadata
 
 
-class Matcher(Protocol):
+class CellMatcher(Protocol):
     """What labels are made with: ``RawMatcher`` or the trained cascade."""
 
     def match(
@@ -203,7 +203,7 @@ class Tools:
 
     reader: FeatureReader
     identity: str  # of the reader
-    matcher: Matcher
+    matcher: CellMatcher
     saliency: Saliency
     counter: Counter
 
@@ -220,10 +220,10 @@ def open_tools(options: GenerationOptions) -> Tools:
 @lru_cache(maxsize=1)
 def _open_tools(options: GenerationOptions, files: tuple[tuple[str, str], ...]) -> Tools:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    matcher: Matcher
+    matcher: CellMatcher
     if options.network is not None:
-        generator = Generator.load(options.network).to(device)
-        reader, matcher = generator.backbone, generator.network
+        reader, network = load_network(options.network)
+        reader, matcher = reader.to(device), network.to(device)
         weights = sha256_of(_network_file(options.network))
     else:
         reader = FeatureReader(options.backbone, size=options.size, pretrained=options.pretrained).to(device)
@@ -252,7 +252,7 @@ def tool_files(options: GenerationOptions) -> dict[str, str]:
     return hashes
 
 
-def matching(known: ClassFeatures, matcher: Matcher, images: Sequence[int]) -> Match:
+def matching(known: ClassFeatures, matcher: CellMatcher, images: Sequence[int]) -> Match:
     """Matches between some images of a class, by their numbers among ``images``."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     features, masks = known[images]  # float32 once, not for each of an image's 22 matchings
@@ -268,7 +268,7 @@ def matching(known: ClassFeatures, matcher: Matcher, images: Sequence[int]) -> M
 
 
 def _image_scores(
-    images: Sequence[int], known: ClassFeatures, matcher: Matcher, options: GenerationOptions
+    images: Sequence[int], known: ClassFeatures, matcher: CellMatcher, options: GenerationOptions
 ) -> tuple[np.ndarray, int, int]:
     """Mean loop offset of each image in cells, how many matchings it took, and how many loops were followed."""
     grid, foreground = known.features.grid, _foreground(known.masks[list(images)])

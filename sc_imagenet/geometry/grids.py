@@ -8,13 +8,22 @@ from torch import Tensor
 # Cells of a feature grid, and points in pixels, cells and [-1, 1].
 
 
+def pixels_of(cells: Tensor, stride: float) -> Tensor:
+    """Cells, counted from the centre of the first -> pixels: stride * (cell + 1/2); any shape.
+
+    >>> pixels_of(torch.tensor([0.0, 0.5]), 16).tolist()
+    [8.0, 16.0]
+    """
+    return (cells + 0.5) * stride
+
+
 def cell_centres(count: int, stride: float, device: torch.device | None = None) -> Tensor:
     """Centres of ``count`` cells along one axis, in pixels: stride * (i + 1/2); shape (count,).
 
     >>> cell_centres(3, 16).tolist()
     [8.0, 24.0, 40.0]
     """
-    return (torch.arange(count, device=device) + 0.5) * stride
+    return pixels_of(torch.arange(count, device=device), stride)
 
 
 def normalise(points: Tensor, side: float) -> Tensor:

@@ -14,6 +14,15 @@ from torch import Tensor
 Points = NDArray[Any]  # (K, 2), x and y
 
 
+def normalised_image(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Images (..., 3, H, W) in [0, 1] as a model takes them: (pixels - mean) / std of each channel.
+
+    >>> normalised_image(torch.ones(3, 1, 1), (0.5, 0.5, 0), (0.5, 0.25, 1)).flatten().tolist()
+    [1.0, 2.0, 1.0]
+    """
+    return (pixels - pixels.new_tensor(mean).view(3, 1, 1)) / pixels.new_tensor(std).view(3, 1, 1)
+
+
 @dataclass(frozen=True)
 class Frame:
     """A square of side S = ``side`` pixels.

@@ -22,6 +22,7 @@ from benchmark.running.generate import generate_set
 from sc_imagenet.backbones.backbone import Backbone
 from sc_imagenet.data.load import load_dataset
 from sc_imagenet.generation.options import GenerationOptions
+from sc_imagenet.geometry.resize import normalised_image
 
 PATCHES = {"vit_small_patch14_dinov2": 14, "vit_tiny_patch16_224": 16}
 SIZES = (160, 256, 320, 518)
@@ -48,14 +49,9 @@ def everywhere(width: float, height: float, side: int, count: int = 4) -> list[t
     return list(product(*lines))
 
 
-def normalised(model, images: torch.Tensor) -> torch.Tensor:
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.mean, model.std))
-    return (images - mean) / std
-
-
 def errors(model, places, cell: int, sources) -> torch.Tensor:
     """How far from the square of every image that of each source is found, in cells."""
-    images = normalised(model, squares(places, cell, model.size, model.size))
+    images = normalised_image(squares(places, cell, model.size, model.size), model.mean, model.std)
     points, found = torch.tensor(places), []
     with torch.no_grad():
         seen = model.describe(images) if isinstance(model, Nearest) else None

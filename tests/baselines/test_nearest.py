@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from baselines.nearest import Features, Nearest
-from benchmark.running.check import normalised, texture
+from benchmark.running.check import texture
 from sc_imagenet.data.pairs import PairDataset
+from sc_imagenet.geometry.resize import normalised_image
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def points_inside(count: int, size: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("shift", [(0, 0), (32, -32), (-64, 0)])
 def test_a_shifted_image_is_found_where_it_was_shifted_to(nearest, shift):
-    source = normalised(nearest, texture(1, 192, torch.Generator().manual_seed(0)))
+    source = normalised_image(texture(1, 192, torch.Generator().manual_seed(0)), nearest.mean, nearest.std)
     target = source.roll(shift, dims=(3, 2))
     points = points_inside(20, 192)
     inside = ((points + torch.tensor(shift) - 96).abs() < 70).all(-1)
@@ -35,7 +36,9 @@ def test_a_shifted_image_is_found_where_it_was_shifted_to(nearest, shift):
 
 
 def test_inner_products_are_mean_cosines(nearest):
-    described = nearest.describe(normalised(nearest, texture(2, 192, torch.Generator().manual_seed(3))))
+    described = nearest.describe(
+        normalised_image(texture(2, 192, torch.Generator().manual_seed(3)), nearest.mean, nearest.std)
+    )
     plain = Nearest(size=192, layers=[5], standardise=False).eval().describe(torch.randn(1, 3, 192, 192))
     torch.testing.assert_close(plain.square().sum(1), torch.ones(1, 12, 12))
     torch.testing.assert_close(described.square().sum(1), torch.ones(2, 12, 12), atol=0.4, rtol=0)

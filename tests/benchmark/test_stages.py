@@ -19,7 +19,7 @@ from baselines.recipe import Recipe, find_recipe
 from benchmark.running.arguments import Options
 from benchmark.running.evaluate import Validation, selection_metric
 from benchmark.running.folder import RunFolder
-from benchmark.running.loop import Training
+from benchmark.running.loop import MatcherTraining
 from benchmark.running.run import Run, execute, points_left_out
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.pairs import PairDataset
@@ -209,7 +209,7 @@ def test_the_best_epoch_is_chosen_under_the_protocol_of_the_recipe(tmp_path, pro
         found.append(validation())
         return found[-1]
 
-    training = Training(
+    training = MatcherTraining(
         matcher,
         recipe,
         PairDataset(rows, matcher.size, matcher.mean, matcher.std),

@@ -19,7 +19,7 @@ from baselines.matcher import Matcher
 from baselines.recipe import Recipe
 from benchmark.running.arguments import RunConfig, Stage
 from benchmark.running.folder import RunFolder
-from benchmark.running.loop import Training, rate_factor
+from benchmark.running.loop import MatcherTraining, rate_factor
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.processes import Terminated
 from sc_imagenet.data.batches import Batches, ProcessBatches
@@ -76,12 +76,12 @@ def rows(tmp_path):
     return datasets.Dataset.from_list(table, features=pair_features(["x"]))
 
 
-def training(rows, folder, stop_at=None, **changes) -> Training:
+def training(rows, folder, stop_at=None, **changes) -> MatcherTraining:
     recipe = Recipe(lr=0.01, batch=3, epochs=4, augmentation="cats", **changes)
     torch.manual_seed(0)
     matcher = Shift()
     pairs = PairDataset(rows, 32, matcher.mean, matcher.std, augment="cats", seed=7)
-    made = Training(matcher, recipe, pairs, RunFolder(folder), Accelerator(cpu=True), validate=None, seed=7)
+    made = MatcherTraining(matcher, recipe, pairs, RunFolder(folder), Accelerator(cpu=True), validate=None, seed=7)
     if stop_at is not None:
         step = made._step
 

@@ -32,7 +32,7 @@ from baselines.recipe import find_recipe
 from benchmark.running.data import Pairs
 from benchmark.running.evaluate import Validation, evaluate, selection_metric
 from benchmark.running.folder import RunFolder
-from benchmark.running.loop import Training
+from benchmark.running.loop import MatcherTraining
 from benchmark.scoring.predictions import PredictionInfo
 from sc_imagenet.data.pairs import PairDataset
 
@@ -91,7 +91,7 @@ def soak_training(steps: int, folder: Path, workers: int, gpu: bool) -> dict[str
     accelerator = Accelerator(cpu=not gpu)
     metric = selection_metric(recipe, "toy", MODEL, matcher.size)
     validation = Validation(matcher, test.open(8), metric, "toy", accelerator, workers)
-    training = Training(
+    training = MatcherTraining(
         matcher,
         recipe,
         pairs,

@@ -25,11 +25,10 @@ from pathlib import Path
 
 import benchmark.running.evaluate as evaluation
 import benchmark.running.loop as training
-import sc_imagenet.generation.cascade.train as generation
 from benchmark import cli
 
-training.SAVE_SECONDS = generation.SAVE_SECONDS = 0
-training.LOG_STEPS = generation.LOG_STEPS = 1
+training.SAVE_SECONDS = 0
+training.LOG_STEPS = 1
 evaluation.CHUNK = evaluation.BATCH = 4
 cli.collect()
 cli.collect = lambda: None

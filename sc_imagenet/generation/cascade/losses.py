@@ -27,6 +27,7 @@ from sc_imagenet.generation.cascade.view_features import Views
 from sc_imagenet.generation.cascade.views import carry_cells
 from sc_imagenet.generation.features import Features
 from sc_imagenet.geometry.correlation import Grid, inner_product
+from sc_imagenet.geometry.grids import read_at
 
 # The three losses of the cascade (section "Training" of the paper, Eq. 2 and 3).
 
@@ -131,8 +132,7 @@ def rows_at(volume: Tensor, places: Tensor, grid: Grid) -> Tensor:
     [0.5, 1.0]
     """
     maps = volume.transpose(1, 2).unflatten(2, grid)  # (B, M, h, w)
-    where = (places * 2 - 1)[:, :, None]
-    return F.grid_sample(maps, where, padding_mode="border", align_corners=False)[..., 0].transpose(1, 2)
+    return read_at(maps, places, 1)
 
 
 def gaussian_targets(places: Tensor, grid: Grid, sigma: float) -> Tensor:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sc_imagenet.backbones.backbone import with_positions_of
-from sc_imagenet.backbones.pretrained import LITE0
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.files import atomic_path, read_json, write_json
+from sc_imagenet.core.files import read_json
 from sc_imagenet.data.tensor_files import read_state
 from sc_imagenet.generation.cascade.options import STAGES, NetworkOptions, Stage
 from sc_imagenet.generation.cascade.pmps import (
@@ -31,7 +27,7 @@ from sc_imagenet.generation.cascade.pmps import (
 from sc_imagenet.generation.cascade.volume_attention import VolumeAggregation
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.options import WIDEST
-from sc_imagenet.geometry.correlation import Grid, mutual_nearest_neighbour
+from sc_imagenet.geometry.correlation import mutual_nearest_neighbour
 
 # MVAM, the matching volume aggregation module: features of a pair -> an aggregated matching volume.
 #
@@ -128,11 +124,6 @@ class GatedCrossAttention(nn.Module):
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         refined = tokens + self.output(mixed) * (gate / self.scale)
         return refined if self.projection is None else refined + self.projection(tokens)
-
-
-def grid_of(volume: Tensor, source: Grid, target: Grid) -> Tensor:
-    """A volume (B, N_source, N_target) by rows and columns: (B, h_s, w_s, h_t, w_t)."""
-    return volume.unflatten(2, target).unflatten(1, source)
 
 
 # The cascaded network: an MVAM for whole images, one for regions, one for pixels; and what it is read by.
@@ -287,63 +278,29 @@ class CascadeNetwork(nn.Module):
         return read_out(self.scores(source, target, ours, theirs), target.grid, SHARPNESS)
 
 
-# The generator's network with the backbone it reads: built, saved and loaded as one.
+# The network with the backbone it reads, from the folder of a trained model.
 
 
-class Generator(nn.Module):
-    """Backbone and cascade.
+def load_network(folder: Path | str) -> tuple[FeatureReader, CascadeNetwork]:
+    """What ``scbench generate train``, or ``save_pretrained`` of ``baselines.cascade``, wrote, in evaluation mode.
 
-    Args:
-        backbone, layers, size, pretrained: see ``FeatureReader``.
-        network: see ``NetworkOptions``.
+    Raises:
+        InputError: files are missing, damaged or of another model.
     """
-
-    def __init__(
-        self,
-        backbone: str = LITE0,
-        layers: Sequence[int] | None = None,
-        size: int = 320,
-        pretrained: bool | str = True,
-        network: NetworkOptions | None = None,
-    ) -> None:
-        super().__init__()
-        self.backbone = FeatureReader(backbone, layers, size, pretrained=pretrained)
-        self.network = CascadeNetwork(self.backbone.channels, network or NetworkOptions())
-
-    def save(self, folder: Path | str) -> None:
-        """Write config.json and model.safetensors, the latter last."""
-        folder = Path(folder)
-        reader = self.backbone.backbone
-        config = {
-            "backbone": reader.name,
-            "layers": list(reader.layers),
-            "size": self.backbone.size,
-            "network": asdict(self.network.options),
-        }
-        write_json(folder / "config.json", config)
-        state = {name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()}
-        with atomic_path(folder / "model.safetensors") as temporary:
-            save_file(state, temporary)
-
-    @classmethod
-    def load(cls, folder: Path | str) -> Generator:
-        """The inverse of ``save``, in evaluation mode.
-
-        Raises:
-            InputError: files are missing, damaged or of another model.
-        """
-        folder = Path(folder)
-        config = read_json(folder / "config.json")
-        try:
-            network = NetworkOptions(**config["network"])
-            backbone, layers, size = config["backbone"], config["layers"], config["size"]
-            if not (isinstance(backbone, str) and type(size) is int and 0 < size <= WIDEST):
-                raise TypeError(f"backbone {backbone!r:.80} for images of side {size!r:.80}")
-            if not (layers is None or (isinstance(layers, list) and all(type(layer) is int for layer in layers))):
-                raise TypeError(f"layers {layers!r:.80}")
-            generator = cls(backbone, layers, size, False, network)
-            generator.load_state_dict(with_positions_of(generator, read_state(folder / "model.safetensors")))
-        except (KeyError, TypeError, RuntimeError, IndexError, AttributeError, AssertionError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f"does not hold a trained generator ({reason})", where=folder) from error
-        return generator.eval()
+    folder = Path(folder)
+    config = read_json(folder / "config.json")
+    try:
+        options = NetworkOptions(**(config["network"] or {}))
+        backbone, layers, size = config["backbone"], config["layers"], config["size"]
+        if not (isinstance(backbone, str) and type(size) is int and 0 < size <= WIDEST):
+            raise TypeError(f"backbone {backbone!r:.80} for images of side {size!r:.80}")
+        if not (layers is None or (isinstance(layers, list) and all(type(layer) is int for layer in layers))):
+            raise TypeError(f"layers {layers!r:.80}")
+        reader = FeatureReader(backbone, layers, size, pretrained=False)
+        network = CascadeNetwork(reader.channels, options)
+        model = nn.ModuleDict({"backbone": reader, "network": network})
+        model.load_state_dict(with_positions_of(model, read_state(folder / "model.safetensors")))
+    except (KeyError, TypeError, RuntimeError, IndexError, AttributeError, AssertionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"does not hold a trained cascade ({reason})", where=folder) from error
+    return reader.eval(), network.eval()

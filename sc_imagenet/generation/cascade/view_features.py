@@ -22,6 +22,7 @@ from sc_imagenet.generation.class_features import decode_ahead, kept, mapped
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.photographs import Photograph, Scan
 from sc_imagenet.generation.saliency import Saliency
+from sc_imagenet.geometry.grids import cell_centres, read_at
 
 BATCH = 8  # images a pass
 
@@ -179,9 +180,8 @@ def part_of_masks(masks: Tensor, placements: Tensor) -> Tensor:
     [[[1.0, 0.0], [1.0, 0.0]]]
     """
     height, width = masks.shape[-2:]
-    across = (torch.arange(width) + 0.5) / width
-    down = (torch.arange(height) + 0.5) / height
+    across, down = (cell_centres(side, 1) / side for side in (width, height))
     x = (across[None] - placements[:, 2:3]) / placements[:, :1]
     y = (down[None] - placements[:, 3:4]) / placements[:, 1:2]
-    where = torch.stack((x[:, None].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)), -1) * 2 - 1
-    return F.grid_sample(masks[:, None].float(), where, padding_mode="border", align_corners=False)[:, 0]
+    places = torch.stack((x[:, None].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)), -1)
+    return read_at(masks[:, None].float(), places.flatten(1, 2), 1).view(-1, height, width)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from sc_imagenet.data.images import open_image
+from sc_imagenet.geometry.resize import normalised_image
 
 SMALLEST = 0.4  # side of a crop, of the image's side
 SQUARE = 0.7  # how far a crop's two sides are alike
@@ -89,7 +90,7 @@ def view_pixels(path: Path, view: View, size: int, mean: Sequence[float], std: S
         InputError: the file cannot be read.
     """
     pixels = view.recolour(F.pil_to_tensor(view.apply(open_image(path), size)).float().div_(255))
-    return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    return normalised_image(pixels, mean, std)
 
 
 class ViewDataset(torch.utils.data.Dataset):

@@ -28,7 +28,7 @@ class VolumeAggregation(nn.Module):
         width = options.volume_width
         self.inward = nn.Linear(fold**4, width)
         self.blocks = nn.ModuleList(
-            WindowBlock(width, options.volume_heads, options.window, shifted=bool(number % 2))
+            VolumeBlock(width, options.volume_heads, options.window, shifted=bool(number % 2))
             for number in range(options.volume_blocks)
         )
         self.norm = nn.LayerNorm(width)
@@ -46,7 +46,7 @@ class VolumeAggregation(nn.Module):
         return volume + redistributed.flatten(3).flatten(1, 2)
 
 
-class WindowBlock(nn.Module):
+class VolumeBlock(nn.Module):
     """Pre-norm attention inside 4-D windows with relative position bias, then an MLP."""
 
     def __init__(self, width: int, heads: int, window: int, shifted: bool) -> None:

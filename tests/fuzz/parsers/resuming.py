@@ -19,16 +19,16 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from PIL import Image
 
+from baselines.cascade import Cascade
 from baselines.matcher import Batch, Matcher
 from baselines.recipe import Recipe
+from benchmark.running.cascade import CascadeTraining, untrained
 from benchmark.running.folder import RunFolder, RunLog
-from benchmark.running.loop import Training
+from benchmark.running.loop import MatcherTraining
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.pairs import PairDataset
 from sc_imagenet.data.schema import pair_features
-from sc_imagenet.generation.cascade.network import Generator
 from sc_imagenet.generation.cascade.options import NetworkOptions, TrainingOptions
-from sc_imagenet.generation.cascade.train import CascadeTraining
 from sc_imagenet.generation.cascade.training_pairs import StepDraws
 from sc_imagenet.generation.cascade.view_features import Step, Views
 from sc_imagenet.generation.features import Features
@@ -76,19 +76,21 @@ def _rows() -> datasets.Dataset:
     return datasets.Dataset.from_list(rows, features=pair_features(["x"]))
 
 
-def _run_training(folder: Path) -> Training:
+def _run_training(folder: Path) -> MatcherTraining:
     torch.manual_seed(0)
     matcher = Shift()
     pairs = PairDataset(_rows(), 32, matcher.mean, matcher.std, seed=0)
     recipe = Recipe(lr=0.01, batch=2, epochs=STEPS)
-    return Training(matcher, recipe, pairs, RunFolder(folder), Accelerator(cpu=True), validate=lambda: 50.0, seed=0)
+    return MatcherTraining(
+        matcher, recipe, pairs, RunFolder(folder), Accelerator(cpu=True), validate=lambda: 50.0, seed=0
+    )
 
 
 @lru_cache(maxsize=1)
-def _generator() -> tuple[Generator, dict[str, torch.Tensor]]:
+def _cascade_at_start() -> tuple[Cascade, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
-    generator = Generator(OPTIONS.backbone, None, OPTIONS.size, False, NETWORK)
-    return generator, copy.deepcopy(generator.network.state_dict())
+    cascade = untrained(OPTIONS)
+    return cascade, copy.deepcopy(cascade.network.state_dict())
 
 
 class DrawnViews:
@@ -98,7 +100,7 @@ class DrawnViews:
 
     def steps(self, draws: StepDraws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
         """The steps from ``start`` to before ``stop``."""
-        channels = _generator()[0].backbone.channels
+        channels = _cascade_at_start()[0].backbone.channels
         for number in range(start, stop):
             torch.manual_seed(number)
             yield Step(*(self._views(len(draws.at(number).source), channels, device) for _ in range(5)))
@@ -111,10 +113,10 @@ class DrawnViews:
 
 
 def _cascade_training(folder: Path) -> CascadeTraining:
-    generator, start = _generator()
-    generator.network.load_state_dict(start)
+    cascade, start = _cascade_at_start()
+    cascade.network.load_state_dict(start)
     folder.mkdir(parents=True, exist_ok=True)
-    return CascadeTraining(OPTIONS, DrawnViews(), generator, folder, Accelerator(cpu=True), STEPS)
+    return CascadeTraining(OPTIONS, DrawnViews(), cascade, folder, Accelerator(cpu=True), {"images": 6}, STEPS)
 
 
 def _left_run(folder: Path) -> Path:
@@ -137,9 +139,9 @@ def _left_cascade(folder: Path) -> Path:
     """A training of the cascade, left after two steps."""
     training = _cascade_training(folder)
 
-    def report(what: str, done: int, total: int, note: str) -> None:
+    def report(what: str, done: int, total: int | None, note: str = "") -> None:
         if done == 2:
-            training.save()
+            training._save()
             raise EOFError
 
     _until_left(lambda: training.run(report))
@@ -185,8 +187,8 @@ def _go_on_run(place: Path) -> int:
 
 def _go_on_cascade(place: Path) -> int:
     training = _cascade_training(place)
-    training.run(lambda what, done, total, note: None)
-    return training.step
+    training.run()
+    return training.position.step
 
 
 def _run(content: bytes, folder: Path) -> None:
@@ -202,10 +204,6 @@ def _log(content: bytes, folder: Path) -> None:
     file.write_bytes(content)
     RunLog(file, from_step=2).write(step=3)
     assert json.loads(file.read_text(encoding="utf-8").splitlines()[-1]) == {"step": 3}
-    file.write_bytes(content)
-    training = _cascade_training(folder)
-    training.step = 2
-    training._resume()
 
 
 def _log_seeds() -> list[bytes]:

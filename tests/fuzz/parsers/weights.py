@@ -19,8 +19,7 @@ from baselines import registry
 from baselines.checkpoints import load_checkpoint
 from baselines.matcher import Matcher
 from sc_imagenet.data.tensor_files import read_state
-from sc_imagenet.generation.cascade.network import Generator
-from sc_imagenet.generation.cascade.options import NetworkOptions
+from sc_imagenet.generation.cascade.network import load_network
 from tests.fuzz.mutations import spoilt_bytes, spoilt_json
 from tests.fuzz.parser import Parser
 
@@ -93,21 +92,21 @@ def _generator_seeds() -> tuple[bytes, ...]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        _small_generator().save(folder)
+        _small_cascade().save_pretrained(folder)
         return ((Path(folder) / "config.json").read_bytes(),)
 
 
 @lru_cache(maxsize=1)
-def _small_generator() -> Generator:
-    options = NetworkOptions(attention_width=8, heads=2, volume_width=8, volume_heads=2, volume_blocks=1)
-    return Generator(SMALL, None, 64, False, options)
+def _small_cascade() -> Matcher:
+    network = {"attention_width": 8, "heads": 2, "volume_width": 8, "volume_heads": 2, "volume_blocks": 1}
+    return registry.create("cascade", backbone=SMALL, size=64, network=network, pretrained=False)
 
 
 def _generator(content: bytes, folder: Path) -> None:
     if not (folder / "model.safetensors").exists():
-        _small_generator().save(folder)
+        _small_cascade().save_pretrained(folder)
     (folder / "config.json").write_bytes(content)
-    Generator.load(folder)
+    load_network(folder)
 
 
 PARSERS = [

@@ -1,4 +1,4 @@
-"""Training the cascaded network on photographs with class names, resumable at any step to the same bits.
+"""Training the cascade on photographs with class names, in the loop that every model trains in.
 
 <out>/log.jsonl                  losses by step
 <out>/options.json               what it was trained with
@@ -6,18 +6,16 @@
 <out>/earlier/                   trainings on others, which were put aside
 <out>/resume.pt                  weights, optimiser and step, while it runs
 <out>/features/                  of views, and the photographs that were decoded; trainings may share another folder
-<out>/model/                     the trained network: config.json and model.safetensors, as ``--checkpoint`` takes it,
-                                 and trained_on.json, which names the photographs
+<out>/model/                     the trained model, as ``save_pretrained`` writes it and ``--network`` and
+                                 ``--checkpoint`` take it, and trained_on.json, which names the photographs
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -27,13 +25,17 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
+from baselines.cascade import Cascade
+from baselines.checkpoints import TRAINED_ON
+from baselines.recipe import Recipe
+from baselines.weights import WEIGHTS
+from benchmark.running.loop import Training
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.files import atomic_path, read_json, sha256_of, write_json
+from sc_imagenet.core.files import read_json, sha256_of, write_json
 from sc_imagenet.core.locks import held
-from sc_imagenet.core.processes import Hurried, StopRequest, any_process, stop_request
-from sc_imagenet.data.resuming import resume_optimiser, resume_weights, resuming, shorten_log, whole_number
+from sc_imagenet.core.progress import Update
 from sc_imagenet.generation.cascade.losses import TrainingPairs, cascade_losses, trained_parameters
-from sc_imagenet.generation.cascade.network import Generator
+from sc_imagenet.generation.cascade.network import CascadeNetwork
 from sc_imagenet.generation.cascade.options import TrainingOptions
 from sc_imagenet.generation.cascade.training_pairs import StepDraws
 from sc_imagenet.generation.cascade.view_features import Step, ViewSource
@@ -45,11 +47,7 @@ from sc_imagenet.generation.saliency import masks_key
 
 logger = logging.getLogger(__name__)
 MADE_OF = "made_of.json"
-SAVE_SECONDS = 60.0
-LOG_STEPS = 10
 FEWEST_IMAGES = 2  # of a class: a pair
-
-Report = Callable[[str, int, int, str], None]  # (what, done, of how many, note)
 
 
 def train(
@@ -62,7 +60,7 @@ def train(
     loaders: int = 0,
     max_steps: int | None = None,
     accelerator: Accelerator | None = None,
-    report: Report = lambda what, done, total, note: None,
+    report: Update = lambda what, done, total, note="": None,
 ) -> Path:
     """Train a network; one that is finished is not trained again, one that was interrupted goes on.
 
@@ -103,7 +101,7 @@ def _train(
     loaders: int,
     max_steps: int | None,
     accelerator: Accelerator,
-    report: Report,
+    report: Update,
 ) -> Path:
     model = out / "model"
     how = {"read": read} if read == "compute" else {}  # the last bits of features depend on it
@@ -118,21 +116,21 @@ def _train(
     if accelerator.is_main_process:
         _put_aside_what_is_of_others(out, training_content(options, photographs), photographs.count)
     accelerator.wait_for_everyone()
-    if (model / "model.safetensors").exists():
+    if (model / WEIGHTS).exists():
         return model
     torch.manual_seed(options.seed)
-    generator = Generator(options.backbone, options.layers, options.size, options.pretrained, options.network)
-    generator.to(accelerator.device)
-    views = open_views(options, photographs, generator.backbone, shared, read, loaders, accelerator, report)
-    training = CascadeTraining(options, views, generator, out, accelerator, max_steps)
-    training.run(report)
-    if accelerator.is_main_process:
-        name = name_of_photographs(photographs.root, photographs.classes, photographs.count)
-        write_json(model / "trained_on.json", {"name": name, "images": photographs.count})
-        generator.save(model)
-        (out / "resume.pt").unlink(missing_ok=True)
-    accelerator.wait_for_everyone()
+    cascade = untrained(options).to(accelerator.device)
+    views = open_views(options, photographs, cascade.backbone, shared, read, loaders, accelerator, report)
+    name = name_of_photographs(photographs.root, photographs.classes, photographs.count)
+    trained_on = {"name": name, "images": photographs.count}
+    CascadeTraining(options, views, cascade, out, accelerator, trained_on, max_steps).run(report)
     return model
+
+
+def untrained(options: TrainingOptions) -> Cascade:
+    """The model that a training with these options starts from, in training mode."""
+    values = json.loads(json.dumps(options.as_dict()))  # lists, as the model's folder keeps them
+    return Cascade(**{name: values[name] for name in ("backbone", "layers", "size", "network", "pretrained")})
 
 
 def _accelerator() -> Accelerator:
@@ -169,7 +167,7 @@ def _put_aside_what_is_of_others(out: Path, content: dict[str, str], count: int)
         then = read_json(path)
         other = [name for name in {**content, **then} if content.get(name) != then.get(name)]
     else:  # by an earlier version, which told no more than how many photographs there were
-        told = out / "model" / "trained_on.json"
+        told = out / "model" / TRAINED_ON
         images = read_json(told).get("images") if told.exists() else count
         other = [] if images == count else ["photographs"]
         if not other and (told.exists() or (out / "resume.pt").exists()):
@@ -185,141 +183,78 @@ def _put_aside_what_is_of_others(out: Path, content: dict[str, str], count: int)
     write_json(path, content)
 
 
-class CascadeStep(nn.Module):
+class CascadeLosses(nn.Module):
     """A training step as a forward pass, so that several processes share the gradients of all its passes."""
 
-    def __init__(self, generator: Generator, options: TrainingOptions) -> None:
+    def __init__(self, network: CascadeNetwork, options: TrainingOptions) -> None:
         super().__init__()
-        self.network, self.options = generator.network, options
+        self.network, self.options = network, options
 
-    def forward(self, pairs: TrainingPairs) -> dict[str, Tensor]:
-        """Losses by name."""
+    def forward(self, read: Step, epoch: int) -> dict[str, Tensor]:
+        """Losses by name of stage."""
+        pairs = TrainingPairs(read.source, read.target, read.between, (read.source_views, read.target_views))
         return dict(cascade_losses(self.network, pairs, self.options))
 
 
-class CascadeTraining:
-    """The steps of a training.
+class CascadeTraining(Training):
+    """The training of a cascade's network.
 
     Args:
         options: rates, batch, epochs.
         views: features of the photographs.
-        generator: its network is trained.
-        out: where the log and the state go; a state found there is taken up.
+        cascade: its network is trained.
+        out: where the log, the state and the trained model go; a state found there is taken up.
         accelerator: device and processes.
+        trained_on: what is kept of the photographs beside the model.
         max_steps: end after so many steps.
     """
+
+    remedy = "Lower the rate (--set lr=...)."
 
     def __init__(
         self,
         options: TrainingOptions,
         views: ViewSource,
-        generator: Generator,
+        cascade: Cascade,
         out: Path,
         accelerator: Accelerator,
+        trained_on: Mapping[str, Any],
         max_steps: int | None = None,
     ) -> None:
-        self.options, self.views, self.generator = options, views, generator
-        self.out, self.accelerator = out, accelerator
+        self.views, self.cascade, self.out, self.trained_on = views, cascade, out, trained_on
         self.draws = StepDraws(views.classes, options, accelerator.process_index, accelerator.num_processes)
-        self.steps = max_steps or options.epochs * self.draws.epoch_steps
-        parameters = trained_parameters(generator.network, options)
-        optimiser: torch.optim.Optimizer
-        if options.optimiser == "sgd":
-            optimiser = torch.optim.SGD(
-                parameters, options.lr, momentum=options.momentum, weight_decay=options.weight_decay
-            )
-        else:
-            optimiser = torch.optim.AdamW(parameters, options.lr, weight_decay=options.weight_decay)
-        self.module, self.optimiser = accelerator.prepare(CascadeStep(generator, options), optimiser)
-        self.step = 0
-
-    def run(self, report: Report) -> None:
-        """Train to the end.
-
-        Raises:
-            InputError: the loss is not finite.
-            KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
-        """
-        self._resume()
-        with stop_request() as stop:
-            try:
-                self._take_steps(report, stop)
-            except Hurried:
-                raise
-            except KeyboardInterrupt:  # only ever between two steps
-                self.save()
-                raise
-
-    def _steps(self, stop: StopRequest) -> Iterator[Step]:
-        """The steps that are left; a signal does not wait for the next one's images."""
-        steps = iter(self.views.steps(self.draws, self.step, self.steps, self.accelerator.device))
-        # Several processes end after the same step, or the others would wait for this one's gradients.
-        alone = self.accelerator.num_processes == 1
-        while True:
-            with stop.at_once() if alone else nullcontext():
-                read = next(steps, None)
-            if read is None:
-                return
-            yield read
-
-    def _take_steps(self, report: Report, stop: StopRequest) -> None:
-        saved = time.monotonic()
-        for read in self._steps(stop):
-            losses = self._take_step(read)
-            self.step += 1
-            total = sum(losses.values())
-            if not math.isfinite(total):
-                raise InputError(f"the loss is {total} at step {self.step}", where=self.out, fix="Lower the rate.")
-            if self.accelerator.is_main_process and (self.step % LOG_STEPS == 0 or self.step == self.steps):
-                line = {"step": self.step, "epoch": self.step / self.draws.epoch_steps, **losses}
-                with open(self.out / "log.jsonl", "a", encoding="utf-8") as log:
-                    log.write(json.dumps(line) + "\n")
-            report("training", self.step, self.steps, f"loss {total:.3f}")
-            if any_process(bool(stop), self.accelerator):
-                raise stop.error()
-            if time.monotonic() - saved > SAVE_SECONDS:
-                self.save()
-                saved = time.monotonic()
-
-    def _take_step(self, read: Step) -> dict[str, float]:
-        factor = rate_factor(self.step, self.steps, self.options.warmup)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.options.lr * factor
-        losses = self.module(
-            TrainingPairs(read.source, read.target, read.between, (read.source_views, read.target_views))
+        trained_parameters(cascade.network, options)  # the stages that nothing reads stay as they are
+        super().__init__(
+            cascade.network,
+            CascadeLosses(cascade.network, options),
+            recipe_of(options),
+            self.draws.epoch_steps,
+            accelerator,
+            log=out / "log.jsonl",
+            state=out / "resume.pt",
+            seed=options.seed,
+            max_steps=max_steps,
         )
-        self.accelerator.backward(sum(losses.values()))
-        self.optimiser.step()
-        self.optimiser.zero_grad()
-        return dict(zip(losses, torch.stack([loss.detach() for loss in losses.values()]).tolist()))
 
-    def save(self) -> None:
-        """Keep what an interruption must not lose."""
-        if self.accelerator.is_main_process:
-            state = {
-                "network": self.generator.network.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "step": self.step,
-            }
-            with atomic_path(self.out / "resume.pt") as temporary:
-                torch.save(state, temporary)
+    def batches(self, start: int) -> Iterator[Step]:
+        """The views of each step."""
+        return iter(self.views.steps(self.draws, start, self.steps, self.accelerator.device))
 
-    def _resume(self) -> None:
-        path = self.out / "resume.pt"
-        log = self.out / "log.jsonl"
-        if path.exists():
-            with resuming(path) as state:
-                resume_weights(self.generator.network, state["network"])
-                resume_optimiser(self.optimiser, state["optimiser"])
-                self.step = whole_number("step", state["step"], self.steps)
-        if self.accelerator.is_main_process and log.exists():
-            shorten_log(log, self.step)
+    def keep(self) -> None:
+        """Write the model's folder."""
+        write_json(self.out / "model" / TRAINED_ON, self.trained_on)
+        self.cascade.save_pretrained(self.out / "model")
 
 
-def rate_factor(step: int, steps: int, warmup: int) -> float:
-    """What the rate is multiplied by: a linear warm-up, then half a cosine down to 0.
-
-    >>> rate_factor(0, 100, 10), rate_factor(50, 100, 10)
-    (0.1, 0.5)
-    """
-    return min(1.0, (step + 1) / max(warmup, 1)) * 0.5 * (1 + math.cos(math.pi * step / steps))
+def recipe_of(options: TrainingOptions) -> Recipe:
+    """Optimiser, rates and schedule of a training: a linear warm-up, then half a cosine down to 0."""
+    return Recipe(
+        optimiser=options.optimiser,
+        lr=options.lr,
+        weight_decay=options.weight_decay,
+        momentum=options.momentum,
+        batch=options.batch,
+        epochs=options.epochs,
+        schedule="cosine",
+        warmup=options.warmup,
+    )
