@@ -44,9 +44,6 @@ class Command:
                 words += [f"--{option}", str(value)]
         return words
 
-    def __hash__(self) -> int:
-        return hash(tuple(self.words))
-
     def __str__(self) -> str:
         return shlex.join(self.words)
 
