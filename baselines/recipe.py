@@ -8,9 +8,9 @@ import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import baselines
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.settings import value_of
 
@@ -50,6 +50,7 @@ class Recipe:
     clip_gradient: float = 0.0  # largest gradient norm; 0 does not clip
 
 
+_FOLDER = [str(Path(__file__).parent)]  # whose files are the models
 _RECIPES: dict[tuple[str, str, str], Callable[[], Recipe]] = {}
 
 
@@ -112,7 +113,7 @@ def recipes_of(model: str) -> list[ListedRecipe]:
 def _import_model(name: str) -> None:
     """The model's file holds its recipes."""
     module = name.replace("-", "_")
-    if module in {found.name for found in pkgutil.iter_modules(baselines.__path__)}:
+    if module in {found.name for found in pkgutil.iter_modules(_FOLDER)}:
         importlib.import_module(f"baselines.{module}")
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-import baselines
 from baselines.matcher import Matcher
 from baselines.weights import CONFIG, FILES, read_config
 from sc_imagenet.core.errors import InputError, unknown_name
@@ -39,6 +38,7 @@ class ModelCard:
 
 
 _CARDS: dict[str, ModelCard] = {}
+_FOLDER = [str(Path(__file__).parent)]  # whose files are the models
 
 
 def register(
@@ -68,7 +68,7 @@ def card(name: str) -> ModelCard:
     wanted = name.strip().lower().replace("_", "-")
     if wanted not in _CARDS:
         module = wanted.replace("-", "_")
-        if module.isidentifier() and module in {found.name for found in pkgutil.iter_modules(baselines.__path__)}:
+        if module.isidentifier() and module in {found.name for found in pkgutil.iter_modules(_FOLDER)}:
             importlib.import_module(f"baselines.{module}")
     if wanted not in _CARDS and wanted not in (known := [entry.name for entry in cards()]):
         raise unknown_name("model", name, known)
@@ -77,7 +77,7 @@ def card(name: str) -> ModelCard:
 
 def cards() -> list[ModelCard]:
     """All models, by name; imports every file of ``baselines``."""
-    for found in pkgutil.iter_modules(baselines.__path__):
+    for found in pkgutil.iter_modules(_FOLDER):
         importlib.import_module(f"baselines.{found.name}")
     return [_CARDS[name] for name in sorted(_CARDS)]
 

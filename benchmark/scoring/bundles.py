@@ -60,7 +60,7 @@ def paper(dataset: str, model: str, size: int | None = None) -> list[Metric]:
     pck@0.1/bbox-padded@256/image
     """
     name = canonical(dataset)
-    known = published(model) or Published(size, "forward")
+    known = published(model) or Published(size or None, "forward")
     threshold = known.padded if name == "pf-willow" else info(name).threshold
     return _at_alphas(threshold, known.frame, "image")
 
@@ -76,7 +76,7 @@ def all(dataset: str, model: str = "", size: int | None = None, boxes: bool = Tr
     if name == "pf-willow":
         kinds += ["bbox-padded", "bbox-padded2"]
     known = published(model)
-    frames = dict.fromkeys((None, known.frame if known else size))
+    frames = dict.fromkeys((None, known.frame if known else size or None))
     wide = [
         metric
         for average in AVERAGES
