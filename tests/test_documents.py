@@ -46,6 +46,16 @@ def test_links_lead_somewhere(page):
         assert (ROOT / path).exists() or "my_" in path, f"{page.name}: {path}"
 
 
+def test_the_walks_name_files_that_are_there_and_count_them():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    walks = re.findall(r"through (\d+) files[\s\S]*?\n\n((?:    .*\n)+)", text)
+    assert len(walks) == 4
+    for count, block in walks:
+        named = [f"{line.split()[0]}/{name}.py" for line in block.splitlines() for name in line.split()[1:]]
+        assert len(set(named)) == len(named) == int(count)
+        assert not [path for path in named if not (ROOT / path).exists()]
+
+
 def test_the_paper_and_this_version_are_cited_alike():
     cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     given = re.findall(r"given-names: (.+)\n\s+family-names: (.+)", cited)
