@@ -79,7 +79,7 @@ class CATs(Matcher):
         super().__init__()
         if layers is None and backbone.split(".")[0] == "resnet101":
             layers = SPAIR_LAYERS
-        self.backbone = build_backbone(backbone, layers, size, pretrained)
+        self.backbone = build_backbone(backbone, layers, size, pretrained, overhang=True)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.feature_size = grid = feature_size or self.size // 16
         width = grid * grid + projection

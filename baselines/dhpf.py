@@ -68,7 +68,7 @@ class DHPF(Matcher):
         backbone: timm's name.
         layers: candidate layers (see ``sc_imagenet/backbones/backbone.py``); None: all that are not finer than
             the grid, 34 of a ResNet-101, 17 of a ResNet-50.
-        size: side S of the input; the next that the finest layer's cells fill is taken.
+        size: side S of the input; the next that the backbone's cells fill is taken.
         stride: pixels between cells of the grid on which layers are compared.
         rate: share of the pairs for which each layer should be chosen.
         threshold: what "easy" is measured against: the larger side of the target's object box ("bbox"), or S

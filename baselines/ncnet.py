@@ -73,7 +73,8 @@ class NCNet(Matcher):
         super().__init__()
         if layers is None and backbone.split(".")[0] == "resnet101":
             layers = LAYERS
-        self.backbone = build_backbone(backbone, layers, size, pretrained, activated=True).requires_grad_(False)
+        self.backbone = build_backbone(backbone, layers, size, pretrained, activated=True, overhang=True)
+        self.backbone.requires_grad_(False)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.consensus = Consensus(kernel, width)
         if sharpness is not None:

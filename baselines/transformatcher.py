@@ -56,7 +56,7 @@ class TransforMatcher(Matcher):
         backbone: timm's name. There are two of it, one for each image: they start equal and are trained apart.
         layers: layers to correlate at (see ``sc_imagenet/backbones/backbone.py``); None: ``LAYERS`` of a
             ResNet-101, the coarse layers of any other backbone. A ResNet is read after its blocks' last ReLU.
-        size: side S of the input; the next that the finest layer's cells fill is taken. They are the grid, of side
+        size: side S of the input; the next that the backbone's cells fill is taken. They are the grid, of side
             S / stride.
         depth: blocks of the transformer.
         sharpness: None starts with random weights, as published; a number with so many times the mean

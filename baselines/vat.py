@@ -93,7 +93,8 @@ class VAT(Matcher):
         if layers is None and backbone.split(".")[0] == "resnet101":
             layers = PUBLISHED_LAYERS
         self.residual = residual
-        self.backbone = build_backbone(backbone, layers, size, pretrained, finest=LEVELS[-1].stride)
+        least = LEVELS[-1].stride
+        self.backbone = build_backbone(backbone, layers, size, pretrained, finest=least, overhang=True)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.members = members(self.backbone.strides)
         counts, deepest = [len(chosen) for chosen in self.members], [chosen[-1] for chosen in self.members]

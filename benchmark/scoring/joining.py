@@ -23,7 +23,6 @@ from benchmark.scoring.predictions import NOWHERE, Predictions, predictions_of_p
 from benchmark.scoring.protocol import Protocol
 from benchmark.scoring.protocols import several
 from benchmark.scoring.runs import prediction_files
-from benchmark.scoring.truth import read_truth
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.catalog import canonical
 
@@ -135,6 +134,8 @@ def _joined(
         raise InputError(
             "these predictions do not say which data set they are of", where=where, fix="Give --dataset: spair-71k."
         )
+    from benchmark.scoring.truth import read_truth  # imports datasets, which stored predictions do not need
+
     given = None if frame is None else Frame.parse(frame)
     try:
         found = join(foreign, read_truth(dataset, split, root), given)

@@ -84,7 +84,7 @@ class Backbone(nn.Module):
     def settle_size(self, size: int, overhang: bool) -> None:
         """Set ``size`` to the side from ``size`` pixels on that the maps fill; see ``build_backbone``."""
         self.size = filled_size(size, self.strides)
-        grid = filled_size(size, [min(self.strides)])
+        grid = filled_size(size, [stride for stride in self.strides if stride <= COARSE] or [min(self.strides)])
         if overhang and grid < self.size and self._overhangs(grid):
             self.size = grid
 
@@ -244,7 +244,7 @@ def build_backbone(
         activated: read the blocks of a ResNet after their last ReLU; without effect on other networks.
         final_norm: keep a vision transformer's last norm for ``with_class_token``.
         overhang: for models that lay coarser maps over the finest corner on corner, as the published ones for images
-            of 240 pixels do: coarser cells may reach beyond the image, only the finest must fill it.
+            of 240 pixels do: cells of more than 16 pixels may reach beyond the image, the others must fill it.
 
     >>> small = build_backbone("resnet10t", [0, 3], pretrained=False)
     >>> small.layers, small.channels, small.strides

@@ -22,7 +22,7 @@ from sc_imagenet.data import convert as conversion
 from sc_imagenet.data.catalog import canonical, info
 from sc_imagenet.data.convert import available_splits, convert_source
 from sc_imagenet.data.record import Record
-from sc_imagenet.data.schema import upright_images
+from sc_imagenet.data.schema import SCHEMA_VERSION, upright_images
 from sc_imagenet.data.shards import SHARD_ROWS, features_of, open_parquet, read_batches
 from sc_imagenet.sources import open_source
 from sc_imagenet.sources.source import Options
@@ -58,7 +58,7 @@ class PairsConfig(datasets.BuilderConfig):
     def create_config_id(self, config_kwargs: dict, custom_features: Any = None) -> str:
         """The config's name and a hash of the content read and of where its images lie."""
         self.records, self.image_root = self._read()
-        digest = hashlib.sha256(f"{self.image_root}\n{custom_features}".encode())
+        digest = hashlib.sha256(f"{self.image_root}\n{custom_features}\nschema {SCHEMA_VERSION}".encode())
         for record in self.records:
             digest.update(f"{record.split}={record.content_sha256}\n".encode())
         return f"{self.name}-{digest.hexdigest()[:20]}"

@@ -35,6 +35,18 @@ from sc_imagenet.sources.source import Annotation, Entry, Outside, Size
 POINT = List(Value("float32"), length=2)  # x, y
 BOX = List(Value("float32"), length=4)  # x_min, y_min, x_max, y_max
 SIZE = List(Value("int32"), length=2)  # width, height
+ADDED = {  # since version 2
+    "keypoint_ids": List(Value("int16")),
+    "keypoint_names": List(Value("string")),
+    "unpaired_ids": List(Value("int16")),
+    "unpaired_points": List(POINT),
+    "unpaired_in_source": List(Value("bool")),
+    "further_targets": List(List(POINT)),
+    "source_category": Value("string"),
+    "source_azimuth": Value("int8"),
+    "target_azimuth": Value("int8"),
+}
+SCHEMA_VERSION = 2
 UNKNOWN = -1  # of viewpoint_variation, scale_variation, truncation, occlusion
 
 
@@ -74,6 +86,14 @@ def pair_features(categories: Sequence[str]) -> Features:
     ``viewpoint_variation`` and its three companions: SPair-71k's difficulty grades, or -1
     ``confidence``, ``loop_offset``, ``pair_score``: generated pairs only, else null
 
+    Since version 2, each null where the data set does not tell; shards without these columns are read as if all were:
+
+    ``keypoint_ids``, ``keypoint_names``   of the points; the same id is the same part of any object of its category
+    ``unpaired_ids``, ``unpaired_points``, ``unpaired_in_source``   points that one of the images alone shows
+    ``further_targets``     of each point, target points that are right as well
+    ``source_category``     where the source shows another category than the target, its name
+    ``source_azimuth``, ``target_azimuth``   view of the objects in SPair-71k's eighths of a turn
+
     >>> list(pair_features(["cat"]))[:5]
     ['pair_id', 'dataset', 'category', 'source', 'target']
     """
@@ -98,6 +118,7 @@ def pair_features(categories: Sequence[str]) -> Features:
             "confidence": List(Value("float32")),
             "loop_offset": List(Value("float32")),
             "pair_score": Value("float32"),
+            **ADDED,
         }
     )
 

@@ -19,7 +19,7 @@ from sc_imagenet.data.images import image_header
 from sc_imagenet.data.orientation import UPRIGHT, Stored
 from sc_imagenet.data.record import Record
 from sc_imagenet.data.schema import check_entry, check_pair, check_unique, known_size, pair_features
-from sc_imagenet.sources.source import Entry, Source
+from sc_imagenet.sources.source import Annotation, Entry, Source
 
 # How many images are stored, from their headers: each file is opened once, however many pairs name it.
 
@@ -181,11 +181,24 @@ def _convert_shard(start: int) -> tuple[int, int]:
                 "scale_variation": scale,
                 "truncation": truncation,
                 "occlusion": occlusion,
+                **_added(found),
             }
         )
     name = shards.shard_name(work.split, start // work.step, work.count)
     shards.write_shard(work.folder / name, rows, work.schema)
     return len(rows), outside
+
+
+def _added(found: Annotation) -> dict[str, Any]:
+    """The columns that version 2 added, null where nothing is told."""
+    azimuths = (None if azimuth < 0 else azimuth for azimuth in found.azimuths)
+    added: dict[str, Any] = dict(zip(("source_azimuth", "target_azimuth"), azimuths))
+    if found.keypoint_ids is not None:
+        added["keypoint_ids"] = found.keypoint_ids
+        added["unpaired_ids"] = [number for number, *_ in found.unpaired]
+        added["unpaired_points"] = [[x, y] for _, x, y, _ in found.unpaired]
+        added["unpaired_in_source"] = [in_source for *_, in_source in found.unpaired]
+    return added
 
 
 def _make_upright(path: Path, turned: Mapping[str, Stored], schema: pa.Schema) -> None:
@@ -198,6 +211,10 @@ def _make_upright(path: Path, turned: Mapping[str, Stored], schema: pa.Schema) -
             row[f"{side}_points"] = turned[name].upright(row[f"{side}_points"])
             row[f"{side}_bbox"] = turned[name].upright_box(row[f"{side}_bbox"])
             row[f"{side}_size"] = turned[name].size
+            if row["unpaired_points"]:
+                own = [in_source == (side == "source") for in_source in row["unpaired_in_source"]]
+                upright = turned[name].upright(row["unpaired_points"])
+                row["unpaired_points"] = [a if mine else b for mine, a, b in zip(own, upright, row["unpaired_points"])]
     if any(name in turned for _, _, name in ends):
         shards.write_shard(path, rows, schema)
 

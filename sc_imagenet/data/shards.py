@@ -25,7 +25,7 @@ from sc_imagenet.core.files import atomic_path
 from sc_imagenet.core.names import LEADS_OUT, LONGEST
 from sc_imagenet.data.parquet import ContentHash, parquet_file, with_plain_lists
 from sc_imagenet.data.record import Record, Shard, check_categories, save_record
-from sc_imagenet.data.schema import image_features, pair_features, without_images
+from sc_imagenet.data.schema import ADDED, image_features, pair_features, without_images
 
 SHARD_ROWS = 8_192
 FEWEST_SHARDS = 8  # of a split that has rows enough, so that processes and loaders have parts to share
@@ -112,6 +112,7 @@ def scan(folder: Path, dataset: str, config: str, split: str, points_outside: in
     content = ContentHash()
     images: set[str] = set()
     ids: set[str] = set()
+    told: set[str] = set()  # of the columns that version 2 added, those that hold anything
     shards, rows, points = [], 0, 0
     categories: tuple[str, ...] | None = None
     identifier = "image_id" if config == "images" else "pair_id"
@@ -120,7 +121,8 @@ def scan(folder: Path, dataset: str, config: str, split: str, points_outside: in
         names = category_names(parquet.schema_arrow, path)
         categories = categories or names
         schema = features_of(config, categories).arrow_schema
-        lacking = [name for name in schema.names if name not in parquet.schema_arrow.names]
+        known = {*parquet.schema_arrow.names, *ADDED}
+        lacking = [name for name in schema.names if name not in known]
         if lacking or names != categories:
             what = f"lacks the columns {', '.join(lacking)}" if lacking else "has other classes than the first"
             raise InputError(what, where=path, fix="Shards of one split share one schema (schema.py).")
@@ -136,6 +138,7 @@ def scan(folder: Path, dataset: str, config: str, split: str, points_outside: in
                 if column in table.column_names:
                     images.update(pc.struct_field(table[column], "path").to_pylist())
             content.add(table)
+            told.update(name for name in ADDED if name in table.column_names and table[name].null_count < len(table))
         shards.append(Shard(path.name, parquet.metadata.num_rows, path.stat().st_size))
         rows += parquet.metadata.num_rows
     if not rows:
@@ -150,8 +153,9 @@ def scan(folder: Path, dataset: str, config: str, split: str, points_outside: in
         points=points,
         points_outside=points_outside,
         categories=categories,
-        manifest_sha256=content.hexdigest(categories, without=WHERE_IMAGES_LIE),
-        content_sha256=content.hexdigest(categories),
+        # Neither changes for what version 2 added where nothing of it is told.
+        manifest_sha256=content.hexdigest(categories, without=(*WHERE_IMAGES_LIE, *ADDED)),
+        content_sha256=content.hexdigest(categories, without=[name for name in ADDED if name not in told]),
         shards=tuple(shards),
         folder=folder,
     )
@@ -172,13 +176,18 @@ def read_batches(parquet: pq.ParquetFile, schema: pa.Schema, path: Path) -> Iter
     Raises:
         InputError: the file breaks off, is damaged inside, or holds what no pair may have (see ``check_rows``).
     """
-    batches = iter(parquet.iter_batches(SHARD_ROWS, columns=schema.names))
+    here = [name for name in schema.names if name in parquet.schema_arrow.names or name not in ADDED]
+    batches = iter(parquet.iter_batches(SHARD_ROWS, columns=here))
     while True:
         try:
             batch = next(batches, None)
             if batch is None:
                 return
-            table = pa.table(batch).select(schema.names).cast(schema)
+            table = pa.table(batch)
+            for name in schema.names:
+                if name in ADDED and name not in table.column_names:  # written before version 2
+                    table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
+            table = table.select(schema.names).cast(schema)
             table.validate(full=True)
         except Exception as error:  # a decoder given malformed bytes may raise anything at all
             raise InputError(f"is damaged ({error})", where=path, fix="Get or make the file again.") from error

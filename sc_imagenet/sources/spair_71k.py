@@ -30,7 +30,7 @@ class Spair71k(Source):
     """SPair-71k; no points are shifted, boxes and points are stored as its files have them."""
 
     name = "spair-71k"
-    version = 2
+    version = 3
 
     def missing(self, split: str) -> str | None:
         needed = (self._list(split), self._annotations(split), self.root / "JPEGImages")
@@ -69,7 +69,8 @@ class Spair71k(Source):
         )
 
     def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
-        return [self._list(split)], [self._annotations(split), self.root / "JPEGImages"]
+        folders = ("JPEGImages", "ImageAnnotation")
+        return [self._list(split)], [self._annotations(split), *(self.root / name for name in folders)]
 
     def _image(self, category: str, image: str) -> Path:
         return self.root / "ImageAnnotation" / category / f"{Path(image).stem}.json"

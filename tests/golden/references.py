@@ -53,8 +53,8 @@ def all_of(arrays: Arrays, found: Iterable[Compared], inputs: Iterable[str]) -> 
 def full_root() -> Path | None:
     """The folder of the reference files: ``SC_GOLDEN_ROOT``, or ``../shared/golden`` where it is there."""
     beside_us = Path(__file__).parents[3] / "shared" / "golden"
-    given = os.environ.get(ROOT)
-    return Path(given) if given else beside_us if beside_us.is_dir() else None
+    root = Path(os.environ.get(ROOT) or beside_us)
+    return root if root.is_dir() else None
 
 
 def load(name: str, root: Path = HERE) -> dict[str, np.ndarray]:

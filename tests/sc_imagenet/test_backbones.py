@@ -153,10 +153,19 @@ def test_a_backbone_says_which_size_its_cells_fill(name, layers, asked, size):
     assert [features.shape[-1] * stride for features, stride in zip(maps, backbone.strides)] == [size] * len(maps)
 
 
-@pytest.mark.parametrize(("name", "size"), [("resnet10t", 240), ("tf_efficientnet_lite0", 240), ("convnext_atto", 256)])
-def test_coarser_layers_may_reach_beyond_images_but_not_end_before_them(name, size):
+@pytest.mark.parametrize(
+    ("name", "asked", "size"),
+    [
+        ("resnet10t", 240, 240),
+        ("resnet10t", 80, 80),
+        ("resnet10t", 250, 256),  # cells of 16 must fill it
+        ("tf_efficientnet_lite0", 240, 240),
+        ("convnext_atto", 240, 256),
+    ],
+)
+def test_coarser_layers_may_reach_beyond_images_but_not_end_before_them(name, asked, size):
     """At 240 pixels a padded network has 8 cells of 32, one without padding 7."""
-    assert build_backbone(name, size=240, pretrained=False, overhang=True).size == size
+    assert build_backbone(name, size=asked, pretrained=False, overhang=True).size == size
 
 
 @pytest.mark.parametrize(

@@ -347,3 +347,45 @@ def test_scbench_protocols_prints_each_and_all():
     assert told["name"] == "distilldift@2"
     assert told["threshold d"].startswith("box-min")
     assert "There is distilldift@1, distilldift@2" in scbench("protocols", "distilldift@3").stderr
+
+
+def test_load_dataset_has_ids_views_and_what_one_image_alone_shows(root, truth, synth, tmp_path, monkeypatch):
+    from sc_imagenet import load_dataset
+
+    monkeypatch.setenv("SC_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    rows = load_dataset("spair-71k", split="test", root=root)
+    assert rows["pair_id"] == truth.pair_ids.tolist()
+    first, ids = rows[0], truth.ids[truth.owner == 0]
+    mutual = truth.mutual[truth.owner == 0]
+    assert first["keypoint_ids"] == ids[mutual].tolist()
+    assert sorted(first["unpaired_ids"]) == ids[~mutual].tolist()
+    alone = dict(zip(first["unpaired_ids"], zip(first["unpaired_points"], first["unpaired_in_source"])))
+    for number, (point, in_source) in alone.items():
+        image = synth["pair_source" if in_source else "pair_target"][0]
+        assert point == synth["image_points"][image][number].tolist()
+    assert (first["source_azimuth"], first["target_azimuth"]) == tuple(truth.azimuths[0].tolist())
+
+
+def test_shards_of_version_1_are_read_and_their_hashes_stay(tmp_path):
+    import pyarrow.parquet as pq
+
+    from sc_imagenet.data.schema import ADDED
+    from sc_imagenet.data.shards import scan, write_pairs
+
+    row = {
+        "pair_id": "a",
+        "dataset": "sc-imagenet",
+        "category": 0,
+        "source": {"path": "a.jpg", "bytes": None},
+        "target": {"path": "b.jpg", "bytes": None},
+        "source_points": [[1.0, 2.0]],
+        "target_points": [[3.0, 4.0]],
+        "mirrored": False,
+    }
+    today = write_pairs(tmp_path, "test", [row], ["cat"], 1)
+    path = today.files[0]
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(list(ADDED)), path)
+    older = scan(tmp_path / "pairs", "sc-imagenet", "pairs", "test")
+    assert (older.manifest_sha256, older.content_sha256) == (today.manifest_sha256, today.content_sha256)
