@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from baselines import registry
@@ -56,6 +57,55 @@ def recorded_name(given: Path | str) -> str:
     """
     path = Path(given).expanduser()
     return path.name if path.exists() else str(given)
+
+
+# A model by its name, ready to match.
+
+
+def load_model(name: str | Path, checkpoint: Path | str | None = None, *, backbone: str | None = None) -> Matcher:
+    """A model with weights, in evaluation mode, on the GPU where there is one.
+
+    >>> load_model("nearest", backbone="tf_efficientnet_lite0").size
+    320
+
+    Args:
+        name: of a model, as ``scbench models`` lists them; or weights that tell their model by themselves: a folder of
+            ``save_pretrained`` or of a run, or a repository OWNER/NAME of the Hub.
+        checkpoint: as ``weights_file`` takes it: the authors' file, a run's folder, a saved folder, OWNER/NAME.
+        backbone: any timm model in place of the model's own; without a checkpoint only.
+
+    Raises:
+        InputError: unknown model or backbone, weights that cannot be had or are another model's, or a model that must
+            be trained without a checkpoint.
+    """
+    if backbone is not None and checkpoint is not None:
+        raise InputError("a backbone and a checkpoint were both given", fix="A checkpoint has its own backbone.")
+    given = str(name)
+    if checkpoint is not None:
+        matcher = load_checkpoint(given, checkpoint)[0]
+    elif "/" in given or (Path(given).is_dir() and given not in {card.name for card in registry.cards()}):
+        if backbone is not None:
+            raise InputError("a backbone and saved weights were both given", where=given, fix="They have their own.")
+        matcher = _self_telling(name)
+    elif (card := registry.card(given)).supervision != "none":
+        raise InputError(
+            f"{card.name} is a trained model and no weights were given",
+            fix="Give a checkpoint (a run's folder, its authors' file, OWNER/NAME of the Hub), or use nearest.",
+        )
+    else:
+        matcher = registry.create(card.name, **({} if backbone is None else {"backbone": backbone}))
+    return matcher.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def _self_telling(given: Path | str) -> Matcher:
+    """The model of a folder or repository that says which it is."""
+    folder = Path(given).expanduser()
+    if (folder / BEST).is_file():
+        run = read_json(folder / CONFIG)
+        if not isinstance(run, dict) or not isinstance(run.get("model"), str):
+            raise InputError(f"{CONFIG} does not say which model this is", where=given)
+        return load_checkpoint(run["model"], folder)[0]
+    return registry.from_pretrained(given)
 
 
 # Loading weights strictly: every weight of the model is found in the file and nothing is left over.

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-import baselines
 from baselines.matcher import Matcher
 from baselines.protocol import PublishedProtocol
 from baselines.weights import CONFIG, FILES, read_config
@@ -47,6 +46,7 @@ class ModelCard:
 
 
 _CARDS: dict[str, ModelCard] = {}
+_FOLDER = [str(Path(__file__).parent)]  # whose files are the models
 
 
 def register(
@@ -122,7 +122,7 @@ def cards() -> list[ModelCard]:
     Raises:
         InputError: an included file or an installed package cannot be used.
     """
-    for found in pkgutil.iter_modules(baselines.__path__):
+    for found in pkgutil.iter_modules(_FOLDER):
         importlib.import_module(f"baselines.{found.name}")
     import_others()
     return [_CARDS[name] for name in sorted(_CARDS)]
@@ -146,7 +146,7 @@ def import_others() -> None:
 def _file_of(name: str) -> str | None:
     """The module of ``baselines`` that has the name of a model; None if there is none."""
     module = name.replace("-", "_")
-    known = module.isidentifier() and module in {found.name for found in pkgutil.iter_modules(baselines.__path__)}
+    known = module.isidentifier() and module in {found.name for found in pkgutil.iter_modules(_FOLDER)}
     return f"baselines.{module}" if known else None
 
 

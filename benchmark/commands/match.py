@@ -43,11 +43,13 @@ def match(
         picture_format(out)  # a wrong suffix is said before, not after, the work
     images = open_image(source), open_image(target)
 
-    from benchmark.running.match import load_matcher, parse_points
+    from baselines.checkpoints import load_model
     from benchmark.running.match import match as match_images
+    from benchmark.running.match import parse_points
 
     asked = None if points is None else parse_points(points)
-    matches = match_images(load_matcher(model, backbone, checkpoint), *images, asked, grid)
+    matcher = load_model(model, checkpoint, backbone=backbone)
+    matches = match_images(matcher, *images, asked, grid)
     if out is not None:
         from sc_imagenet.data.drawing import draw_pair
 

@@ -281,7 +281,8 @@ def score(
     foreign = path.suffix.lower() in ENDINGS
     pairs = pair_list(subset) if subset else None
     if foreign or not set(several([protocol])) & set(BUNDLES):
-        from benchmark.running.score import opened, score_file
+        from benchmark.running.score import score_file
+        from benchmark.scoring.joining import opened
         from benchmark.scoring.protocols import several as protocols_of
 
         if metric:

@@ -1,10 +1,9 @@
-"""Matching any two images: points of the one carried to the other, in original pixels of both."""
+"""Matching any two images: points of the one transferred to the other, in original pixels of both."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from baselines import registry
 from baselines.matcher import Matcher
 from benchmark.running.evaluate import not_finite, predict
+from benchmark.running.transfer import Model, transferred
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.images import Picture, to_rgb
 from sc_imagenet.geometry.resize import Frame, normalised_image
@@ -33,7 +32,7 @@ Points = NDArray[np.float64]
 class Matches:
     """Matched points, (K, 2) in original pixels of each image.
 
-    ``loop`` (K,) says how far from where it started, in pixels of the source, a point ends that is carried
+    ``loop`` (K,) says how far from where it started, in pixels of the source, a point ends that is transferred
     to the target and back: small where the model is consistent with itself.
     """
 
@@ -49,41 +48,19 @@ class Matches:
         ]
 
 
-def load_matcher(model: str, backbone: str | None = None, checkpoint: Path | str | None = None) -> Matcher:
-    """A model with weights, ready to match, on the GPU where there is one.
-
-    Raises:
-        InputError: unknown model or backbone, weights that cannot be had, or a model that must be trained
-            without a checkpoint.
-    """
-    card = registry.card(model)
-    if checkpoint is not None:
-        from baselines.checkpoints import load_checkpoint
-
-        if backbone is not None:
-            raise InputError("--backbone and --checkpoint were both given", fix="A checkpoint has its own backbone.")
-        matcher = load_checkpoint(card.name, checkpoint)[0]
-    elif card.supervision != "none":
-        raise InputError(
-            f"{card.name} is a trained model and no weights were given",
-            fix="Give --checkpoint (a run's folder, its authors' file, OWNER/NAME of the Hub), or use --model nearest.",
-        )
-    else:
-        matcher = registry.create(card.name, **({} if backbone is None else {"backbone": backbone}))
-    return matcher.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-
-
 def match(
-    matcher: Matcher,
+    model: Model,
     source: Picture,
     target: Picture,
     points: ArrayLike | None = None,
     grid: int | None = None,
 ) -> Matches:
-    """Carry points of ``source`` to ``target``, pictures of any size.
+    """Transfer points of ``source`` to ``target``, pictures of any size.
 
     Args:
-        matcher: of either direction; one made for the other way is given the images exchanged.
+        model: a ``Matcher``, of either direction: one made for the other way is given the images exchanged; or a
+            function ``f(source, target, points) -> points`` of upright RGB images and points in their pixels, or an
+            object that has such a ``transfer``.
         source: the image the points are in: a file's path, which is opened upright, an image of Pillow's of any
             mode, or an array (see ``sc_imagenet.data.images.to_rgb``).
         target: the image they are looked for in.
@@ -97,10 +74,10 @@ def match(
     source, target = to_rgb(source), to_rgb(target)
     if points is None:
         if grid:
-            return _both_ways(matcher, source, target, grid_points(source.size, grid))
+            return _both_ways(model, source, target, grid_points(source.size, grid))
         size = np.array(source.size, dtype=np.float64)
         middle = RIM * size + (1 - 2 * RIM) * grid_points(source.size, SEARCHED)
-        return _most_consistent(_both_ways(matcher, source, target, middle), source.size)
+        return _most_consistent(_both_ways(model, source, target, middle), source.size)
     points = np.asarray(points, dtype=np.float64)
     for index, (x, y) in enumerate(points.tolist(), start=1):
         if not (0 <= x <= source.width and 0 <= y <= source.height):
@@ -108,7 +85,7 @@ def match(
                 f"point {index} at ({x:g}, {y:g}) lies outside the first image of "
                 f"{source.width} x {source.height} pixels"
             )
-    return _both_ways(matcher, source, target, points)
+    return _both_ways(model, source, target, points)
 
 
 def parse_points(text: str) -> Points:
@@ -141,21 +118,31 @@ def grid_points(size: tuple[int, int], count: int) -> Points:
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
+def _both_ways(model: Model, source: Image.Image, target: Image.Image, points: Points) -> Matches:
+    if isinstance(model, Matcher):
+        found, returned = _by_matcher(model, source, target, points)
+    else:
+        found = transferred(model, source, target, points, "source to target")
+        returned = transferred(model, target, source, found, "target to source")
+    return Matches(points, found, np.linalg.norm(returned - points, axis=1))
+
+
 @torch.inference_mode()
-def _both_ways(matcher: Matcher, source: Image.Image, target: Image.Image, points: Points) -> Matches:
+def _by_matcher(matcher: Matcher, source: Image.Image, target: Image.Image, points: Points) -> tuple[Points, Points]:
+    """Points in the target, and these back in the source; they stay in the model's frame in between."""
     device = next((p.device for p in matcher.parameters()), torch.device("cpu"))
     a, b = (_as_input(matcher, image).to(device) for image in (source, target))
     frame = Frame(matcher.size, matcher.keep_aspect)
     start = torch.from_numpy(points * frame.scale(source.size)).float()[None]
     there = predict(matcher, {"source": a, "target": b, "source_points": start.to(device)}, "forward")
     back = predict(matcher, {"source": b, "target": a, "source_points": there}, "forward")
-    returned, found = (
-        frame.original(carried[0].double().cpu().numpy(), image.size)
-        for carried, image in ((back, source), (there, target))
+    found, returned = (
+        frame.original(placed[0].double().cpu().numpy(), image.size)
+        for placed, image in ((there, target), (back, source))
     )
     if bad := int((~np.isfinite(np.hstack([found, returned])).all(1)).sum()):
         raise not_finite(matcher, bad, len(points), None)
-    return Matches(points, found, np.linalg.norm(returned - points, axis=1))
+    return found, returned
 
 
 def _as_input(matcher: Matcher, image: Image.Image) -> Tensor:

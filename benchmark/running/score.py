@@ -8,49 +8,13 @@ from pathlib import Path
 
 from benchmark.commands.protocols import print_scores
 from benchmark.scoring import passport
-from benchmark.scoring.foreign import read_foreign
-from benchmark.scoring.frames import Frame
-from benchmark.scoring.joining import Joined, join
+from benchmark.scoring.joining import Joined, opened
 from benchmark.scoring.metric import score
-from benchmark.scoring.plausible import suspicion
-from benchmark.scoring.prediction_files import read_predictions
 from benchmark.scoring.protocol import Protocol
 from sc_imagenet.core.errors import InputError
 
 SEED = 0  # of the bootstrap draws
 SHOWN = 8  # differences that are told one by one
-
-
-def opened(path: Path, dataset: str | None, split: str, root: Path | None, frame: str | None) -> Joined:
-    """Predictions of a file with the true points of their data set.
-
-    Raises:
-        InputError: the file or data set cannot be used, they do not fit, or the predictions cannot be in the frame
-            that they are taken to be in; with ``frame`` given the last is only said.
-    """
-    if path.suffix.lower() == ".parquet":
-        stored = read_predictions(path)
-        backward = stored.info.direction == "backward"
-        note = "predictions lie in the source images (backward); the protocols are meant for the target"
-        return Joined(stored, (note,) if backward else ())
-    if dataset is None:
-        raise InputError(
-            "these predictions do not say which data set they are of", where=path, fix="Give --dataset: spair-71k."
-        )
-    from benchmark.scoring.truth import read_truth  # imports datasets, which stored runs do not need
-
-    given = None if frame is None else Frame.parse(frame)
-    try:
-        found = join(read_foreign(path), read_truth(dataset, split, root), given)
-    except InputError as error:
-        line = str(error)
-        raise error if str(path) in line else InputError(line, where=path) from error
-    doubt = suspicion(found.predictions)
-    if doubt and given is None:
-        raise InputError(
-            f"these predictions are not scored: {doubt}", where=path, fix="If they are right, say so with --frame."
-        )
-    return Joined(found.predictions, (*found.notes, *([doubt] if doubt else [])))
 
 
 def score_file(

@@ -55,7 +55,7 @@ def paper(dataset: str, model: str, size: int | None = None, protocol: Published
     pck@0.1/bbox-padded@256/image
     """
     name = canonical(dataset)
-    known = protocol or published(model) or PublishedProtocol(size, "forward")
+    known = protocol or published(model) or PublishedProtocol(size or None, "forward")
     threshold = known.padded if name == "pf-willow" else info(name).threshold
     return _at_alphas(threshold, known.frame, "image")
 
@@ -76,7 +76,7 @@ def all(
     kinds = ["img", *(["bbox"] if boxes else []), "bbox-kp"]
     if name == "pf-willow":
         kinds += ["bbox-padded", "bbox-padded2"]
-    known = protocol or published(model) or PublishedProtocol(size, "forward")
+    known = protocol or published(model) or PublishedProtocol(size or None, "forward")
     frames = dict.fromkeys((None, known.frame))
     wide = [
         metric

@@ -1,17 +1,32 @@
-"""Foreign predictions joined to the pairs of a data set: what is missing or double is named, partial data is said."""
+"""Predictions of any program, joined to the pairs of their data set and scored.
+
+What is missing or double is named, partial data is said.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from benchmark.scoring.foreign import Foreign, ForeignPair
+from benchmark.scoring import metric
+from benchmark.scoring.foreign import Foreign, ForeignPair, read_foreign
 from benchmark.scoring.frames import Frame
-from benchmark.scoring.predictions import Predictions
+from benchmark.scoring.metric import Scores
+from benchmark.scoring.plausible import suspicion
+from benchmark.scoring.prediction_files import read_predictions
+from benchmark.scoring.predictions import NOWHERE, Predictions, predictions_of_pairs
+from benchmark.scoring.protocol import Protocol
+from benchmark.scoring.protocols import several
+from benchmark.scoring.runs import prediction_files
 from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.catalog import canonical
+
+Given: TypeAlias = "Predictions | Path | str | Mapping[str, ArrayLike] | Sequence[Mapping[str, Any]]"
 
 
 @dataclass(frozen=True)
@@ -20,6 +35,119 @@ class Joined:
 
     predictions: Predictions
     notes: tuple[str, ...]
+
+
+def score(
+    predictions: Given,
+    dataset: str | None = None,
+    protocols: str | Sequence[str | Protocol] = "strict@1",
+    *,
+    split: str = "test",
+    root: Path | str | None = None,
+    frame: str | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Scores:
+    """Scores of predictions under named protocols, whoever made them.
+
+    >>> pair = {"predicted_points": [[1, 2], [9, 9]], "target_points": [[1, 2], [30, 9]], "target_size": (40, 30)}
+    >>> score([pair], "pf-willow", "strict@1,dift@1", draws=0).pck(0.1, "strict@1")
+    50.0
+
+    Args:
+        predictions: a file of any form that ``scbench score`` reads, or a run's folder; points (K, 2) by the id of
+            their pair, in the order of the points that both of its images show; pairs with their truth, as
+            ``PCK.update`` takes them; or ``Predictions``.
+        dataset: of the catalogue; files of ours tell it themselves.
+        protocols: names, comma-separated or in a list, ``all`` for every one.
+        split: of the data set.
+        root: where the data sets lie; else ``SC_DATA_ROOT``.
+        frame: that the points lie in where it is not original pixels, as ``letterbox-840``.
+        draws: bootstrap draws behind the 95 % intervals, 0 for none.
+        seed: of these draws.
+
+    Raises:
+        InputError: an unknown protocol or data set, predictions that do not fit it, or that lie in another frame.
+    """
+    chosen = several(protocols)
+    name = None if dataset is None else canonical(dataset)
+    found = _given(predictions, name, split, root, frame)
+    scores = metric.score(found.predictions, chosen, draws, seed)
+    return replace(scores, notes=found.notes)
+
+
+def _given(predictions: Given, dataset: str | None, split: str, root: Path | str | None, frame: str | None) -> Joined:
+    if isinstance(predictions, (str, Path)):
+        file = _file_of(Path(predictions), dataset, split)
+        return opened(file, dataset, split, root, frame)
+    if isinstance(predictions, Mapping):
+        pairs = [
+            ForeignPair(np.asarray(points, float).reshape(-1, 2), str(name)) for name, points in predictions.items()
+        ]
+        return _joined(Foreign(pairs, "Python"), dataset, split, root, frame, None)
+    if not isinstance(predictions, Predictions):
+        known = predictions_of_pairs(predictions, replace(NOWHERE, dataset=dataset or "", split=split))
+        return Joined(replace(known, frame=Frame.parse(frame or "original")), ())
+    if dataset not in (None, predictions.dataset):
+        if predictions.dataset:
+            raise InputError(f"these are predictions of {predictions.dataset}, not of {dataset}")
+        return Joined(replace(predictions, info=replace(predictions.info, dataset=dataset)), ())
+    return Joined(predictions, ())
+
+
+def _file_of(path: Path, dataset: str | None, split: str) -> Path:
+    """The one file of predictions that is meant: itself, or that of a run's folder on a data set."""
+    if path.is_file():
+        return path
+    files = prediction_files(path)
+    told = {file: read_predictions(file).info for file in files}
+    fitting = [
+        file for file in files if dataset is None or (told[file].scored_as, told[file].split) == (dataset, split)
+    ]
+    if len(fitting) != 1:
+        held = ", ".join(f"{info.dataset}:{info.split} ({file.name})" for file, info in told.items())
+        raise InputError(f"holds {held}", where=path, fix="Say which: give dataset and split, or the file.")
+    return fitting[0]
+
+
+def opened(
+    path: Path, dataset: str | None, split: str, root: Path | str | None = None, frame: str | None = None
+) -> Joined:
+    """Predictions of a file with the true points of their data set.
+
+    Raises:
+        InputError: the file or data set cannot be used, they do not fit, or the predictions cannot be in the frame
+            that they are taken to be in; with ``frame`` given the last is only said.
+    """
+    if path.suffix.lower() == ".parquet":
+        stored = read_predictions(path)
+        backward = stored.info.direction == "backward"
+        note = "predictions lie in the source images (backward); the protocols are meant for the target"
+        return Joined(stored, (note,) if backward else ())
+    return _joined(read_foreign(path) if dataset is not None else None, dataset, split, root, frame, path)
+
+
+def _joined(
+    foreign: Foreign | None, dataset: str | None, split: str, root: Path | str | None, frame: str | None, where: object
+) -> Joined:
+    if foreign is None or dataset is None:
+        raise InputError(
+            "these predictions do not say which data set they are of", where=where, fix="Give --dataset: spair-71k."
+        )
+    from benchmark.scoring.truth import read_truth  # imports datasets, which stored predictions do not need
+
+    given = None if frame is None else Frame.parse(frame)
+    try:
+        found = join(foreign, read_truth(dataset, split, root), given)
+    except InputError as error:
+        line = str(error)
+        raise error if where is None or str(where) in line else InputError(line, where=where) from error
+    doubt = suspicion(found.predictions)
+    if doubt and given is None:
+        raise InputError(
+            f"these predictions are not scored: {doubt}", where=where, fix="If they are right, say so with --frame."
+        )
+    return Joined(found.predictions, (*found.notes, *([doubt] if doubt else [])))
 
 
 def join(foreign: Foreign, truth: Predictions, frame: Frame | None = None) -> Joined:

@@ -21,7 +21,8 @@ from sc_imagenet.core.errors import InputError
 class Scores(Mapping[str, Mapping[str, Score]]):
     """Scores in percent by protocol and name: ``scores["geoaware@1"]["pck@0.1/image"].value``.
 
-    ``left_out`` says why a protocol could not be had; ``empty`` counts pairs without a point to score.
+    ``left_out`` says why a protocol could not be had; ``empty`` counts pairs without a point to score; ``notes`` say
+    what else a reader of the scores must know, such as that only a part of the data set was predicted.
     """
 
     by_protocol: Mapping[str, Mapping[str, Score]]
@@ -29,6 +30,7 @@ class Scores(Mapping[str, Mapping[str, Score]]):
     points: int
     empty: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, protocol: str) -> Mapping[str, Score]:
         return self.by_protocol[protocol]
@@ -38,6 +40,14 @@ class Scores(Mapping[str, Mapping[str, Score]]):
 
     def __len__(self) -> int:
         return len(self.by_protocol)
+
+    def pck(self, alpha: float = 0.1, protocol: str | None = None) -> float:
+        """PCK at an alpha in percent, as a protocol's paper prints it; of the first protocol where none is named.
+
+        Raises:
+            InputError: as ``headline``.
+        """
+        return self.headline(next(iter(self)) if protocol is None else protocol, alpha).value
 
     def headline(self, protocol: str, alpha: float = 0.1) -> Score:
         """The score that the protocol's paper prints, at an alpha.

@@ -177,7 +177,7 @@ def _info(stored: bytes, path: Path | str) -> tuple[PredictionInfo, int]:
     info = PredictionInfo(**content)
     check_names("name in its metadata", (info.dataset, info.scored_as, info.split, info.model, info.run), path)
     check_names("manifest in its metadata", [info.manifest_sha256, info.images_sha256 or "none"], path)
-    if type(info.size) is not int or not 0 < info.size < 1 << 20:
+    if type(info.size) is not int or not 0 <= info.size < 1 << 20:
         raise InputError(f"is of a model of size {info.size!r:.40}", where=path, fix=_AGAIN)
     return info, version
 

@@ -25,7 +25,7 @@ class PredictionInfo:
     dataset: str
     split: str
     model: str  # the registry's name
-    size: int  # side of the model's square frame
+    size: int  # side of the model's square frame; 0: it has none
     run: str
     manifest_sha256: str
     direction: Literal["forward", "backward"]

@@ -65,7 +65,7 @@ def test_the_card_is_the_hub_s_and_tells_what_is_known(tmp_path):
     )
     for told in ("a" * 64, "b" * 64, "lr 0.001", "57.7 | 55.8 to 59.7 | 540", "--limit 20", "Seed 3", "3,417,648"):
         assert told in card.text
-    assert 'from_pretrained("me/mine")' in card.text
+    assert 'load_model("me/mine")' in card.text
 
 
 def test_the_card_of_unknown_weights_claims_nothing(tmp_path):

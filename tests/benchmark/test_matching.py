@@ -13,10 +13,11 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
+from baselines.checkpoints import load_model
 from baselines.matcher import Matcher
 from benchmark import cli
 from benchmark.running.evaluate import evaluate
-from benchmark.running.match import KEPT, grid_points, load_matcher, match, parse_points
+from benchmark.running.match import KEPT, grid_points, match, parse_points
 from benchmark.scoring.predictions import PredictionInfo
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.images import open_image, to_rgb
@@ -105,11 +106,11 @@ def test_text_that_is_no_points(text):
 
 def test_trained_model_without_weights_and_two_backbones():
     with pytest.raises(InputError, match=r"cats is a trained model and no weights were given"):
-        load_matcher("cats")
+        load_model("cats")
     with pytest.raises(InputError, match="both given"):
-        load_matcher("cats", backbone="resnet18", checkpoint="x.pth")
+        load_model("cats", backbone="resnet18", checkpoint="x.pth")
     with pytest.raises(InputError, match=r"unknown model 'nearst'\. Did you mean 'nearest'"):
-        load_matcher("nearst")
+        load_model("nearst")
 
 
 @pytest.fixture
