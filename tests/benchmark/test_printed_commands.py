@@ -17,6 +17,7 @@ import typer.main
 import benchmark.commands
 from benchmark.report.plan import plan
 from benchmark.report.tables import build
+from benchmark.running.include import give_include
 from tests.benchmark.runs import make_run
 
 NAMED_ALONE = ("--eval", "--protocol", "--preset", "--checkpoint")  # shown without a value where an option is spoken of
@@ -33,6 +34,7 @@ def command_line():
     app = typer.Typer()
     for module in pkgutil.iter_modules(benchmark.commands.__path__):
         importlib.import_module(f"benchmark.commands.{module.name}").add_to(app)
+    give_include(app)
     return typer.main.get_command(app)
 
 
