@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from baselines.checkpoints import TRAINED_ON, load_checkpoint, recorded_name, we
 from baselines.matcher import Matcher
 from baselines.recipe import STAGES, find_recipe, override, with_backbone
 from baselines.weights import CONFIG, load_strictly
-from benchmark.commands.score import print_tables, scored
 from benchmark.running.arguments import Options, RunConfig, Stage, changes_of, make_accelerator
 from benchmark.running.data import Pairs, images_sha256
 from benchmark.running.evaluate import Validation, direction_of, evaluate, selection_metric
@@ -35,7 +34,7 @@ from benchmark.scoring.runs import PREDICTIONS, evaluated_data, score_run
 from sc_imagenet.backbones.backbone import Backbone
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import files_in, read_json, sha256_of, write_json
-from sc_imagenet.core.progress import bars, print_json, say
+from sc_imagenet.core.progress import bars, say
 from sc_imagenet.data.batches import loader_deaths
 from sc_imagenet.data.load import manifest_sha256
 from sc_imagenet.data.pairs import PairDataset
@@ -127,6 +126,11 @@ class Run:
                 write_result(self.folder.path, result)
             self.accelerator.wait_for_everyone()
         return result
+
+    @property
+    def predictions(self) -> list[Path]:
+        """The files of predictions on what the options name, each once."""
+        return list(dict.fromkeys(self.folder.predictions(pairs.name, pairs.split) for pairs in self.evaluated_on))
 
     def weights(self, config: RunConfig) -> Matcher:
         """The model of ``config`` with its weights: loaded if its training is finished, else trained."""
@@ -358,16 +362,6 @@ def trained_on(weights: Path) -> str | None:
     return str(name) if name else None
 
 
-def execute(options: Options, as_json: bool = False) -> Result:
-    """Run, print the scores on what this command names, and return the result."""
-    accelerator = make_accelerator(options)
-    run = Run(options, accelerator)
-    result = run.execute()
-    if accelerator.is_main_process:
-        if as_json:
-            print_json(asdict(result))
-        else:  # what was asked for now; what the run was evaluated on before is in its result.json
-            files = dict.fromkeys(run.folder.predictions(pairs.name, pairs.split) for pairs in run.evaluated_on)
-            print_tables([scored(file, "strict", (), None, 1000) for file in files], False, False)
-        say(f"{run.folder.path}: done")
-    return result
+def execute(options: Options) -> Result:
+    """Do what is missing of a run and return its result."""
+    return Run(options, make_accelerator(options)).execute()

@@ -19,6 +19,7 @@ from benchmark.report.markdown import to_markdown
 from benchmark.report.paper_tables import tables
 from benchmark.report.run_sheet import command_of
 from benchmark.report.tables import build, build_from
+from benchmark.report.terminal import console, lines_of
 from benchmark.report.write import write_reports
 from benchmark.scoring.curves import ALPHAS
 from benchmark.scoring.pck import Metric
@@ -353,12 +354,11 @@ def test_tables_of_the_page_are_complete(tmp_path):
 
 
 def test_what_is_incomplete_says_so_in_every_form(tmp_path, capsys):
-    from benchmark.report.terminal import print_report
-
     part = make_run(tmp_path, "part", data=[("spair-71k", "test", 35)], draws=2)
     whole = make_run(tmp_path, "whole", data=PASCAL, draws=2)
     report = build([part, whole])
-    print_report(report)
+    for part in lines_of(report):
+        console().print(part)
     said = {"html": to_html(report), "md": to_markdown(report)}
     for text in (*said.values(), capsys.readouterr().out):
         assert "35 of 12,234 pairs" in text

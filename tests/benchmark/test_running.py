@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
+from benchmark.commands.run import run_and_print
 from benchmark.running.arguments import Options
-from benchmark.running.run import execute, share_of, trained_on
+from benchmark.running.run import share_of, trained_on
 from benchmark.scoring.prediction_files import read_predictions
 from sc_imagenet.core.files import sha256_of
 from tests import PATIENCE
@@ -87,7 +88,7 @@ def test_a_command_prints_the_scores_on_what_it_names(tmp_path, capsys):
     settings = {"recipe.model.backbone": "resnet10t", "recipe.model.pretrained": "false", "recipe.model.size": "64"}
     options = Options(model="nearest", preset="tiny", settings=settings, limit=4, runs=tmp_path)
     for data, heading in (("toy:test", "toy test"), ("toy:validation", "toy validation")):
-        result = execute(replace(options, evaluate=(data,)))
+        result = run_and_print(replace(options, evaluate=(data,)))
         out = capsys.readouterr().out
         assert [line.split("   ")[0] for line in out.splitlines() if line.startswith("toy ")] == [heading]
     assert len(result.data) == 2

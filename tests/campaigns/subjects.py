@@ -31,8 +31,6 @@ from benchmark import cli
 training.SAVE_SECONDS = generation.SAVE_SECONDS = 0
 training.LOG_STEPS = generation.LOG_STEPS = 1
 evaluation.CHUNK = evaluation.BATCH = 4
-cli.collect()
-cli.collect = lambda: None
 """
 COMMAND = """
 Path({mark!r}).write_text("{number}")
