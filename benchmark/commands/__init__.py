@@ -1,1 +1,1 @@
-"""One file a command; each has ``add_to(app)`` and imports what is heavy inside the command."""
+"""One file a command; each has ``app`` with its commands and is imported when one of them is typed (``benchmark/cli.py``)."""

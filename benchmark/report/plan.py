@@ -95,6 +95,8 @@ def _planned(
     missing = [name for name in needed if place_of(info(name), root) is None]
     if options.checkpoint and not Path(options.checkpoint).exists():
         missing.append(f"{options.checkpoint}, which 'scbench generate train' writes")
+    if (weights := options.settings.get("recipe.model.pretrained")) and not Path(json.loads(weights)).exists():
+        missing.append(f"{json.loads(weights)}, the weights of the backbone")
     if "sc-imagenet" in trained and not os.environ.get("IMAGENET_ROOT"):
         missing.append("ImageNet")
     stages = tuple(_stage(options.model, name, costs) for name in trained)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from baselines import registry
+from baselines.checkpoints import load_checkpoint
 from baselines.matcher import Matcher
 from benchmark.running.evaluate import not_finite, predict
 from sc_imagenet.core.errors import InputError
@@ -58,8 +59,6 @@ def load_matcher(model: str, backbone: str | None = None, checkpoint: Path | str
     """
     card = registry.card(model)
     if checkpoint is not None:
-        from baselines.checkpoints import load_checkpoint
-
         if backbone is not None:
             raise InputError("--backbone and --checkpoint were both given", fix="A checkpoint has its own backbone.")
         matcher = load_checkpoint(card.name, checkpoint)[0]

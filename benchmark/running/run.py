@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -32,6 +33,7 @@ from benchmark.scoring.predictions import PredictionInfo
 from benchmark.scoring.result import Result, count_of_pairs, published_pairs, write_result
 from benchmark.scoring.runs import PREDICTIONS, evaluated_data, score_run
 from sc_imagenet.backbones.backbone import Backbone
+from sc_imagenet.backbones.pretrained import weights_kind
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import files_in, read_json, sha256_of, write_json
 from sc_imagenet.core.progress import bars, say
@@ -284,6 +286,7 @@ class Run:
         names = [stage.dataset for stage in config.stages]
         arguments = matcher.arguments
         pretrained = bool(self.options.pretrain)
+        known = trained_on(self.checkpoint) if self.checkpoint else {}
         return Result(
             run=config.id,
             model=config.model,
@@ -306,8 +309,20 @@ class Run:
             peak_memory=max(trained.get("peak_memory", 0), peak_memory()),
             changes=changes_of(self.options, self.trained_on),
             arguments=arguments,
-            trained_on=trained_on(self.checkpoint) if self.checkpoint else None,
+            trained_on=known.get("name"),
+            trained_with=known.get("training", {}),
+            backbone_weights=self._backbone_weights(config, known),
+            pretrain_recipe=config.as_json()["stages"][0]["recipe"] if len(config.stages) > 1 else {},
         )
+
+    def _backbone_weights(self, config: RunConfig, known: Mapping[str, Any]) -> str | None:
+        """What weights the backbone began with: those of a checkpoint as it says itself, else of the argument."""
+        if self.checkpoint:
+            return known.get("weights")
+        parameters = inspect.signature(registry.card(config.model).model).parameters
+        if "pretrained" not in parameters:
+            return None
+        return weights_kind(config.arguments.get("pretrained", parameters["pretrained"].default))
 
     def _open(self, pairs: Pairs) -> datasets.Dataset:
         # The first process converts what was never converted; the others find it done.
@@ -354,12 +369,23 @@ def claim(folder: RunFolder, config: RunConfig, options: Options, accelerator: A
     accelerator.wait_for_everyone()
 
 
-def trained_on(weights: Path) -> str | None:
-    """What a file of weights was trained on, by the ``trained_on.json`` beside it; None without one."""
+def trained_on(weights: Path) -> Mapping[str, Any]:
+    """What a file of weights was trained on and with, by the ``trained_on.json`` beside it; {} without one.
+
+    ``name`` of the photographs, ``weights`` of the backbone, ``training`` with its options.
+
+    Raises:
+        InputError: an entry of another kind.
+    """
     file = weights.parent / TRAINED_ON
     content = read_json(file) if file.exists() else {}
-    name = content.get("name") if isinstance(content, dict) else None
-    return str(name) if name else None
+    kinds = {"name": str, "weights": str, "training": Mapping}
+    if not isinstance(content, Mapping):
+        return {}
+    for name, kind in kinds.items():
+        if name in content and not isinstance(content[name], kind):
+            raise InputError(f"{name} is {content[name]!r:.80}", where=file, fix="Delete it, or train again.")
+    return {name: content[name] for name in kinds if name in content}
 
 
 def execute(options: Options) -> Result:

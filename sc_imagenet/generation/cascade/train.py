@@ -7,7 +7,8 @@
 <out>/resume.pt                  weights, optimiser and step, while it runs
 <out>/features/                  of views, and the photographs that were decoded; trainings may share another folder
 <out>/model/                     the trained network: config.json and model.safetensors, as ``--checkpoint`` takes it,
-                                 and trained_on.json, which names the photographs
+                                 and trained_on.json: the photographs' name, the backbone's
+                                 weights, and what it was trained with
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
+from sc_imagenet.backbones.pretrained import weights_kind
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path, read_json, sha256_of, write_json
 from sc_imagenet.core.locks import held
@@ -128,7 +130,9 @@ def _train(
     training.run(report)
     if accelerator.is_main_process:
         name = name_of_photographs(photographs.root, photographs.classes, photographs.count)
-        write_json(model / "trained_on.json", {"name": name, "images": photographs.count})
+        used = {"options": options.as_dict(), "max_steps": max_steps}
+        about = {"name": name, "images": photographs.count, "weights": weights_kind(options.pretrained)}
+        write_json(model / "trained_on.json", {**about, "training": used})
         generator.save(model)
         (out / "resume.pt").unlink(missing_ok=True)
     accelerator.wait_for_everyone()

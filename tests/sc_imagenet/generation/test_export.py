@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from benchmark.cli import main
 from benchmark.running.data import Pairs
 from benchmark.running.generate import export_release
 from sc_imagenet.core.errors import InputError
@@ -95,13 +96,15 @@ def test_a_set_whose_ids_are_not_unique_is_refused_with_both_names(tmp_path):
         export_release(tmp_path / "set", None)
 
 
-def test_photographs_that_are_not_called_as_imagenets_are_told(tmp_path, capsys):
+def test_photographs_that_are_not_called_as_imagenets_are_told(tmp_path, monkeypatch, capsys):
     names = [f"n02084071/ILSVRC2012_val_0000029{number}.JPEG" for number in (1, 2)]
     exported(tmp_path / "set", photographs(tmp_path / "photographs", [*names, "n02084071/n02084071_5.JPEG"]))
-    export_release(tmp_path / "set", None)
-    assert f"2 photographs, {names[0]} first, are not called as ImageNet's" in capsys.readouterr().err.replace(
-        "\n", " "
-    )
+    assert export_release(tmp_path / "set").others == tuple(names)
+    monkeypatch.setattr("sys.argv", ["scbench", "generate", "export", "--out", str(tmp_path / "set")])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert f"2 photographs, {names[0]} first, are not called as ImageNet's" in said
 
 
 def test_photographs_that_were_moved_are_found_by_their_new_folder_and_never_in_the_working_one(
