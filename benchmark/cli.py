@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
 import benchmark.commands
@@ -47,11 +50,14 @@ class Commands(TyperGroup):
         return found
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help; nothing is imported for it."""
-        listed = TyperGroup(
-            name=self.name, help=self.help, commands=dict(self.commands), rich_markup_mode=self.rich_markup_mode
-        )
-        listed.format_help(ctx, formatter)
+        """Write the help; no command is imported for it, nor what typer's own needs to render Markdown."""
+        rows = Table.grid(padding=(0, 2))
+        for name, command in self.commands.items():
+            rows.add_row(f"[bold cyan]{name}[/]", " ".join((command.help or "").split("\n\n")[0].split()))
+        console = Console(highlight=False)
+        console.print(f"\n [yellow]Usage:[/] [bold]{ctx.command_path} COMMAND \\[ARGS]...[/]\n\n {self.help}\n")
+        console.print(Panel(rows, title="Commands", title_align="left", border_style="dim"))
+        console.print(f" [dim]'{ctx.command_path} COMMAND --help' tells all of one.[/]")
 
 
 def panel_of(parameter: Any) -> int:

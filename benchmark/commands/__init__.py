@@ -1,1 +1,1 @@
-"""One file a command; each has ``app`` with its commands and is imported when one of them is typed (``benchmark/cli.py``)."""
+"""One file a command: ``app`` holds it. A file is imported when its command is typed (``benchmark/cli.py``)."""
