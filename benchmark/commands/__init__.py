@@ -1,1 +1,1 @@
-"""One file a command; each has ``add_to(app)`` and imports what is heavy inside the command."""
+"""One file a command: ``app`` holds it. A file is imported when its command is typed (``benchmark/cli.py``)."""

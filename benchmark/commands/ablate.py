@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from benchmark.commands.options import EVALUATION, OUTPUT, TRAINING, DataRoot, Json, Limit, MaxSteps, Workers
+from benchmark.report.ablation_table import ablation_table
+from benchmark.report.ablations import Setting, run_ablations
+from benchmark.report.terminal import ablation_grid, ablation_words, console
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.files import read_json
+from sc_imagenet.core.progress import print_json
+from sc_imagenet.core.settings import several
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command to ``scbench``."""
-    app.command("ablate")(ablate)
+app = typer.Typer(add_completion=False)
 
 
+@app.command()
 def ablate(
-    photographs: Path = typer.Argument(help="To train on: <folder>/<class>/<image>."),
-    out: Path = typer.Option(
-        Path("runs/ablations"), "--out", help="Folder of everything; what is there goes on where it was left."
-    ),
-    evaluate: str = typer.Option("pf-willow", "--eval", help="The data set to measure on."),
-    data_root: Path | None = typer.Option(None, "--data-root", help="Folder that holds it; else $SC_DATA_ROOT."),
-    seeds: str = typer.Option("3", "--seeds", help="Of the trainings: how many, or which: 0,4,7 (one: '4,')."),
-    only: list[str] = typer.Option([], "--only", help="Cases; repeat or separate with commas."),
-    options: Path | None = typer.Option(None, "--options", help="JSON of training options that all cases share."),
-    max_steps: int | None = typer.Option(None, "--max-steps", min=1, help="Steps of each training."),
-    limit: int | None = typer.Option(None, "--limit", min=1, help="Measure on so many pairs."),
-    workers: int = typer.Option(1, "--workers", min=1, help="Trainings beside one another, on one GPU or CPU."),
-    metric: str = typer.Option("bbox-kp/image", "--metric", help="Of the table."),
-    as_json: bool = typer.Option(False, "--json", help="Print the table as JSON."),
+    photographs: Annotated[Path, typer.Argument(help="The photographs to train on: <folder>/<class>/<image>.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="The folder of everything; what is there goes on where it was left.", rich_help_panel=OUTPUT),
+    ] = Path("runs/ablations"),
+    evaluate: Annotated[
+        str, typer.Option("--eval", help="It is measured on this data set.", rich_help_panel=EVALUATION)
+    ] = "pf-willow",
+    data_root: DataRoot = None,
+    seeds: Annotated[
+        str,
+        typer.Option(
+            help="The seeds of the trainings: how many, or which: 0,4,7 (one: '4,').", rich_help_panel=TRAINING
+        ),
+    ] = "3",
+    only: Annotated[
+        list[str], typer.Option(help="Only these cases; repeat it or separate by commas.", rich_help_panel=TRAINING)
+    ] = [],
+    options: Annotated[
+        Path | None,
+        typer.Option(help="A JSON file of training options that all cases share.", rich_help_panel=TRAINING),
+    ] = None,
+    max_steps: MaxSteps = None,
+    limit: Limit = None,
+    workers: Workers = 1,
+    metric: Annotated[
+        str, typer.Option(help="The table is of this metric, without alpha.", rich_help_panel=EVALUATION)
+    ] = "bbox-kp/image",
+    as_json: Json = False,
 ) -> None:
     """Train and measure the cascade with one thing changed at a time, beside the paper's Tables 4 and 5.
 
@@ -34,20 +58,18 @@ def ablate(
 
     [bold]scbench ablate caltech-101 --out runs/ablations --seeds 3 --workers 4[/bold]
     """
-    from benchmark.running.arguments import several
-    from sc_imagenet.core.errors import InputError
-    from sc_imagenet.core.files import read_json
-
     parts = several([seeds])
     if not parts or not all(part.isdecimal() for part in parts) or seeds.strip() == "0":
         raise InputError(
             f"--seeds {seeds!r} is neither a number of seeds nor a list of them", fix="For example: --seeds 3"
         )
     numbers = [int(part) for part in parts] if "," in seeds else list(range(int(seeds)))
-    from benchmark.report.ablation_table import ablation_table, print_ablations
-    from benchmark.report.ablations import Setting, run_ablations
-
     base = read_json(options) if options else {}
     setting = Setting(photographs, out, base, max_steps, evaluate, data_root, limit, workers)
     run_ablations(setting, numbers, several(only))
-    print_ablations(ablation_table(out, metric, tuple(several(only))), as_json)
+    table = ablation_table(out, metric, tuple(several(only)))
+    if as_json:
+        print_json({**asdict(table), "verdict": table.verdict})
+        return
+    console().print(ablation_grid(table))
+    print(ablation_words(table))

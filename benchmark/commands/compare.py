@@ -5,17 +5,76 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark.commands.options import OUTPUT, DataRoot, Draws, Json, Metrics, Picture
 from benchmark.commands.score import DIRECTIONS
 from benchmark.scoring.bootstrap import Difference
+from benchmark.scoring.comparing import compared, shared_predictions
 from benchmark.scoring.comparison import ChangedPair, Comparison
+from benchmark.scoring.pck import Metric
+from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.result import count_of_pairs, published_pairs
-from sc_imagenet.core.progress import print_json
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.progress import print_json, say
+from sc_imagenet.core.settings import several
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a file of predictions.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another: gains are its own over the first.")],
+    metric: Metrics = [],
+    pairs: Annotated[
+        int,
+        typer.Option(min=1, help="So many of the pairs that gained, and that lost, most.", rich_help_panel=OUTPUT),
+    ] = 5,
+    draws: Draws = 1000,
+    out: Picture = None,
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Two runs on the same pairs: differences with 95 % intervals, by category, and the pairs that changed most.
+
+    The first metric ranks the pairs; without --metric it is the strict protocol's.
+
+    [bold]scbench compare runs/nearest/556fe2 runs/cats/d1b3e9 --out changed.png[/bold]
+    """
+    if draws < 1:
+        raise InputError("--draws 0 gives no intervals", fix="Give at least 1.")
+    if out is not None:
+        from sc_imagenet.data.images import picture_format  # and with it torch, which figures do without
+
+        picture_format(out)  # refuse its name before the work, not after
+    metrics = [Metric.parse(name) for name in several(metric)]
+    shared = shared_predictions(first, second)
+    found = [compared(one, two, metrics, draws, pairs) for one, two in shared]
+    print_comparisons(found, as_json)
+    if out is not None:
+        _draw(found, shared, out, data_root)
+
+
+def _draw(
+    found: Sequence[Comparison], shared: Sequence[tuple[Predictions, Predictions]], out: Path, data_root: Path | None
+) -> None:
+    from benchmark.report.pictures import PairImages, picture_of_changes
+    from sc_imagenet.data.drawing import contact_sheet
+    from sc_imagenet.data.images import save_picture
+
+    pictures = []
+    for comparison, (one, two) in zip(found, shared):
+        images = PairImages(one.info.dataset, one.info.split, data_root, one.info.form)
+        pictures.append(picture_of_changes(comparison, one, two, images))
+    save_picture(contact_sheet(pictures, 1, max(picture.width for picture in pictures)), out)
+    say(f"wrote {out}")
+
 
 # What ``scbench compare`` prints: the differences, by category, and the pairs that changed most.
 
@@ -120,52 +179,3 @@ def _print_pairs(console: Console, title: str, pairs: Sequence[ChangedPair]) -> 
     for pair in pairs:
         table.add_row(escape(pair.pair_id), escape(pair.category), str(pair.first), str(pair.second), str(pair.points))
     console.print(table)
-
-
-# ``scbench compare``: two runs on the same pairs.
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command to ``scbench``."""
-    app.command("compare")(compare)
-
-
-def compare(
-    first: Path = typer.Argument(..., metavar="RUN", help="A run's folder, or a file of predictions."),
-    second: Path = typer.Argument(..., metavar="RUN", help="Another: gains are its own over the first."),
-    metric: list[str] = typer.Option(
-        [], help="Compare by these instead of the strict protocol, as pck@0.1/bbox/image; the first ranks the pairs."
-    ),
-    pairs: int = typer.Option(5, min=1, help="How many of the pairs that gained, and that lost, most."),
-    draws: int = typer.Option(1000, min=1, help="Paired bootstrap draws behind the 95 % intervals."),
-    out: Path | None = typer.Option(None, help="Draw those pairs under both runs into this picture."),
-    data_root: Path | None = typer.Option(None, help="Where the data sets lie, for the picture; else SC_DATA_ROOT."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
-) -> None:
-    """Two runs on the same pairs: differences with 95 % intervals, by category, and the pairs that changed most.
-
-    Example: scbench compare runs/nearest/556fe2 runs/cats/d1b3e9 --out changed.png
-    """
-    from benchmark.running.arguments import several
-    from benchmark.scoring.comparing import compared, shared_predictions
-    from benchmark.scoring.pck import Metric
-    from sc_imagenet.data.images import picture_format
-
-    if out is not None:
-        picture_format(out)  # refuse its name before the work, not after
-    metrics = [Metric.parse(name) for name in several(metric)]
-    shared = shared_predictions(first, second)
-    found = [compared(one, two, metrics, draws, pairs) for one, two in shared]
-    print_comparisons(found, as_json)
-    if out is not None:
-        from benchmark.report.pictures import PairImages, picture_of_changes
-        from sc_imagenet.core.progress import say
-        from sc_imagenet.data.drawing import contact_sheet
-        from sc_imagenet.data.images import save_picture
-
-        sheets = []
-        for comparison, (one, two) in zip(found, shared):
-            images = PairImages(one.info.dataset, one.info.split, data_root, one.info.form)
-            sheets.append(picture_of_changes(comparison, one, two, images))
-        save_picture(contact_sheet(sheets, 1, max(sheet.width for sheet in sheets)), out)
-        say(f"wrote {out}")

@@ -3,19 +3,162 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import datasets
 import typer
 from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from benchmark.commands.options import DATA, MACHINE, OUTPUT, DataRoot, Json, Seed
 from benchmark.running.data import Pairs, is_generated, readable_splits
-from sc_imagenet.core.errors import InputError, unknown_name
+from benchmark.running.data_tables import data_rows, info_row
+from sc_imagenet.core.errors import InputError, unknown_name, visible
+from sc_imagenet.core.progress import bars, print_json
 from sc_imagenet.data.catalog import info
+from sc_imagenet.data.convert import convert as convert_split
+from sc_imagenet.data.download import download as download_files
 from sc_imagenet.data.drawing import contact_sheet, draw_pair
-from sc_imagenet.data.images import open_image
+from sc_imagenet.data.images import open_image, picture_format, save_picture
 from sc_imagenet.data.schema import check_size
+from sc_imagenet.data.tensor_files import shortened
+from sc_imagenet.data.verify import VerifyReport
+from sc_imagenet.data.verify import verify as look_through
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="A data set, such as pf-willow.")]
+NameSplit = Annotated[str, typer.Argument(help="A data set, or NAME:SPLIT.")]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--num-proc", min=1, help="So many processes work; by default all cores where it pays.", rich_help_panel=MACHINE
+    ),
+]
+
+
+@app.callback()
+def data() -> None:
+    """List, download, convert, verify and look at data sets."""
+
+
+@app.command("list")
+def list_all(data_root: DataRoot = None, as_json: Json = False) -> None:
+    """List the data sets: pairs, images, classes, licence, and whether they are on this machine.
+
+    [bold]scbench data list --data-root datasets[/bold]
+    """
+    print_list(data_rows(data_root), as_json)
+
+
+@app.command("info")
+def info_of(name: Name, data_root: DataRoot = None, as_json: Json = False) -> None:
+    """Tell all of one data set: licence, homepage, expected files, the steps to get it by hand.
+
+    [bold]scbench data info spair-71k[/bold]
+    """
+    print_info(info_row(name, data_root), as_json)
+
+
+@app.command("download")
+def download(name: Name, data_root: DataRoot = None, as_json: Json = False) -> None:
+    """Download a data set; goes on where an earlier download broke off.
+
+    Where a program may not or cannot get it, the steps by hand are printed.
+
+    [bold]scbench data download spair-71k --data-root datasets[/bold]
+    """
+    entry = info(name)
+    if not entry.mirrors and not as_json:
+        print(f"{entry.title}, by hand:\n{entry.manual}")
+    with bars(in_bytes=True) as report:
+        parts = download_files(name, data_root, report)
+    if as_json:
+        rows = [{"file": part.file, "state": part.state, "place": str(part.path)} for part in parts]
+        print_json(rows)
+        return
+    for part in parts:
+        print(f"{part.file}: {'downloaded' if part.state == 'downloaded' else 'already here'}, {part.path}")
+    print(f"next: scbench data verify {entry.name}")
+
+
+@app.command("convert")
+def convert(
+    name: NameSplit,
+    data_root: DataRoot = None,
+    num_proc: Processes = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="What was converted before is converted again.", rich_help_panel=OUTPUT)
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Convert a data set's annotations to Parquet in the cache; loading does so by itself.
+
+    [bold]scbench data convert pf-pascal:test[/bold]
+    """
+
+    name, splits = readable_splits(name, data_root)
+    rows: list[dict[str, Any]] = []
+    with bars() as report:
+        for split in splits:
+
+            def progress(done: int, total: int, split: str = split) -> None:
+                report(split, done, total)
+
+            record = convert_split(name, split, data_root, num_proc, force, progress)
+            counts = {"pairs": record.rows, "images": record.images, "points": record.points}
+            place = str(record.folder)
+            rows.append({"split": split, **counts, "manifest_sha256": record.manifest_sha256, "place": place})
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        counted = ", ".join(f"{row[what]:,} {what}" for what in ("pairs", "images", "points"))
+        print(f"{name}:{row['split']}  {counted}  {row['place']}")
+
+
+@app.command("verify")
+def verify(name: NameSplit, data_root: DataRoot = None, num_proc: Processes = None, as_json: Json = False) -> None:
+    """Decode every image, open every annotation, compare the counts with the published ones.
+
+    Ends with exit code 2 where something is missing or corrupt; a part of a data set is no damage.
+
+    [bold]scbench data verify spair-71k --num-proc 4[/bold]
+    """
+    name, _, split = name.partition(":")
+    with bars() as report:
+        found = look_through(name, split or None, data_root, num_proc, report)
+    print_verified(found, as_json)
+    if found.damaged:
+        listed = ", ".join(f"{count:,} {what}" for what, count in found.damage.items())
+        raise InputError(f"is damaged: {listed}", where=found.dataset, fix="Get the files named above again.")
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="A data set, NAME:SPLIT, or a generated set's folder.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="A picture is written here: .png, .jpg or .webp.", rich_help_panel=OUTPUT),
+    ],
+    pairs: Annotated[int, typer.Option(min=1, max=200, help="So many pairs are drawn.", rich_help_panel=DATA)] = 4,
+    seed: Seed = 0,
+    category: Annotated[str | None, typer.Option(help="Only pairs of this class.", rich_help_panel=DATA)] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Draw pairs with their points into one picture.
+
+    [bold]scbench data show pf-willow --pairs 24 --out pairs.png[/bold]
+    """
+    picture_format(out)  # a wrong suffix is said before, not after, the work
+    picture, drawn = picture_of_pairs(name, pairs, seed, category, data_root)
+    save_picture(picture, out)
+    print(f"{drawn} pairs in {out}")
+
 
 # A picture of some pairs of a data set with their annotated points.
 
@@ -24,7 +167,7 @@ ONE_COLUMN = 3  # so many pairs still go below each other
 
 
 def picture_of_pairs(
-    name: str, pairs: int, seed: int = 0, category: str | None = None, root: str | None = None
+    name: str, pairs: int, seed: int = 0, category: str | None = None, root: Path | None = None
 ) -> tuple[Image.Image, int]:
     """Draw ``pairs`` pairs, drawn by ``seed``, of a data set, a split or a generated set; also how many there were.
 
@@ -56,11 +199,11 @@ def picture_of_pairs(
     return contact_sheet(drawn, columns, COLUMN * columns), len(drawn)
 
 
-def _split_to_show(name: str, root: str | None) -> Pairs:
+def _split_to_show(name: str, root: Path | None) -> Pairs:
     if is_generated(name):
         return Pairs.parse(name, "train", None)
     name, splits = readable_splits(name, root)
-    return Pairs.parse(name, splits[0], Path(root) if root else None)
+    return Pairs.parse(name, splits[0], root)
 
 
 def _opened(row: dict, side: str) -> Image.Image:
@@ -77,133 +220,104 @@ def _opened(row: dict, side: str) -> Image.Image:
     return image
 
 
-# ``scbench data``: what data sets there are, getting them, checking them, looking at them.
+# What is printed of data sets.
 
-NAME = typer.Argument(help="A data set, such as pf-willow.", show_default=False)
-NAME_SPLIT = typer.Argument(help="A data set, or NAME:SPLIT.", show_default=False)
-DATA_ROOT_OPTION = typer.Option(None, "--data-root", help="Folder that holds the data sets; else $SC_DATA_ROOT.")
-NUM_PROC = typer.Option(None, "--num-proc", min=1, help="Processes; by default all cores where it pays.")
-JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
-
-data = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+STRAYS = 20  # named
+COLOURS = {"ok": "green", "damaged": "bold red", "partial": "yellow", "differs": "yellow"}
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands to ``scbench``."""
-    app.add_typer(data, name="data", help="List, download, convert, verify and look at data sets.")
-
-
-@data.command("list")
-def list_all(data_root: str | None = DATA_ROOT_OPTION, as_json: bool = JSON) -> None:
-    """List the data sets: pairs, images, classes, licence, and whether they are on this machine."""
-    from benchmark.running.data_tables import data_rows, print_list
-
-    print_list(data_rows(data_root), as_json)
-
-
-@data.command("info")
-def info_of(name: str = NAME, data_root: str | None = DATA_ROOT_OPTION, as_json: bool = JSON) -> None:
-    """Tell all of one data set: licence, homepage, expected files, the steps to get it by hand."""
-    from benchmark.running.data_tables import info_row, print_info
-
-    print_info(info_row(name, data_root), as_json)
-
-
-@data.command("download")
-def download(name: str = NAME, data_root: str | None = DATA_ROOT_OPTION, as_json: bool = JSON) -> None:
-    """Download a data set; goes on where an earlier download broke off.
-
-    Where a program may not or cannot get it, the steps by hand are printed.
-    """
-    from sc_imagenet.core.progress import bars, print_json
-    from sc_imagenet.data.catalog import info as entry_of
-    from sc_imagenet.data.download import download as download_files
-
-    entry = entry_of(name)
-    if not entry.mirrors and not as_json:
-        print(f"{entry.title}, by hand:\n{entry.manual}")
-    with bars(in_bytes=True) as report:
-        parts = download_files(name, data_root, report)
-    if as_json:
-        rows = [{"file": part.file, "state": part.state, "place": str(part.path)} for part in parts]
-        print_json(rows)
-        return
-    for part in parts:
-        print(f"{part.file}: {'downloaded' if part.state == 'downloaded' else 'already here'}, {part.path}")
-    print(f"next: scbench data verify {entry.name}")
-
-
-@data.command("convert")
-def convert(
-    name: str = NAME_SPLIT,
-    data_root: str | None = DATA_ROOT_OPTION,
-    num_proc: int | None = NUM_PROC,
-    force: bool = typer.Option(False, "--force", help="Convert again what was converted before."),
-    as_json: bool = JSON,
-) -> None:
-    """Convert a data set's annotations to Parquet in the cache; loading does so by itself."""
-    from benchmark.running.data import readable_splits
-    from sc_imagenet.core.progress import bars, print_json
-    from sc_imagenet.data.convert import convert as convert_split
-
-    name, splits = readable_splits(name, data_root)
-    rows: list[dict[str, Any]] = []
-    with bars() as report:
-        for split in splits:
-
-            def progress(done: int, total: int, split: str = split) -> None:
-                report(split, done, total)
-
-            record = convert_split(name, split, data_root, num_proc, force, progress)
-            counts = {"pairs": record.rows, "images": record.images, "points": record.points}
-            place = str(record.folder)
-            rows.append({"split": split, **counts, "manifest_sha256": record.manifest_sha256, "place": place})
+def print_list(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print the catalogue."""
     if as_json:
         print_json(rows)
         return
+    table = Table("data set", "pairs by split", "images", "classes", "points", "licence", "on this machine")
+    for column in (2, 3):
+        table.columns[column].justify = "right"
     for row in rows:
-        counted = ", ".join(f"{row[what]:,} {what}" for what in ("pairs", "images", "points"))
-        print(f"{name}:{row['split']}  {counted}  {row['place']}")
+        pairs = "\n".join(f"{split} {_number(row['pairs'].get(split))}" for split in row["splits"])
+        here = _plain(row["place"]) if row["place"] else "[dim]no[/dim]"
+        name = f"[bold]{row['name']}[/bold]\n[dim]{row['title']}[/dim]"
+        table.add_row(name, pairs, _number(row["images"]), _number(row["classes"]), row["points"], row["licence"], here)
+    _console().print(table)
 
 
-@data.command("verify")
-def verify(
-    name: str = NAME_SPLIT,
-    data_root: str | None = DATA_ROOT_OPTION,
-    num_proc: int | None = NUM_PROC,
-    as_json: bool = JSON,
-) -> None:
-    """Decode every image, open every annotation, compare the counts with the published ones.
+def print_info(row: dict[str, Any], as_json: bool) -> None:
+    """Print all of one data set."""
+    if as_json:
+        print_json(row)
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    pairs = ", ".join(f"{split} {_number(row['pairs'].get(split))}" for split in row["splits"])
+    for label, value in (
+        ("name", row["name"]),
+        ("title", f"{row['title']} ({row['paper']})"),
+        ("homepage", row["homepage"] or ""),
+        ("licence", row["licence"]),
+        ("pairs", pairs),
+        ("images", _number(row["images"])),
+        ("classes", _number(row["classes"])),
+        ("points", row["points"]),
+        ("configs", ", ".join(row["configs"])),
+        ("on this machine", row["place"] or "no"),
+        ("expected files", "\n".join(row["layout"])),
+        ("download", f"scbench data download {row['name']}" if row["download"] else "not by a program"),
+        ("", "\n".join(row["download"])),
+        ("by hand", "\n".join(row["by_hand"])),
+    ):
+        if value:
+            table.add_row(label, _plain(value))
+    _console().print(table)
 
-    Ends with exit code 2 where something is missing or corrupt; a part of a data set is no damage.
-    """
-    from benchmark.running.data_tables import print_verified
-    from sc_imagenet.core.errors import InputError
-    from sc_imagenet.core.progress import bars
-    from sc_imagenet.data.verify import verify as look_through
 
-    name, _, split = name.partition(":")
-    with bars() as report:
-        found = look_through(name, split or None, data_root, num_proc, report)
-    print_verified(found, as_json)
-    if found.damaged:
-        listed = ", ".join(f"{count:,} {what}" for what, count in found.damage.items())
-        raise InputError(f"is damaged: {listed}", where=found.dataset, fix="Get the files named above again.")
+def print_verified(report: VerifyReport, as_json: bool) -> None:
+    """Print what was found in a data set."""
+    if as_json:
+        print_json(report.as_dict())
+        return
+    table = Table("split", "what", "found", "published", "", title=_plain(f"{report.dataset} in {report.root}"))
+    for column in (2, 3):
+        table.columns[column].justify = "right"
+    for split in report.splits:
+        for line in split.lines:
+            first = split.split if line is split.lines[0] else ""
+            table.add_row(first, *_line_cells(line))
+        table.add_section()
+    for line in report.lines:
+        table.add_row("all here" if line is report.lines[0] else "", *_line_cells(line))
+    console = _console()
+    console.print(table)
+    for absent, reason in report.absent.items():
+        console.print(_plain(f"{absent} is not here: {reason}"))
+    splits_of: dict[str, list[str]] = {}
+    for found in report.splits:
+        for fault in found.faults:
+            splits_of.setdefault(fault, []).append(found.split)
+    for fault, splits in splits_of.items():
+        console.print(_plain(f"{', '.join(splits)}: {fault}"))
+    for found in report.splits:
+        for kind, count in found.more.items():
+            console.print(_plain(f"{found.split}: and {count:,} more {kind}"))
+    if report.strays:
+        console.print(_plain(f"not of the data set, not read: {shortened(report.strays, STRAYS)}"))
 
 
-@data.command("show")
-def show(
-    name: str = typer.Argument(help="A data set, NAME:SPLIT, or a generated set's folder.", show_default=False),
-    pairs: int = typer.Option(4, "--pairs", min=1, max=200, help="How many pairs."),
-    seed: int = typer.Option(0, "--seed", help="Which pairs are drawn."),
-    category: str | None = typer.Option(None, "--category", help="Only pairs of this class."),
-    out: str = typer.Option(..., "--out", help="The picture to write: .png, .jpg or .webp."),
-    data_root: str | None = DATA_ROOT_OPTION,
-) -> None:
-    """Draw pairs with their points into one picture."""
-    from sc_imagenet.data.images import picture_format, save_picture
+def _line_cells(line: Any) -> tuple[str, str, str, str]:
+    colour = COLOURS.get(line.state)
+    words = f"[{colour}]{line}[/{colour}]" if colour else f"[dim]{line}[/dim]"
+    return line.what, f"{line.found:,}", _number(line.published), words
 
-    picture_format(out)  # a wrong suffix is said before, not after, the work
-    picture, drawn = picture_of_pairs(name, pairs, seed, category, data_root)
-    save_picture(picture, out)
-    print(f"{drawn} pairs in {out}")
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _plain(value: str) -> Text:
+    return Text("\n".join(map(visible, value.split("\n"))))
+
+
+def _console() -> Console:
+    # A file or pipe has no width of its own; a fixed one keeps paths whole there.
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)

@@ -2,122 +2,218 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from benchmark.running.arguments import grouped
+from benchmark.commands.options import (
+    LABELS,
+    MACHINE,
+    MODEL,
+    OUTPUT,
+    SELECTION,
+    TRAINING,
+    Json,
+    Seed,
+    Settings,
+    grouped,
+    weights_by,
+)
+from benchmark.running.generate import Generated, export_release, generate_set, train_network
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.progress import print_json, say
+from sc_imagenet.data.catalog import embedded
+from sc_imagenet.generation.options import GenerationOptions
 
-if TYPE_CHECKING:
-    from sc_imagenet.generation.options import GenerationOptions
+app = typer.Typer(add_completion=False, no_args_is_help=True)
 
-OUT = typer.Option(..., "--out", help="The data set's folder; what is there goes on where it was left.")
-AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
-
-generate = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        help="The data set's folder; what is there goes on where it was left.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 
 
 @dataclass(frozen=True)
 class Reading:
     """What photographs are read with, for training as for labelling."""
 
-    source: str = typer.Argument(
-        help="A folder of photographs, <folder>/<class>/<image>; imagenet, the folder of $IMAGENET_ROOT; or toy.",
-        show_default=False,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of photographs, <folder>/<class>/<image>; imagenet, the folder of $IMAGENET_ROOT; or toy."
+        ),
+    ]
+    out: Out
+    backbone: Annotated[
+        str, typer.Option(help="Features are any timm model's; the paper's are iBOT's ViT-B/16.", rich_help_panel=MODEL)
+    ] = "tf_efficientnet_lite0"
+    weights: Annotated[Path | None, typer.Option(help="A file of the backbone's weights.", rich_help_panel=MODEL)] = (
+        None
     )
-    out: Path = OUT
-    backbone: str = typer.Option("tf_efficientnet_lite0", help="Any timm model. [The paper: iBOT's ViT-B/16]")
-    weights: Path | None = typer.Option(None, help="A file of the backbone's weights.")
-    size: int = typer.Option(320, min=32, help="Input side in pixels. [The paper: 512]")
-    saliency: str = typer.Option("features", help="features, a folder of masks, or a U2-Net or IS-Net .onnx.")
-    seed: int = typer.Option(0, min=0, help="Of the groups of images.")
+    size: Annotated[
+        int, typer.Option(min=32, help="The side of its input in pixels; the paper's is 512.", rich_help_panel=MODEL)
+    ] = 320
+    saliency: Annotated[
+        str,
+        typer.Option(
+            help="What is the object is told by features, a folder of masks, or a U2-Net or IS-Net .onnx.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "features"
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
 class Labelling:
     """How images are scored."""
 
-    network: Path | None = typer.Option(None, help="A trained cascade; by default raw features with Hough scores.")
-    counts: str = typer.Option("masks", help="masks, a .csv of path and objects, or a COCO detector's .pth.")
-    loops: str = typer.Option("clique", help="clique, or independent: the paper's text, 27 times the matchings.")
-    least_single: float = typer.Option(0.2, help="Leave out classes with a smaller share of one-object images.")
+    network: Annotated[
+        Path | None,
+        typer.Option(help="A trained cascade; by default raw features with Hough scores.", rich_help_panel=LABELS),
+    ] = None
+    counts: Annotated[
+        str,
+        typer.Option(
+            help="Objects are counted in masks, a .csv of path and objects, or by a COCO detector's .pth.",
+            rich_help_panel=LABELS,
+        ),
+    ] = "masks"
+    loops: Annotated[
+        str,
+        typer.Option(help="clique, or independent: the paper's text, 27 times the matchings.", rich_help_panel=LABELS),
+    ] = "clique"
+    least_single: Annotated[
+        float,
+        typer.Option(help="Classes with a smaller share of one-object images are left out.", rich_help_panel=LABELS),
+    ] = 0.2
 
 
 @dataclass(frozen=True)
 class Selecting:
     """What is kept."""
 
-    share: float = typer.Option(0.3, help="Share of a class's images that is kept.")
-    pairs: int = typer.Option(7, min=1, help="Pairs of which each kept image is the source.")
-    points: int = typer.Option(32, min=1, help="Points of each pair.")
+    share: Annotated[float, typer.Option(help="This share of a class's images is kept.", rich_help_panel=SELECTION)] = (
+        0.3
+    )
+    pairs: Annotated[
+        int,
+        typer.Option(min=1, help="Each kept image is the source of so many pairs.", rich_help_panel=SELECTION),
+    ] = 7
+    points: Annotated[int, typer.Option(min=1, help="Each pair has so many points.", rich_help_panel=SELECTION)] = 32
 
 
 @dataclass(frozen=True)
 class Training:
     """How a cascade is trained."""
 
-    steps: int | None = typer.Option(None, min=1, help="End the training after so many steps.")
-    settings: list[str] = typer.Option(
-        [], "--set", help="KEY=VALUE of the training, network.KEY=VALUE of the network; repeat or separate by commas."
-    )
-    features: str = typer.Option(
-        "auto", help="keep: read once into files; compute: from the images at each step; auto: keep up to 50 GB."
-    )
-    loaders: int = typer.Option(0, min=0, help="Processes that decode images ahead with --features compute.")
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="The training ends after so many steps.", rich_help_panel=TRAINING)
+    ] = None
+    settings: Settings = field(default_factory=list)
+    features: Annotated[
+        str,
+        typer.Option(
+            help="keep: read once into files; compute: from the images at each step; auto: keep up to 50 GB.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = "auto"
+    loaders: Annotated[
+        int,
+        typer.Option(
+            min=0, help="So many processes decode images ahead with --features compute.", rich_help_panel=MACHINE
+        ),
+    ] = 0
 
 
 @dataclass(frozen=True)
 class Working:
     """Who does the work."""
 
-    engine: str = typer.Option("local", help="local: processes; ray: this machine or the cluster of RAY_ADDRESS.")
-    workers: int = typer.Option(1, min=1, help="Processes; the data set is the same however many.")
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="local: processes; ray: this machine or the cluster of RAY_ADDRESS.", rich_help_panel=MACHINE
+        ),
+    ] = "local"
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, help="So many processes work; the data set is the same however many.", rich_help_panel=MACHINE
+        ),
+    ] = 1
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands to ``scbench``."""
-    app.add_typer(generate, name="generate", help="Make a data set from photographs with class names.")
+@app.callback()
+def generate() -> None:
+    """Make a data set from photographs with class names."""
 
 
-@generate.command("train")
+@app.command("train")
 @grouped
 def train(reading: Reading, training: Training) -> None:
     """Train the cascaded network on the photographs, from class names alone; several GPUs with accelerate launch.
+
+    KEY of --set is an option of the training, network.KEY one of the network.
 
     [bold]scbench generate train photographs --out my-set --steps 300[/bold]
     """
     print(_train(reading, training))
 
 
-@generate.command("label")
+@app.command("label")
 @grouped
 def label(reading: Reading, labelling: Labelling, working: Working) -> None:
-    """Score every image by closed loops (section 3.4)."""
+    """Score every image by closed loops (section 3.4).
+
+    [bold]scbench generate label photographs --out my-set --workers 4[/bold]
+    """
     _make(("label",), reading, working, _options(reading, labelling))
 
 
-@generate.command("select")
+@app.command("select")
 @grouped
 def select(reading: Reading, labelling: Labelling, selecting: Selecting, working: Working) -> None:
-    """Choose the best images, pairs and points; labels first what is not labelled."""
+    """Choose the best images, pairs and points; labels first what is not labelled.
+
+    [bold]scbench generate select photographs --out my-set --share 0.3[/bold]
+    """
     _make(("label", "select"), reading, working, _options(reading, labelling, selecting))
 
 
-@generate.command("export")
+@app.command("export")
 def export(
-    out: Path = OUT,
-    photographs: Path | None = typer.Option(None, help="Where the photographs lie now, if they or the set were moved."),
-    as_json: bool = AS_JSON,
+    out: Out,
+    photographs: Annotated[
+        Path | None,
+        typer.Option(help="The photographs lie here now, if they or the set were moved.", rich_help_panel=OUTPUT),
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Write SPair-style JSON of a finished data set, in the layout of the released SC-ImageNet."""
-    from benchmark.running.generate import export_release
+    """Write SPair-style JSON of a finished data set, in the layout of the released SC-ImageNet.
 
-    export_release(out, photographs, as_json)
+    [bold]scbench generate export --out my-set[/bold]
+    """
+    release = export_release(out, photographs)
+    if release.others:
+        say(
+            f"{len(release.others):,} photographs, {release.others[0]} first, are not called as ImageNet's training "
+            "images: they are in this set's JPEGImages, under numbers of its own, and in no IMAGENET_ROOT"
+        )
+    if as_json:
+        print_json({"folder": str(release.folder), "pairs": release.pairs})
+    else:
+        print(f"{sum(release.pairs.values()):,} pairs in {release.folder}")
 
 
-@generate.command("run")
+@app.command("run")
 @grouped
 def run(
     reading: Reading,
@@ -125,8 +221,15 @@ def run(
     selecting: Selecting,
     training: Training,
     working: Working,
-    train: bool = typer.Option(False, "--train", help="Train a cascade on the photographs first, and label with it."),
-    as_json: bool = AS_JSON,
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train",
+            help="A cascade is trained on the photographs first, and labels them.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """All of it: photographs to a data set that loads and pre-trains; what is done already is not done again.
 
@@ -134,8 +237,6 @@ def run(
 
     [bold]scbench run cats --pretrain my-set --eval pf-willow[/bold]
     """
-    from sc_imagenet.core.errors import InputError
-
     if train and labelling.network:
         raise InputError("--train and --network were both given", fix="Label with the one or with the other.")
     given = {"--steps": training.steps, "--set": training.settings, "--loaders": training.loaders}
@@ -148,8 +249,6 @@ def run(
 
 
 def _options(reading: Reading, *others: Labelling | Selecting) -> GenerationOptions:
-    from sc_imagenet.generation.options import GenerationOptions
-
     values: dict[str, Any] = {name: value for group in (reading, *others) for name, value in vars(group).items()}
     weights, network = values.pop("weights"), values.pop("network", None)
     values["pretrained"] = True if weights is None else str(weights)
@@ -159,9 +258,6 @@ def _options(reading: Reading, *others: Labelling | Selecting) -> GenerationOpti
 
 
 def _train(reading: Reading, training: Training) -> Path:
-    from benchmark.running.arguments import weights_by
-    from benchmark.running.generate import train_network
-
     with weights_by("--weights FILE"):
         return train_network(
             reading.source,
@@ -177,12 +273,36 @@ def _train(reading: Reading, training: Training) -> Path:
 def _make(
     stages: tuple[str, ...], reading: Reading, working: Working, options: GenerationOptions, as_json: bool = False
 ) -> None:
-    from benchmark.running.arguments import weights_by
-    from benchmark.running.generate import generate_set, print_generated
-
     with weights_by("--weights FILE"):
         generated = generate_set(
             stages, reading.source, reading.out, options, working.engine, working.workers, quiet=as_json
         )
     if generated:
         print_generated(reading.out, generated, as_json)
+
+
+def print_generated(out: Path, generated: Generated, as_json: bool) -> None:
+    """Print the counts of a data set, and the errors of its labels where they are known."""
+    exported, errors = generated.exported, generated.label_errors
+    counts = exported.statistics.as_dict()
+    if as_json:
+        print_json({"folder": str(out), **counts, "label_errors": errors})
+        return
+    table = Table(show_header=False, box=None)
+    table.add_column()
+    table.add_column(justify="right")
+    for name in ("images", "images_of_one_object", "kept_images", "classes", "pairs", "points"):
+        table.add_row(name.replace("_", " "), f"{counts[name]:,}")
+    for split, record in exported.records.items():
+        table.add_row(f"pairs in {split}", f"{record.rows:,}")
+    table.add_row("median loop offset, all matched points", f"{counts['median_offset_matched']} px")
+    table.add_row("median loop offset, selected points", f"{counts['median_offset_selected']} px")
+    for name, value in (errors or {}).items():
+        table.add_row(f"true error: {name}", f"{value:,}" if isinstance(value, int) else f"{value:.1f}")
+    Console(highlight=False).print(table)
+    for name, reason in counts["left_out"].items():
+        say(f"no pairs of {name}: {reason}")
+    short = len(counts["shortfalls"])
+    if short:
+        say(f"{short} classes have fewer pairs or points than asked for: see {out / 'README.md'}")
+    print(f"data set: {out}    next: scbench run cats --pretrain {out} --preset tiny --eval {embedded().name}")

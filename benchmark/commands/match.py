@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from baselines.checkpoints import load_model
+from benchmark.commands.options import DATA, MODEL, Backbone, Checkpoint, Json, Picture
+from benchmark.running.match import match as match_images
+from benchmark.running.match import parse_points
+from sc_imagenet.core.errors import InputError, visible
+from sc_imagenet.core.progress import print_json
+from sc_imagenet.data.drawing import draw_pair
+from sc_imagenet.data.images import open_image, picture_format, save_picture
+
+app = typer.Typer(add_completion=False)
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command to ``scbench``."""
-    app.command("match")(match)
-
-
+@app.command()
 def match(
-    source: Path = typer.Argument(metavar="A", help="The image whose points are carried."),
-    target: Path = typer.Argument(metavar="B", help="The image they are looked for in."),
-    points: str | None = typer.Option(
-        None, help="Points of A as 'x,y x,y ...', in pixels of A as a viewer shows it. Else the surest ones."
-    ),
-    grid: int | None = typer.Option(None, min=1, max=40, help="Instead, a grid of N x N points."),
-    model: str = typer.Option("nearest", help="A name that 'scbench models' lists."),
-    backbone: str | None = typer.Option(None, help="Any timm model in place of the model's own."),
-    checkpoint: str | None = typer.Option(
-        None, help="Weights, ours or the authors': a file, a folder, a run's folder, or OWNER/NAME of the Hub."
-    ),
-    out: Path | None = typer.Option(None, help="The picture to write: .png, .jpg or .webp."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+    source: Annotated[Path, typer.Argument(metavar="A", help="The source image.")],
+    target: Annotated[Path, typer.Argument(metavar="B", help="The target image.")],
+    points: Annotated[
+        str | None,
+        typer.Option(
+            help="Points of A as 'x,y x,y ...', in pixels of A as a viewer shows it; by default the surest ones.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    grid: Annotated[
+        int | None, typer.Option(min=1, max=40, help="A grid of N x N points of A instead.", rich_help_panel=DATA)
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(help="The name of a model; 'scbench models' lists them.", rich_help_panel=MODEL),
+    ] = "nearest",
+    backbone: Backbone = None,
+    checkpoint: Checkpoint = None,
+    out: Picture = None,
+    as_json: Json = False,
 ) -> None:
     """Match two images of your own, of any size, and draw the matches.
 
@@ -33,38 +51,22 @@ def match(
 
     [bold]scbench match cat.jpg dog.jpg --points "120,80 200,95" --model cats --checkpoint best.pth[/bold]
     """
-    from sc_imagenet.core.errors import InputError
-    from sc_imagenet.core.progress import print_json
-    from sc_imagenet.data.images import open_image, picture_format, save_picture
-
     if points is not None and grid is not None:
         raise InputError("--points and --grid were both given", fix="Give one of them.")
     if out is not None:
         picture_format(out)  # a wrong suffix is said before, not after, the work
     images = open_image(source), open_image(target)
 
-    from baselines.checkpoints import load_model
-    from benchmark.running.match import match as match_images
-    from benchmark.running.match import parse_points
-
     asked = None if points is None else parse_points(points)
     matcher = load_model(model, checkpoint, backbone=backbone)
     matches = match_images(matcher, *images, asked, grid)
     if out is not None:
-        from sc_imagenet.data.drawing import draw_pair
-
         title = f"{model}: {source.name} to {target.name}"
         save_picture(draw_pair(*images, matches.source_points, matches.target_points, title=title), out)
     if as_json:
         content = {"model": model, "source": str(source), "target": str(target), "matches": matches.rows()}
         print_json(content)
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from sc_imagenet.core.errors import visible
-
     names = (escape(visible(path.name)) for path in (source, target))
     table = Table("", *(f"{name} x, y" for name in names), "comes back within")
     for column in table.columns[1:]:

@@ -12,8 +12,21 @@ from rich.table import Table
 
 from baselines import registry
 from baselines.recipe import PRESETS, find_recipe
+from benchmark.commands.options import Json
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import print_json
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models: name, paper, licence, backbone, input size, supervision, parameters.
+
+    [bold]scbench models --json[/bold]
+    """
+    print_models(model_rows(), as_json)
+
 
 # The table behind ``scbench models``.
 
@@ -79,17 +92,3 @@ def print_models(rows: list[ModelRow], as_json: bool) -> None:
         size, parameters = f"{row.size} px", f"{row.parameters / 1e6:.1f} M"
         table.add_row(row.name, row.paper, row.licence, row.backbone, size, row.supervision, parameters)
     Console().print(table)
-
-
-# ``scbench models``: what can be run.
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command to ``scbench``."""
-    app.command("models")(models)
-
-
-def models(as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table.")) -> None:
-    """List the models: name, paper, licence, backbone, input size, supervision, parameters."""
-
-    print_models(model_rows(), as_json)

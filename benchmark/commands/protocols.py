@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark.commands.options import Json
+from benchmark.scoring import protocol as protocol_called
 from benchmark.scoring.bootstrap import Score
 from benchmark.scoring.metric import Scores
 from benchmark.scoring.protocol import Protocol
 from benchmark.scoring.protocols import ALL
 from sc_imagenet.core.progress import print_json
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def protocols(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A protocol: geoaware, or geoaware@1.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The protocols that 'scbench score --protocol' knows; with a name, everything that one states.
+
+    [bold]scbench protocols geoaware[/bold]
+    """
+    if name is None:
+        print_protocols(as_json)
+    else:
+        print_protocol(protocol_called(name), as_json)
+
 
 # Scores under named protocols, and the protocols themselves, as tables or JSON.
 
@@ -88,27 +108,3 @@ def _cell(score: Score) -> str:
 def _console() -> Console:
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=140)
-
-
-# ``scbench protocols``: what each evaluation protocol takes for a hit, and how it averages.
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command to ``scbench``."""
-    app.command("protocols")(protocols)
-
-
-def protocols(
-    name: str | None = typer.Argument(None, metavar="[NAME]", help="A protocol: geoaware, or geoaware@1."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
-) -> None:
-    """The protocols that 'scbench score --protocol' knows; with a name, everything that one states.
-
-    Example: scbench protocols geoaware
-    """
-    from benchmark.scoring import protocol
-
-    if name is None:
-        print_protocols(as_json)
-    else:
-        print_protocol(protocol(name), as_json)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.commands.options import OUTPUT, Runs
+from benchmark.commands.run import run_and_print
 from benchmark.report.generated import FOLDER, figure
 from benchmark.report.write import write_reports
 from benchmark.running.arguments import Options
 from benchmark.running.generate import generate_set
-from benchmark.running.run import execute
 from benchmark.scoring.result import Result
 from sc_imagenet.core.progress import say
 from sc_imagenet.data.catalog import embedded
 from sc_imagenet.generation.options import GenerationOptions
 
-# ``scbench quickstart``: a small CATs trained on labels from class names and on true points, scored, reported.
+app = typer.Typer(add_completion=False)
 
 MODEL, PRESET = "cats", "tiny"
 PROTOCOL = "bbox-kp/image"
@@ -28,23 +29,39 @@ SIDE = 224  # pixels at which labels are made: twice as fast as the default, nea
 WORKERS = 2
 
 
+@app.command()
+def quickstart(
+    runs: Runs = Path("runs"),
+    out: Annotated[Path, typer.Option(help="The files are written to this folder.", rich_help_panel=OUTPUT)] = Path(
+        "report"
+    ),
+) -> None:
+    """Train a small CATs on the embedded data set, score it before and after, write a report.
+
+    Needs no download and no GPU; what is done already is not done again.
+
+    [bold]scbench quickstart --runs runs --out report[/bold]
+    """
+    run_quickstart(runs, out)
+
+
 def run_quickstart(runs: Path, out: Path) -> None:
     """Run it, or take it up where it was left; prints the scores and where the report lies."""
     data = embedded().name
     labels = runs / FOLDER / data
     say(f"[1/5] {MODEL} untrained, on unseen pairs of {data} (rendered now if this is the first time)")
-    before = execute(Options(MODEL, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
+    before = run_and_print(Options(MODEL, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
     say(f"[2/5] labels for {data}'s photographs from their class names alone: a minute on two cores")
     made = generate_set(("export",), data, labels, GenerationOptions(size=SIDE), "local", WORKERS)
     assert made is not None
     assert made.label_errors is not None
     say(f"[3/5] {MODEL} trained on these labels: a minute on two cores")
     once = {"recipe.epochs": "1"}
-    from_names = execute(
+    from_names = run_and_print(
         Options(MODEL, str(labels), evaluate=(data,), preset=PRESET, settings=once, runs=runs, workers=1)
     )
     say(f"[4/5] {MODEL} trained on {data}'s true points: some minutes on two cores")
-    after = execute(Options(MODEL, finetune=data, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
+    after = run_and_print(Options(MODEL, finetune=data, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
     say("[5/5] report")
     pages = write_reports(runs, out)
     print_label_errors(data, made.label_errors)
@@ -74,23 +91,3 @@ def print_scores(data: str, results: Mapping[str, Result]) -> None:
         scores = (result.metrics[data][f"pck@{alpha}/{PROTOCOL}"] for alpha in alphas)
         table.add_row(name, *(f"{s['value']:.1f} \\[{s['low']:.1f}, {s['high']:.1f}]" for s in scores))
     Console(highlight=False).print(table)
-
-
-# ``scbench quickstart``: the whole path on the embedded data set, in minutes.
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command to ``scbench``."""
-    app.command("quickstart")(quickstart)
-
-
-def quickstart(
-    runs: Path = typer.Option(Path("runs"), help="Where run folders lie."),
-    out: Path = typer.Option(Path("report"), help="Where the report is written."),
-) -> None:
-    """Train a small CATs on the embedded data set, score it before and after, write a report.
-
-    Needs no download and no GPU; what is done already is not done again.
-    """
-
-    run_quickstart(runs, out)

@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from benchmark.commands.options import OUTPUT, DataRoot, Json, Runs
+from benchmark.report.tables import build_from
+from benchmark.report.terminal import console, lines_of
+from benchmark.report.write import write_report
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.progress import bars, print_json, say
+from sc_imagenet.core.settings import several
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command to ``scbench``."""
-    app.command("report")(report)
+app = typer.Typer(add_completion=False)
 
 
+@app.command()
 def report(
-    runs: Path = typer.Option(Path("runs"), help="Folder of runs."),
-    out: Path = typer.Option(Path("report"), help="Folder to write to."),
-    formats: list[str] = typer.Option(
-        ["html", "md", "tex", "csv"], "--format", help="html, md, tex or csv; repeated or comma-separated."
+    runs: Runs = Path("runs"),
+    out: Annotated[Path, typer.Option(help="The files are written to this folder.", rich_help_panel=OUTPUT)] = Path(
+        "report"
     ),
-    data_root: Path | None = typer.Option(None, help="Where the data sets lie, for pictures; else SC_DATA_ROOT."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables; write no files."),
+    formats: Annotated[
+        list[str],
+        typer.Option("--format", help="html, md, tex or csv; repeat it or separate by commas.", rich_help_panel=OUTPUT),
+    ] = ["html", "md", "tex", "csv"],
+    data_root: DataRoot = None,
+    as_json: Json = False,
 ) -> None:
     """Tables 1 to 5 of the paper beside measured values, and all runs; one HTML file, Markdown, LaTeX and CSV.
 
-    Example: scbench report --runs runs --out report
+    With --json no files are written.
+
+    [bold]scbench report --runs runs --out report[/bold]
     """
-    from dataclasses import asdict
-
-    from benchmark.report.tables import build_from
-    from benchmark.report.terminal import print_report
-    from benchmark.report.write import write_report
-    from benchmark.running.arguments import several
-    from sc_imagenet.core.errors import InputError
-    from sc_imagenet.core.progress import bars, print_json, say
-
     if not runs.is_dir():
         raise InputError(
             "no such folder of runs", where=runs, fix="Make one with 'scbench quickstart' or 'scbench run'."
@@ -44,7 +48,8 @@ def report(
         print_json({"runs": content.runs, **asdict(content)})
         return
     files = write_report(content, out, [name.lower() for name in several(formats)], data_root)
-    print_report(content)
+    for part in lines_of(content):
+        console().print(part)
     if not (content.runs or content.problems or content.generated or content.ablations.measured):
         say(f"{runs} holds no runs: a run is a folder <runs>/<model>/<id>")
     for file in files:

@@ -2,48 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from benchmark.running.arguments import several, weights_by
-from sc_imagenet.core.settings import settings_of
+from baselines import registry
+from benchmark.commands.options import (
+    EVALUATION,
+    OUTPUT,
+    TRAINING,
+    Backbone,
+    Checkpoint,
+    DataRoot,
+    Json,
+    Limit,
+    MaxSteps,
+    Precision,
+    Preset,
+    Runs,
+    Seed,
+    Settings,
+    Workers,
+    weights_by,
+)
+from benchmark.commands.score import print_tables, scored
+from benchmark.report.plan import PlannedRun, open_runs, options_of, plan
+from benchmark.running.arguments import Options, make_accelerator
+from benchmark.running.run import Run
+from benchmark.scoring.result import Result
+from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.core.progress import print_json, say
+from sc_imagenet.core.settings import settings_of, several
+
+app = typer.Typer(add_completion=False)
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command to ``scbench``."""
-    app.command("run")(run)
-
-
+@app.command()
 def run(
-    model: str | None = typer.Argument(None, help="A name that 'scbench models' lists."),
-    pretrain: str | None = typer.Option(
-        None, help="Train on this first: sc-imagenet, or a folder made by 'scbench generate'."
-    ),
-    finetune: str | None = typer.Option(None, help="Then train on this: NAME or NAME:SPLIT."),
-    evaluate: list[str] = typer.Option(
-        [], "--eval", help="Score on this: NAME, NAME:SPLIT or a generated set's folder; repeat or separate by commas."
-    ),
-    backbone: str | None = typer.Option(None, help="Any timm model in place of the recipe's."),
-    checkpoint: str | None = typer.Option(
-        None, help="Start from these weights, ours or the authors': a file, a folder, a run's folder, or OWNER/NAME."
-    ),
-    preset: str = typer.Option("paper", help="paper, small or tiny."),
-    settings: list[str] = typer.Option(
-        [], "--set", help="recipe.KEY=VALUE, or pretrain. or finetune. for one stage; repeat or separate by commas."
-    ),
-    limit: int | None = typer.Option(None, min=1, help="Use so many pairs of each data set."),
-    max_steps: int | None = typer.Option(None, min=1, help="End each training after so many steps."),
-    seed: int = typer.Option(0, min=0, help="Of weights, order and augmentation."),
-    data_root: Path | None = typer.Option(None, help="Where the data sets lie; else SC_DATA_ROOT."),
-    runs: Path = typer.Option(Path("runs"), help="Where run folders lie."),
-    precision: str = typer.Option("no", help="no (fp32), bf16 or fp16."),
-    direction: str = typer.Option("official", help="official: the model's own; forward: source to target."),
-    workers: int = typer.Option(0, min=0, help="Processes that load pairs; 0 loads in the main one."),
-    tracker: str | None = typer.Option(None, help="tensorboard, wandb, ...: whatever accelerate knows."),
-    table: int | None = typer.Option(None, help="In place of a model: all runs of this table of the paper."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="With --table: print the plan, run nothing."),
-    as_json: bool = typer.Option(False, "--json", help="Print result.json, or the plan, instead of a table."),
+    model: Annotated[str | None, typer.Argument(help="The name of a model; 'scbench models' lists them.")] = None,
+    pretrain: Annotated[
+        str | None,
+        typer.Option(
+            help="It is trained on this first: sc-imagenet, or a folder made by 'scbench generate'.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    finetune: Annotated[
+        str | None, typer.Option(help="It is then trained on this: NAME or NAME:SPLIT.", rich_help_panel=TRAINING)
+    ] = None,
+    evaluate: Annotated[
+        list[str],
+        typer.Option(
+            "--eval",
+            help="It is scored on this: NAME, NAME:SPLIT or a generated set's folder; repeat it or separate by commas.",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = [],
+    backbone: Backbone = None,
+    checkpoint: Checkpoint = None,
+    preset: Preset = "paper",
+    settings: Settings = [],
+    limit: Limit = None,
+    max_steps: MaxSteps = None,
+    seed: Seed = 0,
+    data_root: DataRoot = None,
+    runs: Runs = Path("runs"),
+    precision: Precision = "no",
+    direction: Annotated[
+        str,
+        typer.Option(
+            help="official: it predicts in the model's own direction; forward: from source to target.",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = "official",
+    workers: Workers = 0,
+    tracker: Annotated[
+        str | None,
+        typer.Option(
+            help="The training is also written to tensorboard, wandb or whatever else accelerate knows.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    table: Annotated[
+        int | None,
+        typer.Option(
+            help="In place of a model: all runs of this table of the paper are made.", rich_help_panel=EVALUATION
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="What would be done is shown, nothing is done.", rich_help_panel=OUTPUT),
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Pre-train, fine-tune, evaluate and score a model; what is done already is not done again.
 
@@ -55,10 +109,6 @@ def run(
 
     [bold]scbench run --table 2 --dry-run[/bold]
     """
-    from benchmark.running.arguments import Options
-    from benchmark.running.run import execute
-    from sc_imagenet.core.errors import InputError, unknown_name
-
     for value, valid, name in (
         (precision, ("no", "bf16", "fp16"), "precision"),
         (direction, ("official", "forward"), "direction"),
@@ -85,22 +135,77 @@ def run(
         tracker=tracker,
     )
     if table is not None:
-        from benchmark.report.plan import execute_plan, plan, print_plan
-
         if model or pretrain or finetune or evaluate:
             raise InputError("--table says what is run: no model, --pretrain, --finetune or --eval goes with it")
         planned = plan(table, runs, data_root)
         if dry_run:
             print_plan(planned, as_json)
         else:
-            execute_plan(planned, options)
+            run_plan(planned, options)
         return
     if not model:
         raise InputError("no model was named", fix="scbench run MODEL ..., or scbench run --table 2 --dry-run")
     if dry_run:
         raise InputError("--dry-run goes with --table")
     if checkpoint:  # says itself how the model is built
-        execute(options, as_json)
+        run_and_print(options, as_json)
         return
     with weights_by("--set recipe.model.pretrained=FILE"):
-        execute(options, as_json)
+        run_and_print(options, as_json)
+
+
+def run_and_print(options: Options, as_json: bool = False) -> Result:
+    """Run, print the scores on what these options name, and return the result."""
+    accelerator = make_accelerator(options)
+    made = Run(options, accelerator)
+    result = made.execute()
+    if accelerator.is_main_process:
+        if as_json:
+            print_json(asdict(result))
+        else:  # what was asked for now; what the run was evaluated on before is in its result.json
+            print_tables([scored(file, "strict", (), None, 1000) for file in made.predictions], False, False)
+        say(f"{made.folder.path}: done")
+    return result
+
+
+def run_plan(planned: Sequence[PlannedRun], template: Options) -> None:
+    """Run what is missing, one after the other; ``template`` gives the options that all share.
+
+    A run whose data is not here is named and left out.
+
+    Raises:
+        InputError: none of them could be run.
+    """
+    possible, left_out = open_runs(planned)
+    for each in left_out:
+        Console(stderr=True).print(f"left out for want of {', '.join(each.missing)}: {each.command}", soft_wrap=True)
+    if left_out and not possible:
+        raise InputError(
+            "no run of this table can be made with the data on this machine",
+            fix="'scbench data list' says what is missing; --dry-run prints the plan.",
+        )
+    for each in possible:
+        run_and_print(replace(template, **options_of(each.command)))
+
+
+def print_plan(planned: Sequence[PlannedRun], as_json: bool) -> None:
+    """Print a plan as a table, or as JSON."""
+    if as_json:
+        print_json([{**asdict(run), "command": str(run.command), "hours": run.hours} for run in planned])
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for run in planned:
+        console.print(f"[bold]{run.command}[/bold]{'  done' if run.done else ''}")
+        for stage in run.stages:
+            hours = f", {stage.hours:,.1f} h" if stage.hours is not None else ""
+            console.print(
+                f"    {stage.dataset}: {stage.pairs:,} pairs x {stage.epochs} epochs / {stage.batch} = "
+                f"{stage.steps:,} steps{hours}"
+            )
+        if run.missing:
+            console.print(f"    data missing here: {', '.join(run.missing)}")
+    known = [run.hours for run in planned if run.hours is not None]
+    console.print(
+        f"{len(planned)} runs, {sum(run.done for run in planned)} done; {sum(known):,.0f} hours of computing on "
+        f"{registry.STEP_DEVICE}, for the {len(known)} whose step was measured, loading of images not counted."
+    )

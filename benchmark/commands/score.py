@@ -5,21 +5,153 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark.commands.options import DATA, EVALUATION, OUTPUT, DataRoot, Draws, Json, Metrics
+from benchmark.commands.protocols import print_scores
+from benchmark.running.score import ScoredFile, disagreements, score_file
 from benchmark.scoring import bundles, pck
+from benchmark.scoring import passport as passports
 from benchmark.scoring.bootstrap import Score
+from benchmark.scoring.bundles import BUNDLES
+from benchmark.scoring.foreign import ENDINGS
+from benchmark.scoring.joining import opened
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import mark_of, read_predictions
 from benchmark.scoring.predictions import PredictionInfo, Predictions
+from benchmark.scoring.protocols import several as protocols_of
 from benchmark.scoring.result import count_of_pairs, published_pairs
-from benchmark.scoring.runs import metrics_of
+from benchmark.scoring.runs import metrics_of, prediction_files
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_text
-from sc_imagenet.core.progress import print_json
+from sc_imagenet.core.progress import print_json, say
+from sc_imagenet.core.settings import several
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def score(
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="PREDICTIONS|RUN",
+            help="A run's folder, its Parquet file, or predictions of your own: .npz, .csv, .jsonl, .pkl, .pt.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="Protocols, comma-separated, as geoaware@1,strict@1 ('scbench protocols' lists them); or of a run "
+            "paper (what the tables used), strict, or all side by side.",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = "all",
+    metric: Metrics = [],
+    per_category: Annotated[
+        bool,
+        typer.Option("--per-category", help="Each category's values are given, too.", rich_help_panel=EVALUATION),
+    ] = False,
+    subset: Annotated[
+        Path | None,
+        typer.Option(help="Only the pairs whose ids this file lists, one a line, are scored.", rich_help_panel=DATA),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Predictions of your own are of this data set.", rich_help_panel=DATA)
+    ] = None,
+    split: Annotated[str, typer.Option(help="They are of this split of it.", rich_help_panel=DATA)] = "test",
+    data_root: DataRoot = None,
+    frame: Annotated[
+        str | None,
+        typer.Option(
+            help="Their points are in this frame: original, letterbox-840, stretch-768, ...", rich_help_panel=DATA
+        ),
+    ] = None,
+    detail: Annotated[
+        list[str],
+        typer.Option(
+            help="Under protocols also these: curve, subsets, groups, keypoints, errors, geco, categories.",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = [],
+    draws: Draws = 1000,
+    passport: Annotated[
+        Path | None,
+        typer.Option(help="Scores, protocols and hashes are written to this JSON file.", rich_help_panel=OUTPUT),
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            help="What this passport tells of is scored again; it is said whether it agrees.",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """PCK of predictions under every published protocol, with 95 % intervals; needs no GPU, no model and no images.
+
+    [bold]scbench score runs/cats/3f2a91 --protocol strict --per-category[/bold]
+
+    [bold]scbench score mine.npz --dataset spair-71k --protocol geoaware@1,strict@1 --passport mine.json[/bold]
+
+    NPZ holds predicted (pairs, points, 2) in pixels and pair_id, or source and target names of images; and ids of the
+    keypoints where the points are not those that both images show, in order. CSV has a line a point: pair_id, x, y
+    and id. JSONL has a line a pair: pair_id, points and ids. The frame is original pixels unless --frame tells.
+    """
+    if check is not None:
+        if not print_check(check, path, data_root):
+            raise typer.Exit(1)
+        return
+    if path is None:
+        raise InputError("no predictions are given", fix="Give a file of predictions or a run's folder.")
+    foreign = path.suffix.lower() in ENDINGS
+    pairs = pair_list(subset) if subset else None
+    if foreign or not set(several([protocol])) & set(BUNDLES):
+        if metric:
+            raise InputError("--metric and protocols exclude each other", fix="Leave one of them out.")
+        chosen = protocols_of(protocol)  # refuse a name before the work, not after
+        details = [*several(detail), *(["categories"] if per_category else [])]
+        files = [path] if foreign else prediction_files(path)
+        if passport is not None and len(files) > 1:
+            raise InputError(f"{path} holds {len(files)} files of predictions", fix="A passport is of one: name it.")
+        for file in files:
+            found = score_file(file, opened(file, dataset, split, data_root, frame), chosen, details, pairs, draws)
+            print_scores(found.scores, _headline(found), found.notes, found.passport, as_json)
+            if passport is not None:
+                passports.write(passport, found.passport)
+                say(f"wrote {passport}")
+        return
+    if draws < 1 or passport is not None or detail:
+        raise InputError(
+            "--passport, --detail and no draws go with protocols", fix="Name them: --protocol strict@1,geoaware@1."
+        )
+    metrics = [Metric.parse(name) for name in several(metric)]
+    tables = [scored(file, protocol, metrics, pairs, draws) for file in prediction_files(path)]
+    print_tables(tables, per_category, as_json)
+
+
+def print_check(check: Path, path: Path | None, data_root: Path | None) -> bool:
+    """Score again what a passport tells of, print whether all of it agrees, and return it."""
+    path, lines = disagreements(check, path, data_root)
+    if not lines:
+        print(f"equal: {path.name} gives every score of {check.name}")
+        return True
+    more = [f"and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
+    print("\n".join([f"not equal: {path.name} and {check.name}", *lines[:SHOWN], *more]))
+    return False
+
+
+def _headline(found: ScoredFile) -> str:
+    info = found.predictions.info
+    return f"{found.path.name}: {info.dataset}:{info.split}, points in {found.predictions.frame}"
+
+
+SHOWN = 8  # differences from a passport that are printed one by one
 
 # The tables of ``scbench score``: all protocols of one file of predictions side by side.
 
@@ -214,94 +346,3 @@ def _plain(entry: Scored, per_category: bool) -> dict[str, object]:
     if per_category:
         plain["per_category"] = {str(metric): values for metric, values in entry.per_category.items()}
     return plain
-
-
-# ``scbench score``: PCK of stored predictions under every protocol.
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command to ``scbench``."""
-    app.command("score")(score)
-
-
-def score(
-    path: Path | None = typer.Argument(
-        None,
-        metavar="PREDICTIONS|RUN",
-        help="A run's folder, its Parquet file, or predictions of your own: .npz, .csv, .jsonl, .pkl, .pt.",
-    ),
-    protocol: str = typer.Option(
-        "all",
-        help="Protocols, comma-separated, as geoaware@1,strict@1 ('scbench protocols' lists them); or of a run paper "
-        "(what the tables used), strict, or all side by side.",
-    ),
-    metric: list[str] = typer.Option(
-        [], help="Score by these instead, as pck@0.1/bbox/image; repeated or comma-separated."
-    ),
-    per_category: bool = typer.Option(False, "--per-category", help="Also each category's values."),
-    subset: Path | None = typer.Option(None, help="Score only the pairs whose ids this file lists, one a line."),
-    dataset: str | None = typer.Option(None, help="The data set that predictions of your own are of."),
-    split: str = typer.Option("test", help="Its split."),
-    data_root: Path | None = typer.Option(None, help="Where the data sets lie; else SC_DATA_ROOT."),
-    frame: str | None = typer.Option(None, help="What their points are in: original, letterbox-840, stretch-768, ..."),
-    detail: list[str] = typer.Option(
-        [],
-        help="Under protocols also: curve, subsets, groups, keypoints, errors, geco, categories.",
-    ),
-    draws: int = typer.Option(1000, min=0, help="Bootstrap draws behind the 95 % intervals."),
-    passport: Path | None = typer.Option(None, help="Write scores, protocols and hashes to this JSON file."),
-    check: Path | None = typer.Option(None, help="Score again what this passport tells of; say whether it agrees."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
-) -> None:
-    """PCK of predictions under every published protocol, with 95 % intervals; needs no GPU, no model and no images.
-
-    Example: scbench score runs/cats/3f2a91 --protocol strict --per-category
-
-    Example: scbench score mine.npz --dataset spair-71k --protocol geoaware@1,strict@1 --passport mine.json
-
-    NPZ holds predicted (pairs, points, 2) in pixels and pair_id, or source and target names of images; and ids of the
-    keypoints where the points are not those that both images show, in order. CSV has a line a point: pair_id, x, y
-    and id. JSONL has a line a pair: pair_id, points and ids. The frame is original pixels unless --frame tells.
-    """
-    from benchmark.running.arguments import several
-    from benchmark.scoring.runs import prediction_files
-    from sc_imagenet.core.errors import InputError
-
-    if check is not None:
-        from benchmark.running.score import check_passport
-
-        if not check_passport(check, path, data_root):
-            raise typer.Exit(1)
-        return
-    if path is None:
-        raise InputError("no predictions are given", fix="Give a file of predictions or a run's folder.")
-    from benchmark.scoring.bundles import BUNDLES
-    from benchmark.scoring.foreign import ENDINGS
-
-    foreign = path.suffix.lower() in ENDINGS
-    pairs = pair_list(subset) if subset else None
-    if foreign or not set(several([protocol])) & set(BUNDLES):
-        from benchmark.running.score import score_file
-        from benchmark.scoring.joining import opened
-        from benchmark.scoring.protocols import several as protocols_of
-
-        if metric:
-            raise InputError("--metric and protocols exclude each other", fix="Leave one of them out.")
-        chosen = protocols_of(protocol)  # refuse a name before the work, not after
-        details = [*several(detail), *(["categories"] if per_category else [])]
-        files = [path] if foreign else prediction_files(path)
-        if passport is not None and len(files) > 1:
-            raise InputError(f"{path} holds {len(files)} files of predictions", fix="A passport is of one: name it.")
-        for file in files:
-            found = opened(file, dataset, split, data_root, frame)
-            score_file(file, found, chosen, details, pairs, draws, passport, as_json)
-        return
-    if draws < 1 or passport is not None or detail:
-        raise InputError(
-            "--passport, --detail and no draws go with protocols", fix="Name them: --protocol strict@1,geoaware@1."
-        )
-    from benchmark.scoring.pck import Metric
-
-    metrics = [Metric.parse(name) for name in several(metric)]
-    tables = [scored(file, protocol, metrics, pairs, draws) for file in prediction_files(path)]
-    print_tables(tables, per_category, as_json)

@@ -7,19 +7,17 @@ change moves them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from scipy.stats import t
 
 from benchmark.report.ablations import CASES, FULL, Case, case_called, paper_figures
 from benchmark.scoring.result import count_of_pairs, published_pairs
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import files_in, read_json
-from sc_imagenet.core.progress import print_json
 
 FOLDER = "ablations"  # of the folder of runs, where the report looks for them
 METRIC = "bbox-kp/image"
@@ -167,8 +165,6 @@ def spread(values: list[float]) -> Spread:
     """
     if len(values) == 1:
         return Spread(values[0], None, None)
-    from scipy.stats import t
-
     half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
     return Spread(fmean(values), fmean(values) - half, fmean(values) + half)
 
@@ -180,21 +176,6 @@ def agreement(changes: tuple[Change | None, ...]) -> str:
     return " / ".join(
         "" if each is None else ("yes" if each.agrees else "no") + ("" if each.sure else "?") for each in changes
     )
-
-
-def print_ablations(table: AblationTable, as_json: bool) -> None:
-    """Print the table, and in a sentence how many directions agree."""
-    if as_json:
-        print_json({**asdict(table), "verdict": table.verdict})
-        return
-    shown = Table(title=f"PCK, {table.metric}: {table.about}", title_justify="left", box=None, pad_edge=False)
-    for number, heading in enumerate(HEADINGS):
-        shown.add_column(heading, justify="left" if number in (0, 4) else "right", no_wrap=number == 0)
-    for row in table.rows:
-        shown.add_row(*words(row))
-    console = Console(highlight=False)
-    (console if console.is_terminal else Console(highlight=False, width=160)).print(shown)
-    print(f"{table.verdict} {LEGEND}".strip())
 
 
 def words(row: AblationRow) -> tuple[str, ...]:

@@ -9,13 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmark.report.paper_tables import PaperTable, table_4, table_5
 from benchmark.running.arguments import Options, make_accelerator
+from benchmark.running.cascade import FEWEST_IMAGES, train, training_content
 from benchmark.running.data import Pairs
+from benchmark.running.run import Run
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import read_json, write_json
 from sc_imagenet.core.progress import bars, say
 from sc_imagenet.generation.cascade.options import TrainingOptions
+from sc_imagenet.generation.cascade.view_sources import one_at_a_time
 from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import scan_kept
 from sc_imagenet.generation.pipeline import LocalEngine
@@ -180,8 +185,6 @@ def measure(task: Together) -> bytes:
     Raises:
         InputError: photographs, options or data that cannot be used.
     """
-    import torch
-
     if task.setting.workers > 1:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // task.setting.workers))
     for name in task.cases:
@@ -204,9 +207,6 @@ def options_of(case: Case, base: Mapping[str, Any], seed: int) -> dict[str, Any]
 
 
 def _claim(setting: Setting, manifest: str) -> None:
-    from benchmark.running.cascade import FEWEST_IMAGES, training_content
-    from sc_imagenet.generation.cascade.view_sources import one_at_a_time
-
     given = TrainingOptions.from_dict(setting.options)
     options = given.as_dict()
     del options["seed"]
@@ -250,8 +250,6 @@ def _tasks(setting: Setting, cases: Sequence[Case], seeds: Sequence[int]) -> lis
 
 
 def _measure(case: Case, task: Together) -> dict[str, Any]:
-    from benchmark.running.run import Run
-
     setting, values = task.setting, task.values
     run = Options(
         model="cascade",
@@ -269,8 +267,6 @@ def _measure(case: Case, task: Together) -> dict[str, Any]:
 
 
 def _train(task: Together) -> Path:
-    from benchmark.running.cascade import train
-
     setting, options = task.setting, TrainingOptions.from_dict(task.values)
     out = setting.out / "trainings" / key_of(dict(task.values))
     with bars(quiet=setting.workers > 1) as update:

@@ -17,7 +17,7 @@ def to_markdown(report: Report) -> str:
         lines += ["", f"## Table {table.paper.number}: {table.paper.title}", "", *_table(table)]
         if absent := wording.absent(table):
             lines += ["", absent]
-        commands = dict.fromkeys(command for row in table.rows for command in row.commands)
+        commands = dict.fromkeys(str(command) for row in table.rows for command in row.commands)
         if commands:
             lines += ["", "Commands that fill empty cells:", "", *(f"    {command}" for command in commands)]
     lines += ["", "## Ablations of the generator", "", _escape(wording.ablations(report.ablations)), ""]

@@ -23,6 +23,7 @@ MODELS = {
 }
 GENERATOR = "cascade"
 BACKBONE = "resnet101"  # of every row of Tables 2 and 3
+IBOT = "ibot.pth"  # in commands: iBOT's released teacher of ViT-B/16
 GENERATOR_BACKBONE = "vit_base_patch16_224"  # Table 1 on: iBOT's ViT-B/16
 
 # Arguments of the generator that Tables 4 and 5 switch, as the full procedure has them.
@@ -59,6 +60,8 @@ NOTES = (
     "The PF-WILLOW columns use the authors' padded threshold (d is the largest coordinate, about 10 points "
     "kinder at 0.10 than the box around the points); a run's bbox-kp value stands with the other runs.",
     "PF-PASCAL leaks: 95 of its 299 test pairs are also training pairs; pf-pascal:test_clean leaves them out.",
+    f"{IBOT} in a command stands for iBOT's released teacher of ViT-B/16; a run whose weights do not say what the "
+    "generator was trained with, and on which backbone's weights, fills no cell.",
     "Tables 4 and 5 mark the full procedure's own values with an asterisk; those rows repeat row (I).",
 )
 

@@ -6,22 +6,18 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from baselines import registry
 from baselines.recipe import ANY, find_recipe
 from benchmark.report.tables import Report, TableRow, build
 from benchmark.running.arguments import Options
 from benchmark.running.data_tables import place_of
-from benchmark.running.run import execute
 from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.progress import print_json
 from sc_imagenet.data.catalog import info
 
 
@@ -91,6 +87,8 @@ def _planned(command: Command, row: TableRow, done: bool, data_root: Path | None
     missing = [name for name in needed if place_of(info(name), root) is None]
     if options.checkpoint and not Path(options.checkpoint).exists():
         missing.append(f"{options.checkpoint}, which 'scbench generate train' writes")
+    if (weights := options.settings.get("recipe.model.pretrained")) and not Path(json.loads(weights)).exists():
+        missing.append(f"{json.loads(weights)}, the weights of the backbone")
     if "sc-imagenet" in trained and not os.environ.get("IMAGENET_ROOT"):
         missing.append("ImageNet")
     stages = tuple(_stage(options.model, name) for name in trained)
@@ -121,46 +119,8 @@ def options_of(command: Command) -> dict[str, Any]:
     return {**given, "model": command.arguments[0], "settings": settings}
 
 
-def execute_plan(planned: Sequence[PlannedRun], template: Options) -> None:
-    """Run what is missing, one after the other; ``template`` gives the options that all share.
-
-    A run whose data is not here is named and left out.
-
-    Raises:
-        InputError: none of them could be run.
-    """
-    open_runs = [run for run in planned if not run.done]
-    possible = [run for run in open_runs if not run.missing]
-    for run in open_runs:
-        if run.missing:
-            Console(stderr=True).print(f"left out for want of {', '.join(run.missing)}: {run.command}", soft_wrap=True)
-    if open_runs and not possible:
-        raise InputError(
-            "no run of this table can be made with the data on this machine",
-            fix="'scbench data list' says what is missing; --dry-run prints the plan.",
-        )
-    for run in possible:
-        execute(replace(template, **options_of(run.command)))
-
-
-def print_plan(planned: Sequence[PlannedRun], as_json: bool) -> None:
-    """Print a plan as a table, or as JSON."""
-    if as_json:
-        print_json([{**asdict(run), "command": str(run.command), "hours": run.hours} for run in planned])
-        return
-    console = Console(highlight=False, soft_wrap=True)
-    for run in planned:
-        console.print(f"[bold]{run.command}[/bold]{'  done' if run.done else ''}")
-        for stage in run.stages:
-            hours = f", {stage.hours:,.1f} h" if stage.hours is not None else ""
-            console.print(
-                f"    {stage.dataset}: {stage.pairs:,} pairs x {stage.epochs} epochs / {stage.batch} = "
-                f"{stage.steps:,} steps{hours}"
-            )
-        if run.missing:
-            console.print(f"    data missing here: {', '.join(run.missing)}")
-    known = [run.hours for run in planned if run.hours is not None]
-    console.print(
-        f"{len(planned)} runs, {sum(run.done for run in planned)} done; {sum(known):,.0f} hours of computing on "
-        f"{registry.STEP_DEVICE}, for the {len(known)} whose step was measured, loading of images not counted."
-    )
+def open_runs(planned: Sequence[PlannedRun]) -> tuple[list[PlannedRun], list[PlannedRun]]:
+    """The runs that are to be done and can be made here, and those whose data is not here."""
+    missing = [run for run in planned if not run.done]
+    possible = [run for run in missing if not run.missing]
+    return possible, [run for run in missing if run.missing]

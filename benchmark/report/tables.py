@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from baselines.cascade import Cascade
+from baselines.recipe import find_recipe
 from benchmark.report import paper_tables
 from benchmark.report.ablation_table import FOLDER as ABLATIONS
 from benchmark.report.ablation_table import AblationTable, ablation_table
 from benchmark.report.generated import GeneratedSet, find_generated
 from benchmark.report.leaderboard import Board, Measured, averaged, boards_of
-from benchmark.report.paper_tables import FULL_PROCEDURE, GENERATOR, Column, PaperTable, Row
+from benchmark.report.paper_tables import FULL_PROCEDURE, GENERATOR, IBOT, Column, PaperTable, Row
 from benchmark.report.run_sheet import Sheet, sheet_of
 from benchmark.scoring.bundles import paper, published
 from benchmark.scoring.curves import Curves, run_curves
@@ -23,12 +28,14 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import Update
 from sc_imagenet.data.catalog import info
 from sc_imagenet.data.imagenet import IMAGENET
+from sc_imagenet.generation.cascade.options import NetworkOptions, TrainingOptions, paper_options
 from sc_imagenet.generation.classes import FILTERED_IMAGENET
 from sc_imagenet.generation.options import TRAINED_MODEL
 
 # What a run must be to fill a cell of the paper's tables, and the command that makes such a run.
 
 _OF_THE_GENERATOR = ("recipe.model.", "--backbone ")  # changes that its arguments and its backbone tell of
+_FREE = ("pretrained", "seed", "saliency")  # options of a training that name files, or that runs may vary
 
 
 def metric_of(column: Column, result: Result) -> Metric:
@@ -40,8 +47,9 @@ def metric_of(column: Column, result: Result) -> Metric:
 def reproduces(result: Result, row: Row, column: Column) -> bool:
     """Whether a run is what the paper did for this cell.
 
-    Same model, pre-training, training and backbone; the ``paper`` recipe unchanged; the whole test split,
-    predicted in the authors' direction. Anything else stands among the runs only.
+    Same model, pre-training, training, backbone and weights of the backbone; the ``paper`` recipe unchanged, as it is
+    today, too; of the generator the paper's procedure and training options but for what the row switches; the whole
+    test split, predicted in the authors' direction. Anything else stands among the runs only.
     """
     known = result.protocol or published(result.model)
     whole = info(column.dataset).pairs.get("test")
@@ -59,29 +67,74 @@ def reproduces(result: Result, row: Row, column: Column) -> bool:
 
 
 def _trained_alike(result: Result, row: Row, column: Column) -> bool:
-    if row.model == GENERATOR and switches(result) != {**FULL_PROCEDURE, **row.settings}:
+    if row.model == GENERATOR:
+        changes = [change for change in result.changes if not change.startswith(_OF_THE_GENERATOR)]
+        same = result.backbone_weights == "ibot" and _built_alike(result, row)
+    else:  # older results do not say; a run that changed its backbone's weights lists the change
+        changes = list(result.changes)
+        same = result.backbone_weights in ("timm", None)
+    if changes or not same:
         return False
-    departs = [
-        change for change in result.changes if not (row.model == GENERATOR and change.startswith(_OF_THE_GENERATOR))
-    ]
-    if row.train_set == FILTERED_IMAGENET:  # trained by ``scbench generate train``; its weights say on what
-        return result.trained_on == FILTERED_IMAGENET and result.finetune is None and not departs
-    return result.checkpoint is None and result.finetune == (row.train_set or column.finetune) and not departs
+    if row.train_set == FILTERED_IMAGENET:  # trained by ``scbench generate train``; its weights say how
+        options, wanted = result.trained_with.get("options"), paper_training(row).as_dict()
+        return (
+            result.trained_on == FILTERED_IMAGENET
+            and result.finetune is None
+            and isinstance(options, Mapping)
+            and _same({**options, **dict.fromkeys(_FREE)}, {**wanted, **dict.fromkeys(_FREE)})
+            and result.trained_with.get("max_steps") is None
+        )
+    return result.checkpoint is None and result.finetune == (row.train_set or column.finetune) and _recipes(result)
 
 
-def switches(result: Result) -> dict[str, object]:
-    """What a run's generator has for each argument that Tables 4 and 5 switch.
+def _built_alike(result: Result, row: Row) -> bool:
+    """Whether a run's generator is the paper's but for what the row switches.
 
-    A run that sets what the full procedure has anyway is no other run. An option of the network that is not
-    stated has its default, the full procedure's; the size has no such default.
+    An option of the network that is not stated has its default. ``layers`` and backbone follow from the training.
     """
-    found: dict[str, object] = {}
-    for name, full in FULL_PROCEDURE.items():
-        value: object = result.arguments
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        found[name] = full if value is None and "." in name else value
-    return found
+    given = result.arguments.get("network") or {}
+    if not isinstance(given, Mapping):
+        return False
+    defaults = {name: each.default for name, each in inspect.signature(Cascade).parameters.items()}
+    read = {name: defaults[name] for name in ("stage", "upsample", "window")}
+    options = paper_training(row)
+    wanted = {**read, "size": options.size, "network": asdict(options.network)}
+    network = {**asdict(NetworkOptions()), **given}
+    return _same(
+        {**read, **{name: result.arguments.get(name, read.get(name)) for name in (*read, "size")}, "network": network},
+        wanted,
+    )
+
+
+def _recipes(result: Result) -> bool:
+    """Whether the recipes and arguments that a run recorded are those that this version has for its data."""
+    for dataset, recorded in ((result.pretrain, result.pretrain_recipe), (result.finetune, result.recipe)):
+        if dataset is None or not recorded:  # an older result does not tell of its pre-training
+            continue
+        today = asdict(find_recipe(result.model, dataset, "paper"))
+        if not _same({**today, **recorded, "model": None}, {**today, "model": None}):
+            return False
+    if result.model == GENERATOR or result.finetune is None:
+        return True
+    built = find_recipe(result.model, result.finetune, "paper").model
+    return _same({**built, **{name: result.arguments.get(name, built[name]) for name in built}}, built)
+
+
+def _same(recorded: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
+    """Whether values are the same once they are JSON, where tuples are lists."""
+    return bool(json.loads(json.dumps(recorded)) == json.loads(json.dumps(wanted)))
+
+
+def paper_training(row: Row) -> TrainingOptions:
+    """The options that the paper's generator of this row was trained with; ours where the paper leaves them open."""
+    options = paper_options()
+    network: dict[str, Any] = {}
+    for name, value in row.settings.items():
+        if name.startswith("network."):
+            network[name.removeprefix("network.")] = value
+        else:
+            options = replace(options, **{name: value})  # type: ignore[arg-type]
+    return replace(options, network=replace(options.network, **network))
 
 
 def command_for(row: Row, column: Column) -> Command | None:
@@ -95,7 +148,10 @@ def command_for(row: Row, column: Column) -> Command | None:
         options["finetune"] = row.train_set or column.finetune
     options["eval"] = ("pf-pascal", "pf-willow") if column.finetune == "pf-pascal" else (column.dataset,)
     if row.model == GENERATOR and row.train_set != FILTERED_IMAGENET:
-        options |= {"backbone": row.backbone, "set": {"recipe.model.size": FULL_PROCEDURE["size"]}}
+        network = _departures(paper_training(row).network, NetworkOptions())
+        model = {"size": paper_training(row).size, "pretrained": IBOT, "network": network}
+        settings = {f"recipe.model.{name}": value for name, value in model.items()}
+        options |= {"backbone": row.backbone, "set": settings}
     return Command("run", (row.model,), options)
 
 
@@ -103,10 +159,18 @@ def preparation_for(row: Row) -> Command | None:
     """The command that must come before ``command_for``'s: it trains a generator on photographs with class names."""
     if row.train_set != FILTERED_IMAGENET:
         return None
-    changed = {key: value for key, value in row.settings.items() if FULL_PROCEDURE[key] != value}
-    size = changed.pop("size", FULL_PROCEDURE["size"])
-    options = {"out": _folder(row), "backbone": row.backbone, "size": size, "set": changed}
-    return Command("generate train", (IMAGENET,), options)
+    training = paper_training(row)
+    changed = _departures(training, TrainingOptions())
+    network = {f"network.{name}": value for name, value in _departures(training.network, NetworkOptions()).items()}
+    settings = {name: value for name, value in changed.items() if name not in ("network", "backbone", "size")}
+    options = {"out": _folder(row), "backbone": training.backbone, "weights": IBOT, "size": training.size}
+    return Command("generate train", (IMAGENET,), {**options, "set": {**settings, **network}})
+
+
+def _departures(options: Any, defaults: Any) -> dict[str, Any]:
+    """What options have that defaults have not, in their order."""
+    ours, plain = vars(options), vars(defaults)
+    return {name: value for name, value in ours.items() if value != plain[name]}
 
 
 def _folder(row: Row) -> str:

@@ -1,13 +1,15 @@
-"""The report in the terminal."""
+"""The report in the terminal, as what rich prints."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Iterator
+
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from benchmark.report import run_sheet, wording
-from benchmark.report.ablation_table import print_ablations
+from benchmark.report.ablation_table import HEADINGS, LEGEND, AblationTable, words
 from benchmark.report.generated import GeneratedSet
 from benchmark.report.leaderboard import Board, Measured
 from benchmark.report.tables import Cell, Report, TableView
@@ -16,38 +18,38 @@ from sc_imagenet.data.catalog import info
 _WIDE = 10  # columns: beyond, a cell holds the measured value alone, below the paper's
 
 
-def print_report(report: Report) -> None:
-    """Print the tables that have measured cells, the boards of all runs, and what is wrong with some."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
-    for table in report.tables:
-        if table.filled:
-            _print_table(console, table)
+def console() -> Console:
+    """Standard output; a file or pipe has no width of its own, a fixed one keeps the tables whole there."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=160)
+
+
+def lines_of(report: Report) -> Iterator[RenderableType]:
+    """The tables that have measured cells, those of all runs, and what is wrong with some."""
+    yield from (_table(table) for table in report.tables if table.filled)
     if report.ablations.measured:
-        print_ablations(report.ablations, as_json=False)
-    for made in report.generated:
-        _print_generated(console, made)
-    for board in report.boards:
-        _print_board(console, board)
+        yield ablation_grid(report.ablations)
+        yield escape(ablation_words(report.ablations))
+    yield from map(_generated, report.generated)
+    yield from map(_board, report.boards)
     for result in report.unscored:
-        console.print(f"not evaluated: {escape(run_sheet.one_line(result))}")
-    console.print(f"\n{wording.summary(report)}")
+        yield f"not evaluated: {escape(run_sheet.one_line(result))}"
+    yield f"\n{wording.summary(report)}"
     for sheet in report.sheets:
         for problem in sheet.problems:
-            console.print(f"[yellow]{escape(sheet.result.run)}:[/] {escape(problem)}")
+            yield f"[yellow]{escape(sheet.result.run)}:[/] {escape(problem)}"
     for problem in report.problems:
-        console.print(f"[yellow]left out:[/] {escape(problem)}")
+        yield f"[yellow]left out:[/] {escape(problem)}"
 
 
-def _print_generated(console: Console, made: GeneratedSet) -> None:
+def _generated(made: GeneratedSet) -> Table:
     table = Table(title=f"Generated data set {escape(made.name)}", show_header=False)
     for name, value in (*made.counts.items(), *((f"true error: {n}", v) for n, v in made.errors.items())):
         table.add_row(escape(name), value)
-    console.print(table)
+    return table
 
 
-def _print_table(console: Console, view: TableView) -> None:
+def _table(view: TableView) -> Table:
     columns = view.paper.columns
     table = Table(
         title=f"Table {view.paper.number}: {view.paper.title}",
@@ -63,7 +65,7 @@ def _print_table(console: Console, view: TableView) -> None:
         if any(cell.measured for cell in row.cells):
             name = wording.method(row.row)
             table.add_row(escape(name), *(_cell(cell, short) for cell in row.cells))
-    console.print(table)
+    return table
 
 
 def _cell(cell: Cell, short: bool) -> str:
@@ -75,7 +77,7 @@ def _cell(cell: Cell, short: bool) -> str:
     return f"[dim]{printed}[/]{gap}[bold]{cell.measured.value:.1f}[/]{delta}"
 
 
-def _print_board(console: Console, board: Board) -> None:
+def _board(board: Board) -> Table:
     table = Table(
         "model",
         "backbone",
@@ -98,8 +100,23 @@ def _print_board(console: Console, board: Board) -> None:
             run_sheet.duration(setting.seconds),
             escape("\n".join(entry.result.run for entry in setting.entries)),
         )
-    console.print(table)
+    return table
 
 
 def _score(score: Measured | None) -> str:
     return f"{score.value:.1f} [dim]{wording.spread(score)}[/]" if score else ""
+
+
+def ablation_grid(table: AblationTable) -> Table:
+    """The ablations beside the paper's."""
+    shown = Table(title=f"PCK, {table.metric}: {table.about}", title_justify="left", box=None, pad_edge=False)
+    for number, heading in enumerate(HEADINGS):
+        shown.add_column(heading, justify="left" if number in (0, 4) else "right", no_wrap=number == 0)
+    for row in table.rows:
+        shown.add_row(*words(row))
+    return shown
+
+
+def ablation_words(table: AblationTable) -> str:
+    """How many of the paper's directions are found, and how the table is read."""
+    return f"{table.verdict} {LEGEND}".strip()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
@@ -135,61 +133,3 @@ class RunConfig:
     def before(self) -> RunConfig:
         """The run whose weights this one starts from: the same without its last stage."""
         return replace(self.training, stages=self.stages[:-1])
-
-
-# Options that several commands share, written once: a dataclass, each field of which is an option.
-
-
-def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """A command of a function some of whose parameters are dataclasses of options.
-
-    In its place such a parameter brings the options that are its fields; their defaults are typer's ``Option`` or
-    ``Argument``. The function is given the dataclass, filled.
-    """
-    hints = get_type_hints(command)
-    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
-    parameters: list[inspect.Parameter] = []
-    for name, parameter in inspect.signature(command).parameters.items():
-        if name in groups:
-            kinds = get_type_hints(groups[name])
-            parameters += [_option(each.name, each.default, kinds[each.name]) for each in fields(groups[name])]
-        else:
-            parameters.append(_option(name, parameter.default, hints[name]))
-
-    def called(**given: Any) -> None:
-        filled = {
-            name: kind(**{each.name: given.pop(each.name) for each in fields(kind)}) for name, kind in groups.items()
-        }
-        command(**filled, **given)
-
-    called.__name__, called.__doc__ = command.__name__, command.__doc__
-    called.__annotations__ = {each.name: each.annotation for each in parameters}
-    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return called
-
-
-def _option(name: str, default: Any, kind: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-
-
-# How options of several commands are read.
-
-
-def several(values: Sequence[str]) -> list[str]:
-    """The values of an option that may be repeated or hold commas.
-
-    >>> several(["spair-71k,pf-pascal", "pf-willow"])
-    ['spair-71k', 'pf-pascal', 'pf-willow']
-    """
-    return [part.strip() for value in values for part in value.split(",") if part.strip()]
-
-
-@contextmanager
-def weights_by(option: str) -> Iterator[None]:
-    """Where a backbone's weights cannot be had, name the option by which this command takes a file of them."""
-    from sc_imagenet.backbones.pretrained import NoWeights  # imports torch, which --help does not need
-
-    try:
-        yield
-    except NoWeights as error:
-        raise InputError(f"{error} Or give a file of weights: {option}") from error

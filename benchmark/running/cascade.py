@@ -7,7 +7,8 @@
 <out>/resume.pt                  weights, optimiser and step, while it runs
 <out>/features/                  of views, and the photographs that were decoded; trainings may share another folder
 <out>/model/                     the trained model, as ``save_pretrained`` writes it and ``--network`` and
-                                 ``--checkpoint`` take it, and trained_on.json, which names the photographs
+                                 ``--checkpoint`` take it, and trained_on.json: the photographs' name, the
+                                 backbone's weights, and what it was trained with
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from baselines.checkpoints import TRAINED_ON
 from baselines.recipe import Recipe
 from baselines.weights import WEIGHTS
 from benchmark.running.loop import Training
+from sc_imagenet.backbones.pretrained import weights_kind
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, sha256_of, write_json
 from sc_imagenet.core.locks import held
@@ -121,8 +123,12 @@ def _train(
     torch.manual_seed(options.seed)
     cascade = untrained(options).to(accelerator.device)
     views = open_views(options, photographs, cascade.backbone, shared, read, loaders, accelerator, report)
-    name = name_of_photographs(photographs.root, photographs.classes, photographs.count)
-    trained_on = {"name": name, "images": photographs.count}
+    trained_on = {
+        "name": name_of_photographs(photographs.root, photographs.classes, photographs.count),
+        "images": photographs.count,
+        "weights": weights_kind(options.pretrained),
+        "training": {"options": options.as_dict(), "max_steps": max_steps},
+    }
     CascadeTraining(options, views, cascade, out, accelerator, trained_on, max_steps).run(report)
     return model
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from baselines import registry
@@ -18,8 +16,6 @@ from baselines.checkpoints import load_checkpoint
 from baselines.matcher import Matcher
 from baselines.recipe import find_recipe, with_backbone
 from sc_imagenet.backbones.pretrained import weights_at_hand
-from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.progress import print_json
 from sc_imagenet.geometry.resize import normalised_image
 
 # Pairs whose correspondence is known exactly: random textures under random affine warps.
@@ -175,20 +171,3 @@ def _saving(matcher: Matcher, name: str, batch: dict[str, Tensor]) -> Finding:
 @torch.no_grad()
 def _carry(matcher: Matcher, batch: dict[str, Tensor]) -> Tensor:
     return matcher.transfer(matcher(batch["source"], batch["target"]), batch["source_points"])
-
-
-def print_findings(findings: list[Finding], as_json: bool) -> None:
-    """Print the findings as a table, or as JSON.
-
-    Raises:
-        InputError: something does not hold (after printing).
-    """
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for finding in findings:
-            table.add_row("ok" if finding.holds else "FAILS", finding.check, finding.detail)
-        Console().print(table)
-    if failed := [finding.check for finding in findings if not finding.holds]:
-        raise InputError(f"{len(failed)} of {len(findings)} checks fail: {'; '.join(failed)}")

@@ -174,7 +174,7 @@ def _is_folder(text: str) -> bool:
 FIRST_SHOWN = ("test", "validation", "train")
 
 
-def readable_splits(name: str, root: str | None = None) -> tuple[str, list[str]]:
+def readable_splits(name: str, root: str | Path | None = None) -> tuple[str, list[str]]:
     """The data set's name and its splits: the one of ``NAME:SPLIT``, else all that are on this machine.
 
     The one most often looked at comes first.

@@ -1,4 +1,4 @@
-"""What ``scbench generate`` does: runs the stages, shows how far they are, prints what came of it."""
+"""What ``scbench generate`` does: runs the stages and shows how far they are."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmark.running.cascade import train
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import files_in, write_json
 from sc_imagenet.core.locks import held
-from sc_imagenet.core.progress import bars, print_json, say
+from sc_imagenet.core.progress import bars, say
 from sc_imagenet.core.settings import nested, settings_of
 from sc_imagenet.data.catalog import catalog, embedded
 from sc_imagenet.data.imagenet import IMAGENET, moved, train_folder
 from sc_imagenet.data.record import read_record
 from sc_imagenet.data.roots import imagenet_root, open_source
+from sc_imagenet.generation.cascade.options import TrainingOptions
+from sc_imagenet.generation.cascade.view_sources import feature_reading
 from sc_imagenet.generation.export import Exported, export, lead_to, not_of_imagenet, write_release
 from sc_imagenet.generation.features import FeatureReader
 from sc_imagenet.generation.options import NETWORK, GenerationOptions
@@ -71,10 +71,6 @@ def train_network(
     Raises:
         InputError: photographs or settings that cannot be used.
     """
-    from benchmark.running.cascade import train
-    from sc_imagenet.generation.cascade.options import TrainingOptions
-    from sc_imagenet.generation.cascade.view_sources import feature_reading
-
     values: dict[str, Any] = {
         name: getattr(options, name) for name in ("backbone", "pretrained", "size", "saliency", "seed")
     }
@@ -167,40 +163,21 @@ def _manifests(out: Path) -> list[str | None]:
     return found
 
 
-def print_generated(out: Path, generated: Generated, as_json: bool) -> None:
-    """Print the counts of a data set, and the errors of its labels where they are known."""
-    exported, errors = generated.exported, generated.label_errors
-    counts = exported.statistics.as_dict()
-    if as_json:
-        print_json({"folder": str(out), **counts, "label_errors": errors})
-        return
-    table = Table(show_header=False, box=None)
-    table.add_column()
-    table.add_column(justify="right")
-    for name in ("images", "images_of_one_object", "kept_images", "classes", "pairs", "points"):
-        table.add_row(name.replace("_", " "), f"{counts[name]:,}")
-    for split, record in exported.records.items():
-        table.add_row(f"pairs in {split}", f"{record.rows:,}")
-    table.add_row("median loop offset, all matched points", f"{counts['median_offset_matched']} px")
-    table.add_row("median loop offset, selected points", f"{counts['median_offset_selected']} px")
-    for name, value in (errors or {}).items():
-        table.add_row(f"true error: {name}", f"{value:,}" if isinstance(value, int) else f"{value:.1f}")
-    Console(highlight=False).print(table)
-    for name, reason in counts["left_out"].items():
-        say(f"no pairs of {name}: {reason}")
-    short = len(counts["shortfalls"])
-    if short:
-        say(f"{short} classes have fewer pairs or points than asked for: see {out / 'README.md'}")
-    print(f"data set: {out}    next: scbench run cats --pretrain {out} --preset tiny --eval {embedded().name}")
+@dataclass(frozen=True)
+class Release:
+    """SPair-style JSON of a data set: its folder, pairs by split, photographs that are not ImageNet's."""
+
+    folder: Path
+    pairs: dict[str, int]
+    others: tuple[str, ...]
 
 
-def export_release(out: Path, photographs: Path | None, as_json: bool) -> None:
+def export_release(out: Path, photographs: Path | None = None) -> Release:
     """Write the SPair-style JSON of a finished data set.
 
     Args:
         out: the data set's folder.
         photographs: where they lie now; None: where ``<out>/JPEGImages`` leads.
-        as_json: print JSON.
 
     Raises:
         InputError: there is none in ``out``, or its photographs are not there.
@@ -215,14 +192,5 @@ def export_release(out: Path, photographs: Path | None, as_json: bool) -> None:
     elif not link.exists():
         raise InputError(moved(link), where=out, fix="Say where they are now: --photographs FOLDER")
     folder = write_release(out, written)
-    others = not_of_imagenet(out, written)
-    if others:
-        say(
-            f"{len(others):,} photographs, {others[0]} first, are not called as ImageNet's training images: they are "
-            "in this set's JPEGImages, under numbers of its own, and in no IMAGENET_ROOT"
-        )
-    if as_json:
-        rows = {split: record.rows for split, record in written.items()}
-        print_json({"folder": str(folder), "pairs": rows})
-    else:
-        print(f"{sum(record.rows for record in written.values()):,} pairs in {folder}")
+    pairs = {split: record.rows for split, record in written.items()}
+    return Release(folder, pairs, tuple(not_of_imagenet(out, written)))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from baselines.checkpoints import load_checkpoint
 from baselines.model_card import Score, Trained
@@ -15,8 +13,6 @@ from benchmark.scoring.bundles import strict
 from benchmark.scoring.result import RESULT_FILE, Result, read_result
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, sha256_of
-from sc_imagenet.core.hub import check_name, upload
-from sc_imagenet.core.progress import print_json
 from sc_imagenet.data.publish import prepare_data
 
 
@@ -108,46 +104,3 @@ def scores_of(result: Result) -> list[Score]:
                     Score(data.name, data.split, str(metric), **score, pairs=data.pairs, published=data.published)
                 )
     return found
-
-
-def push(
-    what: str,
-    repo: str,
-    *,
-    out: Path | None,
-    dry_run: bool,
-    private: bool | None,
-    licence: str | None,
-    data_root: Path | None,
-    as_json: bool,
-) -> None:
-    """Prepare the folder, show it, and upload it unless ``dry_run``.
-
-    Raises:
-        InputError: it cannot or may not be published, or the Hub refuses; a given ``out`` keeps the folder.
-    """
-    check_name(repo)
-    place = Path(tempfile.mkdtemp(prefix="scbench-push-")) if out is None else out
-    try:
-        prepared = prepare(what, place, repo, data_root, licence)
-        address = None if dry_run else upload(prepared.folder, repo, prepared.kind, private=private)
-        show(prepared, repo, address, out, as_json)
-    finally:
-        if out is None:
-            shutil.rmtree(place, ignore_errors=True)
-
-
-def show(prepared: Prepared, repo: str, address: str | None, out: Path | None, as_json: bool) -> None:
-    """Print what was or would be uploaded: files, card, address."""
-    if as_json:
-        content: dict[str, Any] = {**asdict(prepared), "files": prepared.files, "repo": repo, "address": address}
-        print_json({**content, "folder": None if out is None else str(out)})
-        return
-    for name, size in prepared.files.items():
-        print(f"{size:>14,}  {name}")
-    if address is not None:
-        print(f"uploaded: {address}")
-        return
-    print(f"\n{(prepared.folder / 'README.md').read_text(encoding='utf-8')}")
-    kept = f", kept in {out}" if out is not None else ""
-    print(f"dry run: nothing was uploaded{kept}; this would be the {prepared.kind} {repo}")

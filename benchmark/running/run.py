@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from baselines.matcher import Matcher
 from baselines.protocol import PublishedProtocol
 from baselines.recipe import STAGES, find_recipe, override, with_backbone
 from baselines.weights import CONFIG, load_strictly
-from benchmark.commands.score import print_tables, scored
 from benchmark.running.arguments import Options, RunConfig, Stage, changes_of, make_accelerator
 from benchmark.running.data import Pairs, images_sha256
 from benchmark.running.evaluate import Validation, direction_of, evaluate, selection_metric
@@ -34,10 +34,11 @@ from benchmark.scoring.predictions import PredictionInfo
 from benchmark.scoring.result import Result, count_of_pairs, published_pairs, read_result, write_result
 from benchmark.scoring.runs import PREDICTIONS, evaluated_data, score_run
 from sc_imagenet.backbones.backbone import Backbone
+from sc_imagenet.backbones.pretrained import weights_kind
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import files_in, read_json, sha256_of, write_json
 from sc_imagenet.core.plugins import included, origins
-from sc_imagenet.core.progress import bars, print_json, say
+from sc_imagenet.core.progress import bars, say
 from sc_imagenet.data.batches import loader_deaths
 from sc_imagenet.data.catalog import reader
 from sc_imagenet.data.load import manifest_sha256
@@ -141,6 +142,11 @@ class Run:
         files = [file for file in included() if file.name in used]
         paths = [str(file.relative_to(here) if file.is_relative_to(here) else file) for file in files]
         return {**typed, "include": paths} if paths else typed
+
+    @property
+    def predictions(self) -> list[Path]:
+        """The files of predictions on what the options name, each once."""
+        return list(dict.fromkeys(self.folder.predictions(pairs.name, pairs.split) for pairs in self.evaluated_on))
 
     def weights(self, config: RunConfig) -> Matcher:
         """The model of ``config`` with its weights: loaded if its training is finished, else trained."""
@@ -300,6 +306,7 @@ class Run:
         names = [stage.dataset for stage in config.stages]
         arguments = matcher.arguments
         pretrained = bool(self.options.pretrain)
+        known = trained_on(self.checkpoint) if self.checkpoint else {}
         return Result(
             run=config.id,
             model=config.model,
@@ -322,7 +329,10 @@ class Run:
             peak_memory=max(trained.get("peak_memory", 0), peak_memory()),
             changes=changes_of(self.options, self.trained_on),
             arguments=arguments,
-            trained_on=trained_on(self.checkpoint) if self.checkpoint else None,
+            trained_on=known.get("name"),
+            trained_with=known.get("training", {}),
+            backbone_weights=self._backbone_weights(config, known),
+            pretrain_recipe=config.as_json()["stages"][0]["recipe"] if len(config.stages) > 1 else {},
             protocol=self._protocol(matcher),
             files={**self._files_before(folder), **config.files, **origins(*map(_reader, self.evaluated_on))},
         )
@@ -332,6 +342,15 @@ class Run:
         with suppress(InputError):
             return read_result(folder.path).files
         return {}
+
+    def _backbone_weights(self, config: RunConfig, known: Mapping[str, Any]) -> str | None:
+        """What weights the backbone began with: those of a checkpoint as it says itself, else of the argument."""
+        if self.checkpoint:
+            return known.get("weights")
+        parameters = inspect.signature(registry.card(config.model).model).parameters
+        if "pretrained" not in parameters:
+            return None
+        return weights_kind(config.arguments.get("pretrained", parameters["pretrained"].default))
 
     def _open(self, pairs: Pairs) -> datasets.Dataset:
         # The first process converts what was never converted; the others find it done.
@@ -382,24 +401,25 @@ def claim(folder: RunFolder, config: RunConfig, typed: Mapping[str, Any], accele
     accelerator.wait_for_everyone()
 
 
-def trained_on(weights: Path) -> str | None:
-    """What a file of weights was trained on, by the ``trained_on.json`` beside it; None without one."""
+def trained_on(weights: Path) -> Mapping[str, Any]:
+    """What a file of weights was trained on and with, by the ``trained_on.json`` beside it; {} without one.
+
+    ``name`` of the photographs, ``weights`` of the backbone, ``training`` with its options.
+
+    Raises:
+        InputError: an entry of another kind.
+    """
     file = weights.parent / TRAINED_ON
     content = read_json(file) if file.exists() else {}
-    name = content.get("name") if isinstance(content, dict) else None
-    return str(name) if name else None
+    kinds = {"name": str, "weights": str, "training": Mapping}
+    if not isinstance(content, Mapping):
+        return {}
+    for name, kind in kinds.items():
+        if name in content and not isinstance(content[name], kind):
+            raise InputError(f"{name} is {content[name]!r:.80}", where=file, fix="Delete it, or train again.")
+    return {name: content[name] for name in kinds if name in content}
 
 
-def execute(options: Options, as_json: bool = False) -> Result:
-    """Run, print the scores on what this command names, and return the result."""
-    accelerator = make_accelerator(options)
-    run = Run(options, accelerator)
-    result = run.execute()
-    if accelerator.is_main_process:
-        if as_json:
-            print_json(asdict(result))
-        else:  # what was asked for now; what the run was evaluated on before is in its result.json
-            files = dict.fromkeys(run.folder.predictions(pairs.name, pairs.split) for pairs in run.evaluated_on)
-            print_tables([scored(file, "strict", (), None, 1000) for file in files], False, False)
-        say(f"{run.folder.path}: done")
-    return result
+def execute(options: Options) -> Result:
+    """Do what is missing of a run and return its result."""
+    return Run(options, make_accelerator(options)).execute()

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmark.commands.protocols import print_scores
 from benchmark.scoring import passport
 from benchmark.scoring.joining import Joined, opened
-from benchmark.scoring.metric import score
+from benchmark.scoring.metric import Scores, score
+from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol
 from sc_imagenet.core.errors import InputError
 
 SEED = 0  # of the bootstrap draws
-SHOWN = 8  # differences that are told one by one
+
+
+@dataclass(frozen=True)
+class ScoredFile:
+    """One file of predictions under protocols, and the passport of these scores."""
+
+    path: Path
+    predictions: Predictions
+    scores: Scores
+    notes: tuple[str, ...]
+    passport: dict[str, Any]
 
 
 def score_file(
@@ -24,41 +35,29 @@ def score_file(
     details: Sequence[str],
     pairs: Sequence[str] | None,
     draws: int,
-    out: Path | None,
-    as_json: bool,
-) -> None:
-    """Score, print, and write the passport where one is wanted; of the pairs with these ids, or of all."""
+) -> ScoredFile:
+    """Score the pairs with these ids, or all."""
     predictions = found.predictions if pairs is None else found.predictions.subset(pairs)
     scores = score(predictions, chosen, draws, SEED, details)
-    told = passport.make(predictions, scores, draws, SEED, details, path)
-    head = f"{path.name}: {predictions.info.dataset}:{predictions.info.split}, points in {predictions.frame}"
-    print_scores(scores, head, found.notes, told, as_json)
-    if out is not None:
-        passport.write(out, told)
-        print(f"wrote {out}", file=sys.stderr)
+    stated = passport.make(predictions, scores, draws, SEED, details, path)
+    return ScoredFile(path, predictions, scores, tuple(found.notes), stated)
 
 
-def check_passport(file: Path, path: Path | None, root: Path | None) -> bool:
-    """Score again what a passport tells of, and say whether all of it agrees.
+def disagreements(file: Path, path: Path | None, root: Path | None) -> tuple[Path, list[str]]:
+    """Score again what a passport states: the file of predictions, and a line for each difference.
 
-    ``path`` None: the predictions lie beside the passport, under the name that it tells.
+    ``path`` None: the predictions lie beside the passport, under the name that it states.
 
     Raises:
         InputError: the passport or the predictions cannot be used.
     """
-    told = passport.read(file)
-    name = told.get("predictions")
+    stated = passport.read(file)
+    name = stated.get("predictions")
     if path is None:
         if not isinstance(name, str) or Path(name).name != name:
             raise InputError("does not name its predictions", where=file, fix="Give their file, too.")
         path = file.parent / name
         if not path.exists():
             raise InputError("the predictions of the passport are not beside it", where=path, fix="Give their file.")
-    found = opened(path, told["dataset"], told["split"], root, told["frame"])
-    lines = passport.differences(told, found.predictions)
-    if not lines:
-        print(f"equal: {path.name} gives every score of {file.name}")
-        return True
-    more = [f"and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
-    print("\n".join([f"not equal: {path.name} and {file.name}", *lines[:SHOWN], *more]))
-    return False
+    found = opened(path, stated["dataset"], stated["split"], root, stated["frame"])
+    return path, passport.differences(stated, found.predictions)

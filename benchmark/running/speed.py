@@ -6,13 +6,11 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from baselines import registry
@@ -25,7 +23,6 @@ from sc_imagenet.backbones.backbone import Backbone
 from sc_imagenet.backbones.pretrained import create_network
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.processes import keep_freed_memory
-from sc_imagenet.core.progress import print_json
 
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 WARM_UP = 2  # passes before the clock is read; compilation happens there
@@ -249,36 +246,3 @@ def _memory_of_pass(setup: Setup, key: tuple[str, str]) -> int:
     torch.set_num_threads(setup.threads)
     Passes(setup).pass_of(*key)()
     return process_memory()
-
-
-def print_speed(speed: Speed, as_json: bool) -> None:
-    """Print the costs as a table, or as JSON."""
-    if as_json:
-        print_json(asdict(speed))
-        return
-    setup = speed.setup
-    floor = {cost.mode: cost.seconds for cost in speed.costs if cost.what == "whole network"}
-    table = Table(box=None, pad_edge=False)
-    for heading in ("pass", "of", "seconds", "fastest", "slowest", "x whole network", "peak memory"):
-        table.add_column(heading, justify="left" if heading in ("pass", "of") else "right")
-    for cost in sorted(speed.costs, key=lambda cost: cost.mode):
-        table.add_row(
-            cost.mode,
-            cost.what,
-            *(f"{seconds:.4g}" for seconds in (cost.seconds, cost.fastest, cost.slowest)),
-            f"{cost.seconds / floor[cost.mode]:.2f}" if cost.mode in floor else "-",
-            f"{cost.peak_memory / 1e9:.2f} GB",
-        )
-    pairs = "1 pair" if setup.batch == 1 else f"{setup.batch} pairs"
-    trained = "trained" if speed.trains_backbone else "frozen"
-    console = Console()
-    console.print(
-        f"{setup.model}, {setup.preset} recipe for {setup.data}, {pairs}, backbone {speed.backbone or 'none'} "
-        f"({trained}), {speed.device}, precision {setup.precision}{', compiled' if setup.compiled else ''}"
-    )
-    console.print(table)
-    if setup.compiled or setup.precision != "no":
-        console.print(
-            f"Against float32 without compilation points move by {speed.moved_mean:.3g} px (mean), "
-            f"{speed.moved_most:.3g} px (most)."
-        )

@@ -17,7 +17,15 @@ from sc_imagenet.data.catalog import catalog
 RESULT_VERSION = 1
 LARGEST = 1e18  # of any number of a result
 RESULT_FILE = "result.json"
-ADDED = {"arguments", "trained_on", "protocol", "files"}  # entries that the first results of this version do not have
+ADDED = {
+    "arguments",
+    "trained_on",
+    "trained_with",
+    "backbone_weights",
+    "pretrain_recipe",
+    "protocol",
+    "files",
+}  # entries that the first results of this version do not have
 
 Metrics = dict[str, dict[str, dict[str, float]]]  # data: metric: value, low, high in percent
 PerCategory = dict[str, dict[str, dict[str, float]]]  # data: metric: category: value in percent
@@ -84,6 +92,9 @@ class Result:
     trained_on: str | None = None  # what loaded weights say of themselves, None if they say nothing
     protocol: PublishedProtocol | None = None  # how the model is scored in its paper; None in older results
     files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of others' files: model, data
+    trained_with: Mapping[str, Any] = field(default_factory=dict)  # what they say of their training; {} if nothing
+    backbone_weights: str | None = None  # "timm", "ibot", "file" or "random"; None where it is not known
+    pretrain_recipe: Mapping[str, Any] = field(default_factory=dict)  # of the first of two trainings
 
     @property
     def trained(self) -> bool:
@@ -171,6 +182,8 @@ def _check_kinds(content: Mapping[str, Any]) -> None:
     kinds: dict[str, tuple[type, ...]] = {
         **dict.fromkeys(("run", "model", "title", "supervision", "backbone", "preset", "direction"), (str,)),
         **dict.fromkeys(("pretrain", "finetune", "checkpoint", "weights_sha256", "trained_on"), (str, type(None))),
+        "backbone_weights": (str, type(None)),
+        **dict.fromkeys(("trained_with", "pretrain_recipe"), (dict,)),
         **dict.fromkeys(("seed", "size"), (int,)),
         **{
             "seconds": (int, float),
@@ -187,7 +200,9 @@ def _check_kinds(content: Mapping[str, Any]) -> None:
     wrong += [name for name in numbers if not 0 <= (content[name] or 0) < LARGEST]  # nor is NaN
     if wrong:
         raise TypeError(f"{wrong[0]} is {content[wrong[0]]!r:.80}")
-    json.dumps([content["recipe"], content.get("arguments")])  # so nested that it cannot be written: cannot be shown
+    json.dumps(
+        [content.get(name) for name in ("recipe", "arguments", "trained_with", "pretrain_recipe")]
+    )  # so nested that it cannot be written: cannot be shown
     if content["direction"] not in ("forward", "backward"):
         raise TypeError(f"direction is {content['direction']!r}")
     for data in content["data"]:

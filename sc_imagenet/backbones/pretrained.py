@@ -80,6 +80,17 @@ def weights_at_hand(name: str) -> bool:
     return name.split(".")[0] == LITE0 and importlib.util.find_spec(LITE0_PACKAGE) is not None
 
 
+def weights_kind(pretrained: bool | str) -> str:
+    """What weights ``create_network`` gives a backbone: "random", "timm", "ibot", or "file" for any other file's.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if isinstance(pretrained, str):
+        return "ibot" if is_ibot(read_state(pretrained)) else "file"
+    return "timm" if pretrained else "random"
+
+
 def is_fixed_size(name: str) -> bool:
     """Whether a network of timm is built for images of one size, as vision transformers are.
 

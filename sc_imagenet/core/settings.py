@@ -1,4 +1,4 @@
-"""Settings as every command takes them: ``--set KEY=VALUE``, keys with dots, values as JSON or plain text."""
+"""Options as every command takes them: lists, and ``--set KEY=VALUE``, keys with dots, values JSON or plain text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sc_imagenet.core.errors import InputError
+
+
+def several(values: Sequence[str]) -> list[str]:
+    """The values of an option that may be repeated or hold commas.
+
+    >>> several(["spair-71k,pf-pascal", "pf-willow"])
+    ['spair-71k', 'pf-pascal', 'pf-willow']
+    """
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
 
 
 def settings_of(values: Sequence[str]) -> dict[str, str]:

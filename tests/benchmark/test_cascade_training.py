@@ -22,6 +22,7 @@ from baselines.cascade import Cascade
 from baselines.checkpoints import load_checkpoint
 from baselines.registry import from_pretrained
 from benchmark.running.cascade import train, untrained
+from sc_imagenet.backbones.pretrained import weights_kind
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.processes import Terminated
 from sc_imagenet.generation.cascade.losses import (
@@ -300,6 +301,8 @@ def test_training_leaves_out_removed_classes_and_names_its_photographs(photograp
     assert json.loads((model / "trained_on.json").read_text()) == {
         "name": "photographs (2 classes, 12 images)",
         "images": 12,
+        "weights": weights_kind(given.pretrained),
+        "training": {"options": json.loads(json.dumps(given.as_dict())), "max_steps": 1},
     }
     assert name_of_photographs(root, [each.wnid for each in imagenet_classes() if each.kept], 9) == FILTERED_IMAGENET
 

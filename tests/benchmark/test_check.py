@@ -9,8 +9,9 @@ import torch
 
 from baselines import registry
 from baselines.cats import CATs
+from benchmark.commands.check import print_findings
 from benchmark.commands.models import model_rows, print_models
-from benchmark.running.check import check_model, print_findings, warped_pairs
+from benchmark.running.check import check_model, warped_pairs
 from sc_imagenet.core.errors import InputError
 
 

@@ -34,11 +34,9 @@ def root(tmp_path: Path, monkeypatch) -> Path:
 @pytest.fixture
 def scbench(monkeypatch, capsys):
     """Run ``scbench`` in this process; gives (exit code, standard output, standard error)."""
-    cli.collect()
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["scbench", *map(str, arguments)])
-        monkeypatch.setattr(cli, "collect", lambda: None)
         with pytest.raises(SystemExit) as ended:
             cli.main()
         out, err = capsys.readouterr()

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner
 
-from benchmark.running.arguments import grouped
+from benchmark.commands.options import grouped
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.commands.include import make_known
 from benchmark.running.arguments import RunConfig
-from benchmark.running.include import make_known
 from sc_imagenet.core import plugins
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.catalog import catalog, reader

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from benchmark.commands.run import print_plan, run_plan
 from benchmark.report import paper_tables
-from benchmark.report.plan import execute_plan, options_of, plan, print_plan
+from benchmark.report.plan import options_of, plan
 from benchmark.running.arguments import Options
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError
@@ -61,7 +62,7 @@ def test_a_planned_command_is_read_back():
 def test_without_data_nothing_is_run_and_each_run_is_named(tmp_path, capsys):
     planned = plan(2, tmp_path, None)
     with pytest.raises(InputError, match="data on this machine"):
-        execute_plan(planned, Options("", runs=tmp_path))
+        run_plan(planned, Options("", runs=tmp_path))
     assert capsys.readouterr().err.count("left out") == len(planned)
 
 

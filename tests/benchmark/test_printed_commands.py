@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import pkgutil
 import re
 import shlex
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
-import typer.main
 
-import benchmark.commands
 from benchmark.report.plan import plan
 from benchmark.report.tables import build
-from benchmark.running.include import give_include
+from tests.benchmark.command_line import parse
 from tests.benchmark.runs import make_run
 
 NAMED_ALONE = ("--eval", "--protocol", "--preset", "--checkpoint")  # shown without a value where an option is spoken of
@@ -27,30 +22,6 @@ END = r"(?=``|`|'(?:[\s,.;:)]|$)|\[/bold\]|\s{2,}|\s#|$|\n|;|\)(?:\s|$)|, which|
 SHOWN = re.compile(
     r"(?:``|`|'|\[bold\]|^ *|: |, or )(?:scbench|python -m benchmark|-m benchmark) ([a-z][^`\n]*?)" + END, re.M
 )
-
-
-@cache
-def command_line():
-    app = typer.Typer()
-    for module in pkgutil.iter_modules(benchmark.commands.__path__):
-        importlib.import_module(f"benchmark.commands.{module.name}").add_to(app)
-    give_include(app)
-    return typer.main.get_command(app)
-
-
-def parse(words: list[str]) -> None:
-    """Read a command as ``scbench`` does, without running it; bad usage is an exception."""
-    command, name = command_line(), "scbench"
-    words = list(words)
-    while hasattr(command, "commands"):
-        name = words.pop(0)
-        assert name in command.commands, f"there is no command {name!r}"
-        command = command.commands[name]
-        if hasattr(command, "commands") and not words:
-            return  # "scbench data": a group by its name
-    if not words or "--help" in words:
-        return  # a command by its name alone
-    command.make_context(name, words)
 
 
 def shown(text: str) -> Iterator[list[str]]:

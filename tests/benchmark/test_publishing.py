@@ -18,10 +18,11 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from baselines import registry
+from benchmark.commands.push import push
 from benchmark.running.arguments import Options, make_accelerator
 from benchmark.running.data import Pairs
 from benchmark.running.evaluate import predict_rows
-from benchmark.running.publish import prepare, push, weights_of
+from benchmark.running.publish import prepare, weights_of
 from benchmark.running.run import Run
 from benchmark.scoring.result import read_result
 from sc_imagenet.core.errors import InputError

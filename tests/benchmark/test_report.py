@@ -6,24 +6,29 @@ import json
 import re
 import shutil
 import statistics
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 
 import pytest
 
 from baselines import registry
+from baselines.recipe import find_recipe
 from benchmark.report.csv_files import curves_csv, runs_csv, tables_csv
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
 from benchmark.report.markdown import to_markdown
 from benchmark.report.paper_tables import tables
 from benchmark.report.run_sheet import command_of
-from benchmark.report.tables import build, build_from
+from benchmark.report.tables import build, build_from, preparation_for
+from benchmark.report.terminal import console, lines_of
 from benchmark.report.write import write_reports
 from benchmark.scoring.curves import ALPHAS
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.result import EvaluatedData
 from benchmark.scoring.runs import FoundRun
+from sc_imagenet.core.command import Command
+from sc_imagenet.core.settings import nested, settings_of
+from sc_imagenet.generation.cascade.options import TrainingOptions, paper_options
 from tests.benchmark.runs import make_run
 from tests.benchmark.test_score import scbench
 
@@ -64,7 +69,7 @@ def test_the_paper_s_figures():
 def test_without_runs_no_cell_is_measured_and_commands_say_how():
     report = build([])
     assert filled(report) == []
-    assert row_of(report, 2, "CATs", "sc-imagenet").commands == (
+    assert tuple(map(str, row_of(report, 2, "CATs", "sc-imagenet").commands)) == (
         "scbench run cats --pretrain sc-imagenet --finetune pf-pascal --eval pf-pascal,pf-willow",
         "scbench run cats --pretrain sc-imagenet --finetune spair-71k --eval spair-71k",
     )
@@ -120,6 +125,9 @@ def test_table_3_takes_each_category_of_a_spair_run(tmp_path):
         ("a part of the split", {"data": [("pf-pascal", "test", 100)]}),
         ("another split", {"data": [("pf-pascal", "test_clean", 204)]}),
         ("another model", {"model": "nearest"}),
+        ("the recipe of another version", {"recipe": {"lr": 1e-4}}),
+        ("a network of another version", {"arguments": {"backbone": "resnet101.a1h_in1k", "size": 256}}),
+        ("other weights of its backbone", {"backbone_weights": "file"}),
     ],
 )
 def test_any_other_run_fills_no_cell_but_is_listed(tmp_path, what, fields):
@@ -135,7 +143,18 @@ GENERATED = {
     "checkpoint": "model",
     "trained_on": "filtered-imagenet",
     "backbone": "vit_base_patch16_224",
+    "backbone_weights": "ibot",
 }
+
+
+def like_the_paper(size=None, network=None):
+    """What a run of the paper's generator records, with some of it set."""
+    paper = paper_options()
+    used = replace(paper, size=size or paper.size, network=replace(paper.network, **(network or {})))
+    arguments = {} if size is None else {"size": size, "network": asdict(used.network)}
+    return {"arguments": arguments, "trained_with": {"options": used.as_dict(), "max_steps": None}}
+
+
 ONE_PASCAL = {
     "pf-pascal": {f"pck@{alpha}/img@512/image": {"value": 50.0, "low": 45.0, "high": 55.0} for alpha in (0.05, 0.1)}
 }
@@ -160,7 +179,7 @@ ONE_PASCAL = {
     ],
 )
 def test_ablations_of_the_generator_fill_the_rows_of_their_settings(tmp_path, arguments, rows):
-    run = made_up(tmp_path, arguments=arguments, **GENERATED)
+    run = made_up(tmp_path, **like_the_paper(**arguments), **GENERATED)
     found = {
         (view.paper.number, place)
         for view in build([run]).tables
@@ -171,7 +190,7 @@ def test_ablations_of_the_generator_fill_the_rows_of_their_settings(tmp_path, ar
 
 
 def test_a_generator_fills_cells_only_if_its_weights_say_what_they_were_trained_on(tmp_path):
-    size = {"arguments": {"size": 512}}
+    size = like_the_paper(512)
     assert filled(build([made_up(tmp_path, **size, **GENERATED)]))
     for what in ({"trained_on": None}, {"trained_on": "caltech-101"}, {"changes": ("--limit 5",)}, {"preset": "small"}):
         assert not filled(build([made_up(tmp_path, **size, **{**GENERATED, **what})])), what
@@ -198,10 +217,34 @@ def test_commands_of_the_generator_train_it_first():
     }
     assert tuple(map(str, rows["(IV) (I) L(RHM) = 3"])) == (
         "scbench generate train imagenet --out generator/hough_length-3 --backbone vit_base_patch16_224 "
-        "--size 512 --set network.hough_length=3",
+        "--weights ibot.pth --size 512 --set labels_from=network --set loop_radius=0.0 --set class_loss=literal "
+        "--set pixel_loss=binary --set hough_share=0.0 --set views=1 --set optimiser=sgd --set lr=3e-05 "
+        "--set weight_decay=0.0 --set batch=32 --set warmup=0 --set network.region_fold=1 --set network.window=4 "
+        "--set network.hough_length=3 --set 'network.hough_scales=[1.0]' --set network.reading=similarity "
+        "--set network.votes=relu",
         "scbench run cascade --checkpoint generator/hough_length-3/work/network/model --eval pf-pascal,pf-willow",
     )
     assert rows["(V) (I) L(RHM) = 5*"] == rows["(I) Full Procedure"]  # one run fills both
+
+
+def test_a_pre_training_by_another_recipe_fills_no_cell(tmp_path):
+    trained = {"data": PASCAL, "pretrain": "sc-imagenet", "finetune": "pf-pascal", "draws": 2}
+    run = make_run(tmp_path, "r1", **trained)
+    assert filled(build([run]))
+    same = asdict(find_recipe("cats", "sc-imagenet"))
+    for epochs, wanted in ((same["epochs"], True), (same["epochs"] + 1, False)):
+        result = replace(run.result, pretrain_recipe={**same, "epochs": epochs})
+        assert bool(filled(build([FoundRun(run.folder, result)]))) is wanted
+
+
+def test_the_printed_training_of_the_generator_is_the_papers():
+    """What the command line makes of it, weights and all that names files aside."""
+    (row,) = (row.row for row in build([]).tables[3].rows if row.row.method == "(I) Full Procedure")
+    options = preparation_for(row).options
+    given = {"backbone": options["backbone"], "size": options["size"]}
+    words = Command("", (), {"set": options["set"]}).words
+    settings = settings_of([word for word in words if "=" in word])
+    assert TrainingOptions.from_dict({**given, **nested(settings)}) == paper_options()
 
 
 def test_predictions_in_the_other_direction_fill_no_cell(tmp_path, monkeypatch):
@@ -353,12 +396,11 @@ def test_tables_of_the_page_are_complete(tmp_path):
 
 
 def test_what_is_incomplete_says_so_in_every_form(tmp_path, capsys):
-    from benchmark.report.terminal import print_report
-
     part = make_run(tmp_path, "part", data=[("spair-71k", "test", 35)], draws=2)
     whole = make_run(tmp_path, "whole", data=PASCAL, draws=2)
     report = build([part, whole])
-    print_report(report)
+    for part in lines_of(report):
+        console().print(part)
     said = {"html": to_html(report), "md": to_markdown(report)}
     for text in (*said.values(), capsys.readouterr().out):
         assert "35 of 12,234 pairs" in text

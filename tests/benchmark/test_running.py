@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
+from benchmark.commands.run import run_and_print
 from benchmark.running.arguments import Options
-from benchmark.running.run import execute, share_of, trained_on
+from benchmark.running.run import share_of, trained_on
 from benchmark.scoring.prediction_files import read_predictions
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import sha256_of
 from tests import PATIENCE
 from tests.ports import free_port
@@ -87,7 +89,7 @@ def test_a_command_prints_the_scores_on_what_it_names(tmp_path, capsys):
     settings = {"recipe.model.backbone": "resnet10t", "recipe.model.pretrained": "false", "recipe.model.size": "64"}
     options = Options(model="nearest", preset="tiny", settings=settings, limit=4, runs=tmp_path)
     for data, heading in (("toy:test", "toy test"), ("toy:validation", "toy validation")):
-        result = execute(replace(options, evaluate=(data,)))
+        result = run_and_print(replace(options, evaluate=(data,)))
         out = capsys.readouterr().out
         assert [line.split("   ")[0] for line in out.splitlines() if line.startswith("toy ")] == [heading]
     assert len(result.data) == 2
@@ -177,9 +179,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path):
 def test_weights_say_what_they_were_trained_on_or_nothing(tmp_path):
     weights = tmp_path / "model.safetensors"
     weights.touch()
-    assert trained_on(weights) is None
+    assert trained_on(weights) == {}
     (tmp_path / "trained_on.json").write_text('{"name": "filtered-imagenet", "images": 379458}')
-    assert trained_on(weights) == "filtered-imagenet"
+    assert trained_on(weights) == {"name": "filtered-imagenet"}
+    (tmp_path / "trained_on.json").write_text('{"name": "filtered-imagenet", "training": 3}')
+    with pytest.raises(InputError, match="training is 3"):
+        trained_on(weights)
 
 
 def test_a_smaller_share_of_the_pairs_is_a_part_of_a_larger_one():

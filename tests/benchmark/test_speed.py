@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from benchmark.running.speed import Passes, Setup, measure, print_speed
+from benchmark.commands.speed import print_speed
+from benchmark.running.speed import Passes, Setup, measure
 from sc_imagenet.core.errors import InputError
 
 QUICK = {"preset": "tiny", "backbone": "resnet10t", "threads": 1, "rounds": 1}

@@ -9,11 +9,11 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 
 from benchmark import cli
 from sc_imagenet.backbones.pretrained import LITE0
+from tests.benchmark.command_line import commands, options_of, split
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("benchmark", "baselines", "sc_imagenet")
@@ -34,21 +34,6 @@ OTHERS = {
     "--resume": "answered in cli.py where somebody gives it",
     "--all": "pip's or git's",
 }
-
-
-@pytest.fixture(scope="module")
-def options() -> dict[tuple[str, ...], set[str]]:
-    """The options of every command, by its words."""
-    cli.collect()
-    found: dict[tuple[str, ...], set[str]] = {}
-
-    def walk(command, words: tuple[str, ...]) -> None:
-        found[words] = {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {"--help"}
-        for name, inner in getattr(command, "commands", {}).items():
-            walk(inner, (*words, name))
-
-    walk(typer.main.get_command(cli.app), ())
-    return found
 
 
 def strings(tree: ast.AST) -> list[tuple[int, str]]:
@@ -74,33 +59,31 @@ def sources() -> list[tuple[str, str]]:
     return said
 
 
-def test_every_command_that_is_named_exists_with_the_options_it_is_given(options):
+def test_every_command_that_is_named_exists_with_the_options_it_is_given():
     wrong, looked = [], 0
     for where, text in sources():
         for found in COMMAND.finditer(text.replace("\\\n", " ")):
             words = re.sub(r"[.,;:]+$", "", found[1]).split()
-            path: tuple[str, ...] = ()
-            while words and (*path, words[0].strip(".,;:")) in options:
-                path = (*path, words.pop(0).strip(".,;:"))
+            path, words = split([word.strip(".,;:") for word in words])
             if not path and re.fullmatch(r"[a-z]+", words[0]) and where.split(":")[0].endswith(".py") is False:
                 wrong.append(f"{where}: scbench {words[0]} is no command")
             if not path:
                 continue
             looked += 1
             given = {match for word in words for match in OPTION.findall(word.split("=")[0])}
-            wrong += [f"{where}: scbench {' '.join(path)} has no {option}" for option in given - options[path]]
+            wrong += [f"{where}: scbench {' '.join(path)} has no {option}" for option in given - options_of(*path)]
     assert looked > 100
     assert wrong == []
 
 
-def test_every_option_that_a_text_names_is_one_of_a_command(options):
-    known = set().union(*options.values())
+def test_every_option_that_a_text_names_is_one_of_a_command():
+    known = set().union(*(options_of(*words) for words in commands()))
     named = {(where, option) for where, text in sources() if ".py:" in where for option in OPTION.findall(text)}
     assert len(named) > 100
     assert sorted((where, option) for where, option in named if option not in known and option not in OTHERS) == []
 
 
-def test_settings_of_recipes_that_errors_name_exist(options):
+def test_settings_of_recipes_that_errors_name_exist():
     """``--set recipe.KEY`` in a text names a field of a recipe, or an argument of a model."""
     from dataclasses import fields
 

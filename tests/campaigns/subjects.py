@@ -30,8 +30,6 @@ from benchmark import cli
 training.SAVE_SECONDS = 0
 training.LOG_STEPS = 1
 evaluation.CHUNK = evaluation.BATCH = 4
-cli.collect()
-cli.collect = lambda: None
 """
 COMMAND = """
 Path({mark!r}).write_text("{number}")

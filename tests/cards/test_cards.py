@@ -9,14 +9,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import typer
 from huggingface_hub import RepoCard
 from scipy.io import savemat
 
-from benchmark import cli
 from sc_imagenet.data.catalog import catalog, info
 from sc_imagenet.data.load import load_dataset
 from sc_imagenet.toy.pairs import CATEGORIES
+from tests.benchmark.command_line import options_of, split
 from tests.cards.write import CARDS, texts
 from tests.sc_imagenet import made_data
 
@@ -62,14 +61,9 @@ def commands() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(("where", "line"), dict.fromkeys(commands()))
 def test_commands_and_their_options_exist(where, line):
-    if not cli.app.registered_commands:
-        cli.collect()
-    command = typer.main.get_command(cli.app)
-    words = shlex.split(line)[1:]
-    while words and hasattr(command, "commands") and not words[0].startswith("-"):
-        assert words[0] in command.commands, f"{where}: {line}"
-        command = command.commands[words.pop(0)]
-    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    path, words = split(shlex.split(line)[1:])
+    assert path, f"{where}: {line}"
+    options = options_of(*path)
     for word in words:
         if word.startswith("--") and word != "--help":
             assert word.split("=")[0] in options, f"{where}: {line}"

@@ -100,7 +100,7 @@ def test_points_that_cannot_be_are_damage(willow, point, kind):
 
 def test_an_image_that_several_splits_use_is_damage_once(willow, capsys):
     """The splits by image share the test split's images: each names it, the sum has it once."""
-    from benchmark.running.data_tables import print_verified
+    from benchmark.commands.data import print_verified
 
     names = [f"{category}/i{i}.png" for category in CLASSES for i in range(IMAGES)]
     for name in names:
@@ -119,7 +119,7 @@ def test_an_image_that_several_splits_use_is_damage_once(willow, capsys):
 
 
 def test_what_is_not_named_is_counted(willow, capsys):
-    from benchmark.running.data_tables import print_verified
+    from benchmark.commands.data import print_verified
 
     folder = willow / "pf-willow"
     for category in CLASSES:
@@ -150,7 +150,7 @@ def test_every_absent_split_says_its_reason(tmp_path):
 
 
 def test_what_is_not_of_the_data_set_is_named_and_no_damage(willow, capsys):
-    from benchmark.running.data_tables import print_verified
+    from benchmark.commands.data import print_verified
 
     folder = willow / "pf-willow"
     (folder / "BACKGROUND_Google").mkdir()

@@ -11,12 +11,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmark.cli import app, collect, main
+from benchmark.cli import main
 from benchmark.commands.score import pair_list, scored
-from benchmark.running.arguments import several
 from benchmark.running.match import parse_points
 from benchmark.scoring.pck import Metric
-from sc_imagenet.core.settings import settings_of
+from sc_imagenet.core.settings import settings_of, several
 from tests.fuzz.mutations import NAMES, NUMBERS, spoilt_text
 from tests.fuzz.parser import Parser
 from tests.fuzz.parsers.tables import INFO, parquet, predictions_table
@@ -62,8 +61,6 @@ def _prepare(folder: Path) -> dict[str, str]:
 def _command(content: bytes, folder: Path) -> None:
     """The command in this process, from an empty folder; it must end as ``scbench`` promises."""
     words = [str(word).format(**_prepare(folder)) if "{" in word else word for word in json.loads(content)]
-    if not app.registered_commands:
-        collect()
     empty = folder / "empty"
     empty.mkdir(exist_ok=True)
     before = os.getcwd(), sys.argv
@@ -72,7 +69,7 @@ def _command(content: bytes, folder: Path) -> None:
     out, errors = io.StringIO(), io.StringIO()
     try:
         with redirect_stdout(out), redirect_stderr(errors):
-            _main()
+            main()
         code: Any = 0
     except SystemExit as end:
         code = end.code
@@ -85,17 +82,6 @@ def _command(content: bytes, folder: Path) -> None:
     if code == 2 and "error: " in said:
         assert len([line for line in said.splitlines() if line.startswith("error: ")]) == 1
     out.getvalue().encode(errors="surrogateescape")
-
-
-def _main() -> None:
-    """``scbench``, whose commands are there already."""
-    import benchmark.cli as cli
-
-    collect, cli.collect = cli.collect, lambda: None
-    try:
-        main()
-    finally:
-        cli.collect = collect
 
 
 def _seeds() -> list[bytes]:

@@ -17,7 +17,7 @@ from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
 from benchmark.report.markdown import to_markdown
 from benchmark.report.tables import build
-from benchmark.report.terminal import print_report
+from benchmark.report.terminal import console, lines_of
 from benchmark.scoring.result import read_result
 from benchmark.scoring.runs import find_runs
 from tests.benchmark.runs import make_run
@@ -83,7 +83,8 @@ def _report(name: str, content: bytes, folder: Path) -> None:
     for sheet in (tables_csv(report), runs_csv(report), curves_csv(report)):
         rows = list(csv.reader(io.StringIO(sheet)))
         assert len({len(row) for row in rows if row}) <= 2
-    print_report(report)
+    for part in lines_of(report):
+        console().print(part)
 
 
 def _named(content: bytes, folder: Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from benchmark.cli import main
 from benchmark.running.data import Pairs
 from benchmark.running.generate import export_release
 from sc_imagenet.core.errors import InputError
@@ -69,7 +70,7 @@ def test_two_wnids_and_two_endings_in_one_class_are_different_photographs_in_the
     names += [f"pets/{wnid}_{number}.JPEG" for wnid in ("n02084071", "n02085620") for number in (5, 6)]
     found = photographs(tmp_path / "photographs", names)
     exported(tmp_path / "set", found)
-    export_release(tmp_path / "set", None, as_json=True)
+    export_release(tmp_path / "set", None)
     ours = load_dataset("sc_imagenet", root=tmp_path / "set")
     theirs = load_dataset("sc_imagenet", root=tmp_path / "set" / "spair")
     seen = set()
@@ -92,16 +93,18 @@ def test_a_set_whose_ids_are_not_unique_is_refused_with_both_names(tmp_path):
         rows = [{**row, "pair_id": f"{number}-5-5:pets"} for number, row in enumerate(rows)]
         write_pairs(tmp_path / "set", split, rows, record.categories, len(rows))
     with pytest.raises(InputError, match=r"pets/n0208\d+_5.JPEG and pets/n0208\d+_5.JPEG are both pets_5.JPEG"):
-        export_release(tmp_path / "set", None, as_json=True)
+        export_release(tmp_path / "set", None)
 
 
-def test_photographs_that_are_not_called_as_imagenets_are_told(tmp_path, capsys):
+def test_photographs_that_are_not_called_as_imagenets_are_told(tmp_path, monkeypatch, capsys):
     names = [f"n02084071/ILSVRC2012_val_0000029{number}.JPEG" for number in (1, 2)]
     exported(tmp_path / "set", photographs(tmp_path / "photographs", [*names, "n02084071/n02084071_5.JPEG"]))
-    export_release(tmp_path / "set", None, as_json=True)
-    assert f"2 photographs, {names[0]} first, are not called as ImageNet's" in capsys.readouterr().err.replace(
-        "\n", " "
-    )
+    assert export_release(tmp_path / "set").others == tuple(names)
+    monkeypatch.setattr("sys.argv", ["scbench", "generate", "export", "--out", str(tmp_path / "set")])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert f"2 photographs, {names[0]} first, are not called as ImageNet's" in said
 
 
 def test_photographs_that_were_moved_are_found_by_their_new_folder_and_never_in_the_working_one(
@@ -110,7 +113,7 @@ def test_photographs_that_were_moved_are_found_by_their_new_folder_and_never_in_
     found = photographs(tmp_path / "photographs", ["a/1.png", "a/2.png", "b/1.png", "b/2.png"])
     exported(tmp_path / "set", found)
     before = load_dataset("sc_imagenet", root=tmp_path / "set", split="train")[0]["source"].tobytes()
-    export_release(tmp_path / "set", None, as_json=True)
+    export_release(tmp_path / "set", None)
     (tmp_path / "photographs").rename(tmp_path / "moved")
     out = (tmp_path / "set").rename(tmp_path / "elsewhere")
     decoy = photographs(tmp_path / "decoy", ["a/3.png", "a/1.png", "b/1.png", "a/2.png"])
@@ -123,15 +126,15 @@ def test_photographs_that_were_moved_are_found_by_their_new_folder_and_never_in_
     with pytest.raises(
         InputError, match=r"JPEGImages leads to .*photographs, which is not there.*--photographs FOLDER"
     ):
-        export_release(out, None, as_json=True)
+        export_release(out, None)
     for streaming in (False, True):
         rows = load_dataset(
             "sc_imagenet", root=out, split="train", imagenet_dir=tmp_path / "moved", streaming=streaming
         )
         assert next(iter(rows))["source"].tobytes() == before
     with pytest.raises(InputError, match=r"decoy: holds no b/2\.png"):
-        export_release(out, decoy.root, as_json=True)
-    export_release(out, tmp_path / "moved", as_json=True)
+        export_release(out, decoy.root)
+    export_release(out, tmp_path / "moved")
     for root in (out, out / "spair"):
         assert load_dataset("sc_imagenet", root=root, split="train")[0]["source"].tobytes() == before
     assert len(Pairs.parse(str(out), "train", None).open()) == 3
@@ -154,7 +157,7 @@ def test_a_folder_of_photographs_is_not_replaced_by_a_link(tmp_path):
     exported(tmp_path / "set", found)
     (tmp_path / "set/JPEGImages").unlink()
     shutil.copytree(found.root, tmp_path / "set/JPEGImages")
-    export_release(tmp_path / "set", None, as_json=True)
+    export_release(tmp_path / "set", None)
     with pytest.raises(InputError, match="is no link but a folder of photographs"):
-        export_release(tmp_path / "set", tmp_path / "photographs", as_json=True)
+        export_release(tmp_path / "set", tmp_path / "photographs")
     assert replace(found, root=tmp_path / "set/JPEGImages").count == 2

@@ -171,7 +171,7 @@ def test_data_show_is_given_images_and_points_that_agree(made, monkeypatch):
 
 def test_the_release_layout_is_in_pixels_as_stored_and_reads_back_the_same(made, capsys):
     out, _ = made
-    export_release(out, as_json=True)
+    export_release(out)
     rows = load_dataset("sc_imagenet", root=out, split="train")
     back = {row["pair_id"].split(":")[0]: row for row in load_dataset("sc_imagenet", root=out / "spair", split="train")}
     assert len(back) == len(rows)

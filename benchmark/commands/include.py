@@ -6,13 +6,22 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from benchmark.commands.options import MODEL
 from sc_imagenet.core.errors import InputError
 
-HELP = "A Python file that holds a model or a data set; repeat or separate by commas. Else $SC_INCLUDE."
+Include = Annotated[
+    list[str],
+    typer.Option(
+        "--include",
+        help="A Python file that holds a model or a data set; repeat or separate by commas. Else $SC_INCLUDE.",
+        metavar="FILE.py",
+        rich_help_panel=MODEL,
+    ),
+]
 
 
 def give_include(app: typer.Typer) -> None:
@@ -27,9 +36,9 @@ def give_include(app: typer.Typer) -> None:
 
 def including(command: Callable[..., Any]) -> Callable[..., Any]:
     """A command with the option: its files are made known before it begins."""
-    option = typer.Option([], "--include", help=HELP, metavar="FILE.py")
-    parameter = inspect.Parameter("include", inspect.Parameter.KEYWORD_ONLY, default=option, annotation=list[str])
-    signature = inspect.signature(command)
+    hints = {**get_type_hints(command, include_extras=True), "include": Include}
+    given = [each.replace(annotation=hints[each.name]) for each in inspect.signature(command).parameters.values()]
+    option = inspect.Parameter("include", inspect.Parameter.KEYWORD_ONLY, default=[], annotation=Include)
 
     @functools.wraps(command)
     def called(*, include: Sequence[str] = (), **given: Any) -> Any:
@@ -37,8 +46,8 @@ def including(command: Callable[..., Any]) -> Callable[..., Any]:
             make_known(file)
         return command(**given)
 
-    called.__signature__ = signature.replace(parameters=[*signature.parameters.values(), parameter])  # type: ignore[attr-defined]
-    called.__annotations__ = {**command.__annotations__, "include": list[str]}
+    called.__signature__ = inspect.Signature([*given, option])  # type: ignore[attr-defined]
+    called.__annotations__ = hints
     return called
 
 
