@@ -17,11 +17,12 @@ from benchmark.scoring.predictions import PredictionInfo
 from tests.benchmark.runs import make_run
 
 
-def scbench(*arguments, check=True):
+def scbench(*arguments, check=True, light=True):
+    """Run a command in a process of its own; a light one imports neither torch nor datasets."""
+    heavy = "{'torch', 'datasets', 'transformers'}" if light else "set()"
     code = (
         "import sys; from benchmark.cli import main\n"
-        "try: main()\n"
-        "finally: assert not {'torch', 'datasets', 'transformers'} & set(sys.modules), 'heavy import'"
+        f"try: main()\nfinally: assert not {heavy} & set(sys.modules), 'heavy import'"
     )
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
