@@ -24,10 +24,11 @@ from benchmark.scoring.joining import opened
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import mark_of, read_predictions
 from benchmark.scoring.predictions import PredictionInfo, Predictions
+from benchmark.scoring.protocols import NAMES, is_protocol
 from benchmark.scoring.protocols import several as protocols_of
 from benchmark.scoring.result import count_of_pairs, published_pairs
 from benchmark.scoring.runs import metrics_of, prediction_files
-from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import read_text
 from sc_imagenet.core.progress import print_json, say
 from sc_imagenet.core.settings import several
@@ -114,7 +115,9 @@ def score(
     if foreign or not set(several([protocol])) & set(BUNDLES):
         if metric:
             raise InputError("--metric and protocols exclude each other", fix="Leave one of them out.")
-        chosen = protocols_of(protocol)  # refuse a name before the work, not after
+        if not foreign and (unknown := [name for name in several([protocol]) if not is_protocol(name)]):
+            raise unknown_name("protocol", unknown[0], [*BUNDLES, *NAMES])
+        chosen = protocols_of(protocol)  # refuse a version before the work, not after
         details = [*several(detail), *(["categories"] if per_category else [])]
         files = [path] if foreign else prediction_files(path)
         if passport is not None and len(files) > 1:

@@ -320,6 +320,15 @@ ALL = (
 NAMES = {str(protocol): protocol for protocol in ALL}
 
 
+def is_protocol(name: str) -> bool:
+    """Whether a protocol, of whatever version, is called so; ``all`` stands for every one.
+
+    >>> is_protocol("GeoAware@7"), is_protocol("papers")
+    (True, False)
+    """
+    return split_name(name)[0] in {"all", *(protocol.name for protocol in ALL)}
+
+
 def get(name: str) -> Protocol:
     """The protocol of a name, the newest version where none is given.
 

@@ -77,7 +77,7 @@ def rows(tmp_path_factory):
     Image.fromarray(noise().permute(1, 2, 0).numpy()).save(path)
     side = {"path": str(path), "bytes": None}
     points = [[35.0, 25.0], [55.0, 45.0]]
-    row = {
+    row = dict.fromkeys(pair_features("a")) | {
         "pair_id": "a",
         "dataset": "noise",
         "category": 0,
@@ -86,7 +86,6 @@ def rows(tmp_path_factory):
         **{f"{name}_points": points for name in ("source", "target")},
         **{f"{name}_bbox": BOX.tolist() for name in ("source", "target")},
         **dict.fromkeys(("viewpoint_variation", "scale_variation", "truncation", "occlusion"), -1),
-        **dict.fromkeys(("confidence", "loop_offset", "pair_score")),
     }
     return datasets.Dataset.from_list([{**row, "mirrored": mirrored} for mirrored in (False, True)], pair_features("a"))
 
