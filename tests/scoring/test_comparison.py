@@ -129,7 +129,8 @@ def test_the_command_prints_tables_json_and_a_picture(runs, tmp_path):
     assert "gained most" in out
     root = made_root(tmp_path / "data")
     picture = tmp_path / "changed.png"
-    done = scbench("compare", floor, ours, "--json", "--out", picture, "--data-root", root, "--pairs", 2)
+    drawn = ("--out", picture, "--data-root", root, "--pairs", 2)
+    done = scbench("compare", floor, ours, "--json", *drawn, light=False)
     (found,) = json.loads(done.stdout)
     overall = found["metrics"]["pck@0.1/bbox/image"]
     assert overall["difference"] == pytest.approx(overall["second"] - overall["first"])
@@ -153,7 +154,8 @@ def test_the_command_prints_tables_json_and_a_picture(runs, tmp_path):
 )
 def test_mistakes_end_in_one_line_and_code_2(runs, tmp_path, arguments, says):
     names = dict(zip(("floor", "ours", "toy"), runs))
-    done = scbench("compare", *(argument.format(**names) for argument in arguments), check=False)
+    words = [argument.format(**names) for argument in arguments]
+    done = scbench("compare", *words, check=False, light="--out" not in words)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert says in done.stderr
