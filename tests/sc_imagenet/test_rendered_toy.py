@@ -26,7 +26,7 @@ def test_toy_is_rendered_once_goes_on_after_an_interrupt_and_has_two_names(
             raise KeyboardInterrupt
         yield from pairs
 
-    monkeypatch.setattr(sc_imagenet.toy, "render_pairs", interrupted)
+    monkeypatch.setattr("sc_imagenet.toy.pairs.render_pairs", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load_dataset("toy", split="validation")
     pictures = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.jpg")}

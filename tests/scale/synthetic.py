@@ -92,7 +92,9 @@ def write_parquet(root: Path, pairs: int) -> None:
         for name in ("viewpoint_variation", "scale_variation", "truncation", "occlusion"):
             columns[name] = np.full(rows, -1, np.int8)
         arrays = [
-            column if isinstance(column := columns[field.name], pa.Array) else pa.array(column, field.type)
+            column
+            if isinstance(column := columns.get(field.name, pa.nulls(rows, field.type)), pa.Array)
+            else pa.array(column, field.type)
             for field in schema
         ]
         table = pa.Table.from_arrays(arrays, schema=schema)
