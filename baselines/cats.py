@@ -374,9 +374,9 @@ def from_published(state: State) -> State:
 
 
 def key_of(key: str) -> str:
-    """The authors' key -> ours.
+    """The published key -> key.
 
-    >>> rename("feature_extraction.backbone.conv1.weight"), rename("proj.0.weight")
+    >>> key_of("feature_extraction.backbone.conv1.weight"), key_of("proj.0.weight")
     ('backbone.net.conv1.weight', 'proj.0.weight')
     """
     return PREFIX + key.removeprefix(PUBLISHED_PREFIX) if key.startswith(PUBLISHED_PREFIX) else key

@@ -464,9 +464,9 @@ def from_published(state: State) -> State:
 
 
 def key_of(key: str) -> str:
-    """The authors' key -> ours.
+    """The published key -> key.
 
-    >>> rename("reduction_ffns.0.1.weight"), rename("gumbel_ffns.33.3.weight")
+    >>> key_of("reduction_ffns.0.1.weight"), key_of("gumbel_ffns.33.3.weight")
     ('reductions.0.1.weight', 'gates.33.3.weight')
     """
     head, dot, rest = key.partition(".")

@@ -294,9 +294,9 @@ def from_published(state: State) -> State:
 
 
 def key_of(key: str) -> str:
-    """The authors' key -> ours.
+    """The published key -> key.
 
-    >>> rename("NeighConsensus.conv.2.weight"), rename("FeatureExtraction.vgg.6.22.bn3.bias")
+    >>> key_of("NeighConsensus.conv.2.weight"), key_of("FeatureExtraction.vgg.6.22.bn3.bias")
     ('consensus.layers.1.weight', 'backbone.net.layer3.22.bn3.bias')
     """
     parts = key.split(".")

@@ -381,9 +381,9 @@ def from_published(state: State) -> State:
 
 
 def key_of(key: str) -> str:
-    """The authors' key -> ours.
+    """The published key -> key.
 
-    >>> rename("feature_extraction.backbone.conv1.weight"), rename("SCEs.0.conv.bias")
+    >>> key_of("feature_extraction.backbone.conv1.weight"), key_of("SCEs.0.conv.bias")
     ('backbone.0.net.conv1.weight', 'heads.0.encoder.conv.bias')
     """
     for theirs, ours in RENAMED.items():

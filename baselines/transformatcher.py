@@ -418,9 +418,9 @@ def from_published(state: State) -> State:
 def key_of(key: str) -> list[str]:
     """The authors' key -> ours: two for a weight of the backbones, none for the rotary frequencies.
 
-    >>> rename("backbone.bn1.bias")
+    >>> key_of("backbone.bn1.bias")
     ['backbone.source.net.bn1.bias', 'backbone.target.net.bn1.bias']
-    >>> rename("match2match.trans_nc.3.1.fn.0.bias")
+    >>> key_of("match2match.trans_nc.3.1.fn.0.bias")
     ['match2match.blocks.3.mlp.0.bias']
     """
     if key.endswith(".pos_emb.freqs"):

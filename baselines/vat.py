@@ -391,11 +391,11 @@ def from_published(state: State) -> State:
 
 
 def key_of(key: str) -> str:
-    """The authors' key -> ours.
+    """The published key -> key.
 
-    >>> rename("hpn_learner.ours.transformer.0.transformer.layer.blocks.3.attn.qkv.weight")
+    >>> key_of("hpn_learner.ours.transformer.0.transformer.layer.blocks.3.attn.qkv.weight")
     'transformers.0.blocks.3.qkv.weight'
-    >>> rename("hpn_learner.ours.encoders.2.conv4d.1.0.supp_conv.bias"), rename("backbone.conv1.weight")
+    >>> key_of("hpn_learner.ours.encoders.2.conv4d.1.0.supp_conv.bias"), key_of("backbone.conv1.weight")
     ('encoders.2.layers.1.supp_conv.bias', 'backbone.net.conv1.weight')
     """
     for theirs, ours in RENAMED:
