@@ -211,14 +211,14 @@ def create_from_outside(name: str, arguments: Mapping[str, Any], where: object) 
     """
     try:
         _check_numbers(arguments)
+        _check_size(arguments.get("size", SMALLEST), where)
         matcher = create(name, **arguments)
     except InputError:
         raise
     except Exception as error:  # a constructor given values of another kind may raise anything at all
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise InputError(f"says how to build a {name} that cannot be built ({reason})", where=where) from error
-    if not isinstance(matcher.size, int) or matcher.size < SMALLEST:
-        raise InputError(f"size = {matcher.size!r} is no side of an image, at least {SMALLEST} pixels", where=where)
+    _check_size(matcher.size, where)
     return matcher
 
 
@@ -243,6 +243,11 @@ def training_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any
         elif type(value) is not kind and (kind, type(value)) != (float, int):
             raise InputError(f"{name}'s {argument}={value!r} is not of the kind of its default, {default!r}")
     return found
+
+
+def _check_size(size: object, where: object) -> None:
+    if not isinstance(size, int) or size < SMALLEST:
+        raise InputError(f"size = {size!r} is no side of an image, at least {SMALLEST} pixels", where=where)
 
 
 def _check_numbers(value: Any) -> None:
