@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark.scoring.bootstrap import Quantity, Score, scores
 from benchmark.scoring.frames import Frame
-from benchmark.scoring.metrics import quantities
+from benchmark.scoring.details import quantities
 from benchmark.scoring.predictions import NOWHERE, Predictions, joined, predictions_of_pairs, without_repeats
 from benchmark.scoring.protocol import Protocol
 from benchmark.scoring.protocols import several
