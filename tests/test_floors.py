@@ -32,14 +32,6 @@ PUBLIC = set(PACKAGES)
 KNOWN_UPWARD: set[tuple[str, str]] = set()
 KNOWN_CIRCLES = {
     frozenset({"baselines.matcher", "baselines.model_card", "baselines.recipe", "baselines.registry"}),
-    frozenset(
-        {
-            "benchmark.scoring.bundles",
-            "benchmark.scoring.evaluation",
-            "benchmark.scoring.pck",
-            "benchmark.scoring.protocol",
-        }
-    ),
 }
 
 

@@ -15,8 +15,7 @@ from rich.table import Table
 from benchmark.commands.options import OUTPUT, DataRoot, Draws, Json, Metrics, Picture
 from benchmark.commands.score import DIRECTIONS
 from benchmark.scoring.bootstrap import Difference
-from benchmark.scoring.comparing import compared, shared_predictions
-from benchmark.scoring.comparison import ChangedPair, Comparison
+from benchmark.scoring.comparison import ChangedPair, Comparison, compared, shared_predictions
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.result import count_of_pairs, published_pairs

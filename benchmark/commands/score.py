@@ -15,15 +15,15 @@ from rich.table import Table
 from benchmark.commands.options import DATA, EVALUATION, OUTPUT, DataRoot, Draws, Json, Metrics
 from benchmark.commands.protocols import print_scores
 from benchmark.running.score import ScoredFile, disagreements, score_file
-from benchmark.scoring import bundles, pck
 from benchmark.scoring import passport as passports
+from benchmark.scoring import pck
 from benchmark.scoring.bootstrap import Score
-from benchmark.scoring.bundles import BUNDLES
 from benchmark.scoring.foreign import ENDINGS
 from benchmark.scoring.joining import opened
-from benchmark.scoring.pck import Metric
+from benchmark.scoring.pck import BUNDLES, Metric
 from benchmark.scoring.prediction_files import mark_of, read_predictions
 from benchmark.scoring.predictions import PredictionInfo, Predictions
+from benchmark.scoring.protocol import published_protocol
 from benchmark.scoring.protocols import NAMES, is_protocol
 from benchmark.scoring.protocols import several as protocols_of
 from benchmark.scoring.result import count_of_pairs, published_pairs
@@ -263,7 +263,7 @@ def _notes(
             "legacy: the points were padded before their box was taken, so d is the largest coordinate; "
             "kept only to compare with published PF-WILLOW figures."
         )
-    known = info.protocol or bundles.published(info.model)
+    known = info.protocol or published_protocol(info.model)
     if known and known.direction != info.direction and any("paper" in label for label in labels.values()):
         notes.append(f"paper: its authors predict {known.direction}, these predictions are {info.direction}.")
     if info.direction != "forward" and any("strict" in label for label in labels.values()):

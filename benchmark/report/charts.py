@@ -11,8 +11,8 @@ from markupsafe import Markup, escape
 from benchmark.report import run_sheet, wording
 from benchmark.report.leaderboard import Board, Setting
 from benchmark.report.run_sheet import Sheet
-from benchmark.scoring.curves import ALPHAS
 from benchmark.scoring.result import Result
+from benchmark.scoring.runs import ALPHAS
 
 # Line charts as inline SVG: no script, no font, no network; colours come from the page's style.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from benchmark.report import run_sheet
 from benchmark.report.tables import Report
-from benchmark.scoring.curves import ALPHAS
+from benchmark.scoring.runs import ALPHAS
 
 
 def tables_csv(report: Report) -> str:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from benchmark.report import ablation_table, charts, run_sheet, wording
 from benchmark.report.pictures import Figure, described
 from benchmark.report.tables import Report, TableView
-from benchmark.scoring.curves import ALPHAS
+from benchmark.scoring.runs import ALPHAS
 from sc_imagenet.data.catalog import info
 
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
 
-from benchmark.scoring import bundles
-from benchmark.scoring.curves import Curves
+from benchmark.scoring import pck
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import MARK
 from benchmark.scoring.result import EvaluatedData, Result, data_key
-from benchmark.scoring.runs import FoundRun
+from benchmark.scoring.runs import Curves, FoundRun
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json
 from sc_imagenet.data.catalog import info
@@ -165,7 +164,7 @@ def boards_of(found: Sequence[FoundRun], curves: Mapping[str, Curves]) -> tuple[
         others = {m for n, s, _, m, _, f in groups if f and (n, s) == (name, split)} - {manifest}
         data = data_key(name, split, manifest[:MARK] if form and others else "")
         counted = max((part for _, part in members), key=lambda part: part.without_box)  # older results lack it
-        metrics = tuple(bundles.strict(form or name))
+        metrics = tuple(pck.strict(form or name))
         title = name if form else info(name).title
         entries = [
             _entry(run.result, settings[run.result.run], part, metrics, curves[run.result.run].get(part.key, {}))

@@ -18,11 +18,10 @@ from benchmark.report.generated import GeneratedSet, find_generated
 from benchmark.report.leaderboard import Board, Measured, averaged, boards_of
 from benchmark.report.paper_tables import FULL_PROCEDURE, GENERATOR, IBOT, Column, PaperTable, Row
 from benchmark.report.run_sheet import Sheet, sheet_of
-from benchmark.scoring.bundles import paper, published
-from benchmark.scoring.curves import Curves, run_curves
-from benchmark.scoring.pck import Metric
+from benchmark.scoring.pck import Metric, paper
+from benchmark.scoring.protocol import published_protocol
 from benchmark.scoring.result import Result
-from benchmark.scoring.runs import FoundRun, find_runs
+from benchmark.scoring.runs import Curves, FoundRun, find_runs, run_curves
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import Update
@@ -51,7 +50,7 @@ def reproduces(result: Result, row: Row, column: Column) -> bool:
     today, too; of the generator the paper's procedure and training options but for what the row switches; the whole
     test split, predicted in the authors' direction. Anything else stands among the runs only.
     """
-    known = result.protocol or published(result.model)
+    known = result.protocol or published_protocol(result.model)
     whole = info(column.dataset).pairs.get("test")
     return (
         row.model == result.model

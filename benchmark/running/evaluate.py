@@ -19,8 +19,7 @@ from torch import Tensor
 from baselines import registry
 from baselines.matcher import Direction, Matcher
 from baselines.recipe import Recipe
-from benchmark.scoring.bundles import bundle
-from benchmark.scoring.pck import Metric, score
+from benchmark.scoring.pck import Metric, bundle, score
 from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, all_columns, predictions_of, write_predictions
 from benchmark.scoring.predictions import PredictionInfo
 from sc_imagenet.core.errors import InputError

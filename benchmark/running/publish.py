@@ -9,7 +9,7 @@ from typing import Literal
 from baselines.checkpoints import load_checkpoint
 from baselines.model_card import Score, Trained
 from benchmark.running.folder import RunFolder
-from benchmark.scoring.bundles import strict
+from benchmark.scoring.pck import strict
 from benchmark.scoring.result import RESULT_FILE, Result, read_result
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, sha256_of

@@ -1,22 +1,31 @@
-"""What can be said of predictions under a protocol: PCK, and PCK of parts of the points and pairs.
+"""What can be said of predictions under a protocol: PCK, also of parts of the points and pairs, and errors by kind.
 
-Every function gives ``Quantity`` objects, so that all of them get intervals from the same draws
-(``benchmark.scoring.bootstrap.scores``).
+Functions that give ``Quantity`` objects get intervals from the same draws (``benchmark.scoring.bootstrap.scores``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from benchmark.scoring import geco, subsets
 from benchmark.scoring.bootstrap import Quantity
-from benchmark.scoring.evaluation import Evaluation, distance, evaluate, sums
-from benchmark.scoring.keypoints import flip_pairs
-from benchmark.scoring.predictions import Predictions
+from benchmark.scoring.evaluation import Evaluation, distance, evaluate, sums, thresholds
+from benchmark.scoring.frames import Frame
+from benchmark.scoring.keypoints import (
+    POINT_SUBSETS,
+    azimuth_masks,
+    flip_pairs,
+    geco_partners,
+    grade_masks,
+    partners,
+    row_of,
+)
+from benchmark.scoring.predictions import PredictionInfo, Predictions, predictions_of_pairs
 from benchmark.scoring.protocol import Protocol
-from sc_imagenet.core.errors import unknown_name
+from sc_imagenet.core.errors import InputError, unknown_name
 
 CURVE = tuple(round(0.01 * step, 2) for step in range(1, 21))
 
@@ -49,7 +58,7 @@ def by_subset(predictions: Predictions, protocol: Protocol) -> list[Quantity]:
     """PCK of the geometry-aware subset by id and as GeoAware's loop takes it (defective), and of the flip subset."""
     evaluation = evaluate(predictions, protocol)
     found: list[Quantity] = []
-    for name, mask_of in subsets.POINT_SUBSETS.items():
+    for name, mask_of in POINT_SUBSETS.items():
         part = evaluation.where(points=mask_of(predictions))
         if len(part.rows):
             found += pck(part, f"/{name}", exact=False)
@@ -59,7 +68,7 @@ def by_subset(predictions: Predictions, protocol: Protocol) -> list[Quantity]:
 def by_pair_group(predictions: Predictions, protocol: Protocol) -> list[Quantity]:
     """PCK by difference of azimuth and by SPair-71k's grades, of what the data set says."""
     evaluation = evaluate(predictions, protocol)
-    masks = subsets.azimuth_masks(predictions) | subsets.grade_masks(predictions)
+    masks = azimuth_masks(predictions) | grade_masks(predictions)
     return [
         quantity
         for name, mask in masks.items()
@@ -108,8 +117,8 @@ def kinds_of_error(predictions: Predictions, protocol: Protocol) -> list[Quantit
     rows, owner, d = evaluation.rows, evaluation.owner, evaluation.threshold[evaluation.owner]
     alphas, comparison, pairs = protocol.alphas, protocol.comparison, len(predictions)
     near = comparison.within(evaluation.error / 2, d, alphas)
-    partner = subsets.partners(predictions, lambda name: flip_pairs(predictions.dataset, name))
-    mirror = subsets.row_of(predictions, partner)
+    partner = partners(predictions, lambda name: flip_pairs(predictions.dataset, name))
+    mirror = row_of(predictions, partner)
     swap = np.full(evaluation.hits.shape, False)
     other = np.full(evaluation.hits.shape, False)
     placed = protocol.frame.place(predictions.true, predictions.sizes[predictions.owner])
@@ -143,17 +152,163 @@ def kinds_of_error(predictions: Predictions, protocol: Protocol) -> list[Quantit
     ]
 
 
+# GECO's metrics: every point visible in the source, by whether the target shows it and its mirror partner. Classes of a
+# source point k: 11 the target shows k and its partner, 10 k alone, 1x k, which has no partner, 01 the partner alone,
+# 00 neither.
+
+GECO_CLASSES = ("10", "01", "11", "00", "1x")
+GECO_COUNTERS = (*GECO_CLASSES, "1x_hat", "10_hat", "11_hat", "11_overline", "01_overline", "11_tilde")
+# Each ratio: counters over counters.
+GECO_RATIOS = {
+    "PCK": (("10_hat", "11_hat", "1x_hat"), ("10", "11", "1x")),
+    "hat_10": (("10_hat",), ("10",)),
+    "hat_11": (("11_hat",), ("11",)),
+    "hat_1x": (("1x_hat",), ("1x",)),
+    "overline_11": (("11_overline",), ("11",)),
+    "tilde_11": (("11_tilde",), ("11",)),
+}
+
+
+def geco_counters(predictions: Predictions, protocol: Protocol) -> dict[str, np.ndarray]:
+    """GECO's counters of each pair at each alpha, (N, A), by their names.
+
+    ``_hat`` within alpha * d of the true point; ``11_overline`` not, but of the partner; ``11_tilde`` of both;
+    ``01_overline`` of the partner although the target does not show the point.
+    """
+    rows = np.flatnonzero(predictions.other_visible)
+    owner = predictions.owner[rows]
+    partner = partners(predictions, lambda category: geco_partners(predictions.dataset, category))
+    oriented = (partner != predictions.ids)[rows] & (predictions.ids[rows] >= 0)
+    mirror = row_of(predictions, partner)[rows]
+    shown = predictions.true_visible[rows]
+    mirror_shown = oriented & (mirror >= 0) & predictions.true_visible[mirror]
+    d = thresholds(predictions, protocol)[owner]
+    predicted = predictions.predicted_in(protocol.frame)[rows]
+    sizes = predictions.sizes[owner]
+
+    def near(points: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        error = distance(predicted, protocol.frame.place(points, sizes))
+        return protocol.comparison.within(error, d, protocol.alphas) & valid[:, None]
+
+    hit = near(predictions.true[rows], shown)
+    other = near(predictions.true[mirror], mirror_shown)
+    kinds = {
+        "11": shown & mirror_shown,
+        "10": shown & ~mirror_shown & oriented,
+        "1x": shown & ~oriented,
+        "01": ~shown & mirror_shown,
+        "00": ~shown & ~mirror_shown,
+    }
+    pairs, width = len(predictions), len(protocol.alphas)
+    found = {name: sums(owner, np.repeat(kinds[name][:, None], width, axis=1), pairs) for name in GECO_CLASSES}
+    for name in ("1x", "10", "11"):
+        found[f"{name}_hat"] = sums(owner, hit & kinds[name][:, None], pairs)
+    found["11_overline"] = sums(owner, other & ~hit & kinds["11"][:, None], pairs)
+    found["01_overline"] = sums(owner, other & kinds["01"][:, None], pairs)
+    found["11_tilde"] = sums(owner, other & hit & kinds["11"][:, None], pairs)
+    return found
+
+
+def geco_ratio(found: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """One of ``GECO_RATIOS`` of summed counters, as a fraction; 0 where there is nothing, as GECO has it."""
+    above, below = GECO_RATIOS[name]
+    total = sum(found[part] for part in below)
+    hits = sum(found[part] for part in above)
+    return np.asarray(np.divide(hits, total, out=np.zeros(np.shape(total)), where=np.asarray(total) > 0))
+
+
+def geco_cub_pairs(images: int, pairs: int = 10_000, seed: int = 123) -> np.ndarray:
+    """GECO's pairs of CUB, (2, pairs): shuffles of all images, the first half against the last.
+
+    Each shuffle is seeded with ``seed`` + the number of pairs so far.
+    """
+    found: list[np.ndarray] = []
+    count = 0
+    while count < pairs:
+        order = np.random.RandomState(seed + count).permutation(images)
+        half = images // 2
+        found.append(np.stack([order[:half], order[-half:]]))
+        count += half
+    return np.concatenate(found, axis=1)[:, :pairs]
+
+
 def geco_classes(predictions: Predictions, protocol: Protocol) -> list[Quantity]:
     """GECO's ratios, pooled over points, by whether the target shows a point and its mirror partner."""
-    found = geco.counters(predictions, protocol)
+    found = geco_counters(predictions, protocol)
     made = []
-    for name, (above, below) in geco.RATIOS.items():
+    for name, (above, below) in GECO_RATIOS.items():
         hits, counts = sum(found[part] for part in above), sum(found[part] for part in below)
         made += [
             Quantity(f"geco {name}@{alpha:g}", np.asarray(hits)[:, a], np.asarray(counts)[:, a], "point")
             for a, alpha in enumerate(protocol.alphas)
         ]
     return made
+
+
+# SOCO's pairs: points of several categories that share a name (semantic overlap) or a concept.
+
+SOCO_KINDS = ("semantic", "concept")
+
+
+def soco_predictions(
+    pairs: Sequence[Mapping[str, Any]],
+    predicted: Sequence[Any],
+    kind: str,
+    frame: Frame,
+    info: PredictionInfo,
+) -> Predictions:
+    """Predictions of SOCO's pairs, for its metric SOC (``semantic``) or CC (``concept``).
+
+    Args:
+        pairs: rows of its JSON Lines.
+        predicted: for each, a point in ``frame`` for every source keypoint.
+        kind: ``semantic``: the target is the point of the same name, of those that ``semantic_overlap`` lists;
+            ``concept``: every target point of all groups of ``concept_matches`` that name the source point.
+        frame: that the predictions lie in.
+        info: where they come from.
+
+    Raises:
+        InputError: a pair lacks an entry or predictions do not fit it.
+    """
+    rows = []
+    for pair, points in zip(pairs, predicted):
+        where = f"pair {pair.get('pair_id')}"
+        try:
+            sources = {each["name"]: each["pos"] for each in pair["src_keypoints"]}
+            targets = {each["name"]: each["pos"] for each in pair["trg_keypoints"]}
+            said = dict(zip(sources, np.asarray(points, float).reshape(len(sources), 2)))
+            valid = _valid_targets(pair, kind)
+            width, height = pair["trg_imsize"]
+            # Without a box d is the longer side of the image.
+            box = pair["trg_bndbox"] or [0, 0, width, height]
+            rows.append(
+                {
+                    "pair_id": str(pair["pair_id"]),
+                    "category": pair["pair_group"],
+                    "source_points": [sources[name] for name in valid] or np.empty((0, 2)),
+                    "target_points": [targets[names[0]] for names in valid.values()] or np.empty((0, 2)),
+                    "further_targets": [[targets[name] for name in names[1:]] for names in valid.values()],
+                    "predicted_points": [said[name] for name in valid] or np.empty((0, 2)),
+                    "source_size": pair["src_imsize"],
+                    "target_size": (width, height),
+                    "target_bbox": box,
+                }
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"is not a pair of SOCO's ({error})", where) from error
+    return replace(predictions_of_pairs(rows, info), frame=frame)
+
+
+def _valid_targets(pair: Mapping[str, Any], kind: str) -> dict[str, list[str]]:
+    """The names of valid targets of each source point that has any."""
+    if kind == "semantic":
+        return {name: [name] for name in pair["semantic_overlap"]}
+    found: dict[str, list[str]] = {}
+    for group in pair["concept_matches"]:
+        for name in group["src_keypoints"]:
+            names = found.setdefault(name, [])
+            names += [target for target in group["trg_keypoints"] if target not in names]
+    return {name: names for name, names in found.items() if names}
 
 
 DETAILS: Mapping[str, Callable[[Predictions, Protocol], list[Quantity]]] = {

@@ -13,7 +13,7 @@ import numpy as np
 
 from sc_imagenet.core.errors import InputError
 
-KINDS = {
+FRAME_KINDS = {
     "original": "pixels of the image file",
     "letterbox": "longer side scaled to S, centred on an S x S canvas, integer offset; small images are enlarged",
     "corner-letterbox": "sides scaled and rounded so that the longer is S, at the top left of an S x S canvas",
@@ -39,11 +39,16 @@ class Frame:
     margin: float | None = None  # true points are clamped to [margin, side - 1 - margin] (corner-letterbox: unpadded)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"{self.kind!r} is no frame", fix=f"Frames: {', '.join(KINDS)}")
+        if self.kind not in FRAME_KINDS:
+            raise InputError(f"{self.kind!r} is no frame", fix=f"Frames: {', '.join(FRAME_KINDS)}")
 
     def __str__(self) -> str:
         return self.kind if self.kind == "original" else f"{self.kind}-{self.side}"
+
+    @classmethod
+    def square(cls, side: int | None) -> Frame:
+        """The image stretched to ``side`` x ``side``; None: original pixels."""
+        return cls("stretch", side) if side else cls()
 
     @classmethod
     def parse(cls, name: str) -> Frame:
@@ -58,11 +63,11 @@ class Frame:
         kind, _, side = name.strip().lower().rpartition("-")
         if name.strip().lower() == "original":
             return cls()
-        if kind not in KINDS or kind == "original" or not side.isdigit() or not 0 < int(side) < 1 << 20:
+        if kind not in FRAME_KINDS or kind == "original" or not side.isdigit() or not 0 < int(side) < 1 << 20:
+            kinds = ", ".join(each for each in FRAME_KINDS if each != "original")
             raise InputError(
                 f"{name!r} is no frame",
-                fix=f"Write original, or KIND-SIDE with a kind of {', '.join(k for k in KINDS if k != 'original')}: "
-                "letterbox-840, stretch-768",
+                fix=f"Write original, or KIND-SIDE with a kind of {kinds}: letterbox-840, stretch-768",
             )
         return cls(kind, int(side))
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from benchmark.scoring.bootstrap import Quantity, Score, scores
-from benchmark.scoring.frames import Frame
 from benchmark.scoring.details import quantities
+from benchmark.scoring.frames import Frame
 from benchmark.scoring.predictions import NOWHERE, Predictions, joined, predictions_of_pairs, without_repeats
 from benchmark.scoring.protocol import Protocol
 from benchmark.scoring.protocols import several
@@ -180,14 +180,14 @@ def score(
     Raises:
         InputError: no pair has a point to score, or no protocol at all can be had.
     """
-    points = int(predictions.mutual.sum())
+    info, points = predictions.info, int(predictions.mutual.sum())
     if not points:
-        raise InputError(f"no pair of {predictions.info.dataset or 'these predictions'} has a point to score")
+        raise InputError(f"no pair of {info.dataset or 'these predictions'} has a point to score")
     made: dict[str, list[Quantity]] = {}
     left_out: dict[str, str] = {}
     for protocol in protocols:
         try:
-            resolved = protocol.for_data(predictions.dataset, predictions.info.model, predictions.info.size)
+            resolved = protocol.for_data(predictions.dataset, info.model, info.size, info.protocol)
             made[str(protocol)] = list(quantities(predictions, resolved, details))
         except InputError as error:
             left_out[str(protocol)] = str(error)

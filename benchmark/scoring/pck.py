@@ -5,6 +5,8 @@
 
 Points that all lie in one place, a single one above all, have no box: under bbox-kp such a pair counts in none of the
 averages (``pairs_without_box`` says how many there are). The padded rules give it a threshold, as their authors do.
+
+Bundles of them: ``strict`` is right, ``paper`` what the paper's tables used, ``all`` everything side by side.
 """
 
 from __future__ import annotations
@@ -15,15 +17,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from baselines.protocol import PublishedProtocol
 from benchmark.scoring import evaluation
 from benchmark.scoring.bootstrap import Averages, Quantity, Score, percent, scores
 from benchmark.scoring.evaluation import Evaluation, evaluate
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.predictions import Predictions
-from benchmark.scoring.protocol import Comparison, Protocol
+from benchmark.scoring.protocol import NAMED_THRESHOLDS, Comparison, Protocol, published_protocol
 from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.data.catalog import canonical, info
 
-# What d is, in the frame of the metric, for the image that the prediction lies in; and the protocols' name of it.
+# What d is, in the frame of the metric, for the image that the prediction lies in.
 THRESHOLDS = {
     "img": "longer side of the image",
     "bbox": "longer side of the object's box",
@@ -31,13 +35,14 @@ THRESHOLDS = {
     "bbox-padded": "largest coordinate of the true points + 1 (points padded with -1 before max - min)",
     "bbox-padded2": "largest coordinate of the true points + 2 (the same with -2)",
 }
-_RULES = {"img": "image", "bbox": "box", "bbox-kp": "tight", "bbox-padded": "padded", "bbox-padded2": "padded2"}
 AVERAGES = {
     "image": "mean over pairs of each pair's PCK",
     "point": "over all points at once",
     "category": "mean over categories of their pairs' mean",
 }
 _AVERAGES = {"image": "image", "point": "point", "category": "macro-image"}
+ALPHAS = (0.05, 0.10, 0.15)  # of bundles
+BUNDLES = ("paper", "strict", "all")
 _NAME = re.compile(r"pck@(?P<alpha>[0-9.]+)/(?P<threshold>[a-z0-9-]+)(@(?P<frame>\d+))?/(?P<average>[a-z]+)")
 
 
@@ -104,8 +109,8 @@ def rule(threshold: str, frame: int | None = None, alphas: tuple[float, ...] = (
         name="pck",
         version=1,
         title="",
-        frame=Frame("stretch", frame) if frame else Frame(),
-        threshold=_RULES[threshold],
+        frame=Frame.square(frame),
+        threshold=NAMED_THRESHOLDS[threshold],
         comparison=Comparison(),
         alphas=alphas,
         averages=("image",),
@@ -233,3 +238,88 @@ def quantities(predictions: Predictions, metrics: Sequence[Metric]) -> list[Quan
         )
         for metric in metrics
     ]
+
+
+def strict(dataset: str) -> list[Metric]:
+    """Original pixels, image average, the data set's own threshold; meant for direction ``forward``.
+
+    >>> print(*strict("pf-willow"))
+    pck@0.05/bbox-kp/image pck@0.1/bbox-kp/image pck@0.15/bbox-kp/image
+    """
+    return _at_alphas(info(dataset).threshold, None, "image")
+
+
+def paper(dataset: str, model: str, size: int | None = None, protocol: PublishedProtocol | None = None) -> list[Metric]:
+    """What the published tables used for this data set and model.
+
+    Args:
+        dataset: of the catalogue.
+        model: the registry's name.
+        size: side of the model's own frame.
+        protocol: how the model is scored, where predictions or a result tell it; None: by its name.
+
+    A model that no table knows is scored in its own frame, of side ``size``, and with the padded rule on
+    PF-WILLOW too, which makes its row comparable with the others.
+
+    >>> print(paper("pf-willow", "cats")[1])
+    pck@0.1/bbox-padded@256/image
+    """
+    name = canonical(dataset)
+    known = protocol or published_protocol(model) or PublishedProtocol(size or None, "forward")
+    threshold = known.padded if name == "pf-willow" else info(name).threshold
+    return _at_alphas(threshold, known.frame, "image")
+
+
+def all(
+    dataset: str,
+    model: str = "",
+    size: int | None = None,
+    boxes: bool = True,
+    protocol: PublishedProtocol | None = None,
+) -> list[Metric]:
+    """Every threshold in original pixels and in the model's frame under every average.
+
+    ``strict`` and ``paper`` come first. ``boxes`` tells whether the pairs have object boxes; the padded rules
+    are there for PF-WILLOW, which alone was scored with them.
+    """
+    name = canonical(dataset)
+    kinds = ["img", *(["bbox"] if boxes else []), "bbox-kp"]
+    if name == "pf-willow":
+        kinds += ["bbox-padded", "bbox-padded2"]
+    known = protocol or published_protocol(model) or PublishedProtocol(size or None, "forward")
+    frames = dict.fromkeys((None, known.frame))
+    wide = [
+        metric
+        for average in AVERAGES
+        for kind in kinds
+        for frame in frames
+        for metric in _at_alphas(kind, frame, average)
+    ]
+    found = dict.fromkeys([*strict(name), *paper(name, model, size, known), *wide])
+    return [metric for metric in found if boxes or metric.threshold != "bbox"]
+
+
+def bundle(
+    name: str,
+    dataset: str,
+    model: str,
+    size: int | None = None,
+    boxes: bool = True,
+    protocol: PublishedProtocol | None = None,
+) -> list[Metric]:
+    """The bundle of this name: ``paper``, ``strict`` or ``all``.
+
+    Raises:
+        InputError: unknown bundle or data set.
+    """
+    if name == "strict":
+        return strict(dataset)
+    if name == "paper":
+        return paper(dataset, model, size, protocol)
+    if name == "all":
+        return all(dataset, model, size, boxes, protocol)
+    raise unknown_name("protocol", name, BUNDLES)
+
+
+def _at_alphas(threshold: str, frame: int | None, average: str) -> list[Metric]:
+    return [Metric(alpha, threshold, frame, average) for alpha in ALPHAS]

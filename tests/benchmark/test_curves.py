@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from benchmark.scoring import curves, pck
-from benchmark.scoring.curves import ALPHAS, curves_of, run_curves
+from benchmark.scoring import pck, runs
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import read_predictions
+from benchmark.scoring.runs import ALPHAS, curves_of, run_curves
 from tests.benchmark.runs import make_run
 
 
@@ -31,7 +31,7 @@ def test_scoring_stores_curves_that_are_the_metric_at_every_alpha(run):
 
 
 def test_stored_curves_are_taken_without_reading_the_predictions(run, monkeypatch):
-    monkeypatch.setattr(curves, "read_predictions", lambda file: pytest.fail("predictions were read"))
+    monkeypatch.setattr(runs, "read_predictions", lambda file: pytest.fail("predictions were read"))
     found, problems = run_curves(run.folder, run.result)
     assert set(found) == {"toy", "pf-willow:images_test"}
     assert problems == []

@@ -22,10 +22,9 @@ from benchmark.report.run_sheet import command_of
 from benchmark.report.tables import build, build_from, preparation_for
 from benchmark.report.terminal import console, lines_of
 from benchmark.report.write import write_reports
-from benchmark.scoring.curves import ALPHAS
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.result import EvaluatedData
-from benchmark.scoring.runs import FoundRun
+from benchmark.scoring.runs import ALPHAS, FoundRun
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.settings import nested, settings_of
 from sc_imagenet.generation.cascade.options import TrainingOptions, paper_options
@@ -248,7 +247,8 @@ def test_the_printed_training_of_the_generator_is_the_papers():
 
 
 def test_predictions_in_the_other_direction_fill_no_cell(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmark.scoring.bundles.published", lambda model: None)  # written forward, as for any model
+    for place in ("tests.benchmark.runs", "benchmark.scoring.pck"):
+        monkeypatch.setattr(f"{place}.published_protocol", lambda model: None)  # written forward, as for any model
     run = make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal", draws=2)
     monkeypatch.undo()
     assert run.result.direction == "forward"

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmark.scoring import bundles, pck
+from benchmark.scoring import pck
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, predictions_of, read_predictions, write_predictions
 from benchmark.scoring.predictions import PredictionInfo
@@ -157,7 +157,7 @@ def test_twelve_thousand_pairs_with_every_protocol(capsys):
     predictions = predictions_of(table, PredictionInfo("spair-71k", "test", "cats", 256, "r", "m", "forward"))
     metrics = [
         Metric(alpha, threshold, frame, average)
-        for alpha in bundles.ALPHAS
+        for alpha in pck.ALPHAS
         for threshold in pck.THRESHOLDS
         for frame in (None, 256)
         for average in pck.AVERAGES

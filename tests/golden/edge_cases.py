@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.scoring import geco, protocols
+from benchmark.scoring import details, protocols
 from benchmark.scoring.evaluation import evaluate
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.predictions import predictions_of_pairs
@@ -115,6 +115,6 @@ def _geco(cases: dict[str, Any]) -> Iterator[Compared]:
             "target_visible": shown,
             "source_visible": [True, False],
         }
-        found = geco.counters(predictions_of_pairs([pair], info()), protocol)
+        found = details.geco_counters(predictions_of_pairs([pair], info()), protocol)
         ours = {key: int(value[0, 0]) for key, value in found.items() if value[0, 0]}
         yield beside(f"geco: {name}", sorted(ours.items()), sorted(theirs.items()))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.scoring import kap, pose, protocols, readouts, subsets
+from benchmark.scoring import keypoints, protocols, readouts
 from benchmark.scoring.evaluation import Evaluation, evaluate
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.keypoints import AP10K_FLIPS, FLIPS, FLIPS_AS_RELEASED, flip_pairs, partner_of
@@ -60,7 +60,7 @@ def compare(name: str, arrays: Arrays, root: Path) -> list[Compared]:
 
 
 def _points(arrays: Arrays, predictions: Predictions, protocol: Protocol) -> Iterator[Compared]:
-    for category, ids in subsets.used_ids(predictions).items():
+    for category, ids in keypoints.used_ids(predictions).items():
         yield beside(f"used_points_{category}", ids, arrays[f"used_points_{category}"])
     ours = evaluate(predictions, protocol)
     yield beside("threshold", ours.threshold, arrays["threshold"])
@@ -83,9 +83,9 @@ def _loaded(predictions: Predictions, frame: Frame, width: int, seen: np.ndarray
 def _modes(arrays: Arrays, predictions: Predictions, protocol: Protocol, prefix: str) -> Iterator[Compared]:
     """What the loop returned and printed in each mode that the file has."""
     ours = evaluate(predictions, protocol)
-    live = ours.where(points=subsets.geometry_live(predictions))
+    live = ours.where(points=keypoints.geometry_live(predictions))
     plain = replace(_stored_form(protocol), validity="")  # the log's image-mode geometry numbers have no dagger
-    stored = evaluate(predictions, plain).where(points=subsets.geometry_ids(predictions))
+    stored = evaluate(predictions, plain).where(points=keypoints.geometry_ids(predictions))
     for mode in sorted({key.split("_category_point")[0] for key in arrays if key.endswith("_category_point")}):
         if not mode.startswith(prefix) or re.match("pckd|pascal|ap10k", mode[len(prefix) :]):
             continue
@@ -141,11 +141,11 @@ def _stored_form(protocol: Protocol) -> Protocol:
 def _stored(arrays: Arrays, predictions: Predictions, protocol: Protocol) -> Iterator[Compared]:
     """What is computed from the file result.pkl."""
     ours = evaluate(predictions, _stored_form(protocol))
-    geo, flip = subsets.geometry_ids(predictions), subsets.flip_ids(predictions)
+    geo, flip = keypoints.geometry_ids(predictions), keypoints.flip_ids(predictions)
     width = arrays["geo_ids"].shape[1]
     for name, mask in (("geo_ids", geo), ("flip_ids", flip)):  # theirs in the order of their tables
         yield beside(name, listed(predictions, mask, width), _ascending(arrays[name]))
-    steps, mirror = subsets.azimuth_difference(predictions), subsets.mirrored_azimuth(predictions)
+    steps, mirror = keypoints.azimuth_difference(predictions), keypoints.mirrored_azimuth(predictions)
     yield beside("azimuth_difference", steps, arrays["azimuth_difference"])
     yield beside("mirror", mirror, arrays["mirror"])
     yield beside("result_threshold", ours.threshold.astype(np.float32), arrays["result_threshold"])
@@ -238,7 +238,7 @@ def _adaptive(arrays: Arrays, root: Path) -> Iterator[Compared]:
     masks = []
     for key, shape in zip(("distance_mask_1", "distance_mask_2"), arrays["distance_mask_shapes"].tolist()):
         masks.append(np.unpackbits(arrays[key])[: shape[0] * shape[1]].reshape(shape))
-    ours = [pose.instance_distance(source, target, *masks), pose.mutual_distance(source, target)]
+    ours = [readouts.instance_distance(source, target, *masks), readouts.mutual_distance(source, target)]
     yield beside("distance", ours, arrays["distance"], PIXELS)
     predictions = spair(root, "letterbox-840")
     shown = {
@@ -258,15 +258,15 @@ def _adaptive(arrays: Arrays, root: Path) -> Iterator[Compared]:
     turned, near, far = [], [], []
     for number, row in enumerate(arrays["flip_pair"].tolist()):
         category = str(predictions.categories[row])
-        used = subsets.used_ids(predictions)[category]
+        used = keypoints.used_ids(predictions)[category]
         table = flip_pairs("spair-71k", category, FLIPS_AS_RELEASED)
         count = int((arrays["flip_permutation"][arrays["flip_categories"] == category] >= 0).sum())
-        pairs = pose.positions(table, count, used)
+        pairs = readouts.flip_places(table, count, used)
         here, mutual = (shown[name][row, used] > 0 for name in ("here", "mutual"))
-        points, seen = pose.mirrored(shown["source"][row, used], here, mutual, pairs)
+        points, seen = readouts.mirrored_source(shown["source"][row, used], here, mutual, pairs)
         second = arrays["flip_second_prediction"][number, : len(used)]
         plain = shown["predicted"][row, used]
-        taken = pose.chosen(plain, second, mutual, pairs)
+        taken = readouts.pose_predictions(plain, second, mutual, pairs)
         for values, listed_ in ((np.column_stack([points, seen]), turned), (taken, near), (plain, far)):
             whole = np.full((30, values.shape[1]), np.nan)
             whole[: len(used)] = values
@@ -312,9 +312,9 @@ def _ap10k(arrays: Arrays) -> Iterator[Compared]:
         predictions = ap10k(arrays, subset)
         base = protocols.get("geoaware").for_data("ap-10k")
         ours = evaluate(predictions, base)
-        live = ours.where(points=subsets.geometry_live(predictions))
+        live = ours.where(points=keypoints.geometry_live(predictions))
         stored_all = evaluate(predictions, _stored_form(base))
-        geo = subsets.geometry_ids(predictions)
+        geo = keypoints.geometry_ids(predictions)
         stored = stored_all.where(points=geo)
         prefix = f"ap10k_{subset}"
         yield beside(f"{prefix}_threshold", ours.threshold, arrays[f"{prefix}_threshold"], FRACTION)
@@ -382,7 +382,7 @@ def _kap(arrays: Arrays, root: Path) -> Iterator[Compared]:
     placed = _loaded(predictions, protocol.frame, 30)
     pooled, by_pair = [], []
     for category in arrays["kap_categories"].tolist():
-        used = subsets.used_ids(predictions)[category]
+        used = keypoints.used_ids(predictions)[category]
         yield beside(f"kap_{category}_used", used, arrays[f"kap_{category}_used"])
         each: list[tuple[np.ndarray, np.ndarray]] = []
         for row in np.flatnonzero(predictions.categories == category).tolist():
@@ -393,9 +393,9 @@ def _kap(arrays: Arrays, root: Path) -> Iterator[Compared]:
             )
             cells = readouts.cell_of(placed[2 * row, ids, :2], 840, grid)
             maps = readouts.similarity(source.reshape(len(source), -1)[:, cells].T, target)
-            maps = kap.normalised(maps)
+            maps = readouts.normalised_maps(maps)
             targets, d = placed[2 * row + 1, ids, :2], evaluated.threshold[row]
-            levels = [kap.within_and_beyond(maps, targets, d, alpha) for alpha in protocol.alphas]
+            levels = [readouts.within_and_beyond(maps, targets, d, alpha) for alpha in protocol.alphas]
             each.append((np.array([level[0] for level in levels]), np.array([level[1] for level in levels])))
         within = np.concatenate([part[0] for part in each], axis=1)
         beyond = np.concatenate([part[1] for part in each], axis=1)
@@ -403,8 +403,10 @@ def _kap(arrays: Arrays, root: Path) -> Iterator[Compared]:
         yield beside(f"kap_{category}_negative", beyond, arrays[f"kap_{category}_negative"], 1e-5)
         count = [part[0].shape[1] for part in each]
         yield beside(f"kap_{category}_points_per_pair", count, arrays[f"kap_{category}_points_per_pair"])
-        pooled.append([kap.average_precision(*kap.jamais_vu(a, b)) for a, b in zip(within, beyond)] + [sum(count)])
-        pairs = [[kap.average_precision(*kap.jamais_vu(a, b)) for a, b in zip(*part)] for part in each]
+        pooled.append(
+            [readouts.average_precision(*readouts.jamais_vu_kap(a, b)) for a, b in zip(within, beyond)] + [sum(count)]
+        )
+        pairs = [[readouts.average_precision(*readouts.jamais_vu_kap(a, b)) for a, b in zip(*part)] for part in each]
         by_pair.append([*np.mean(pairs, axis=0), len(each)])
     for mode in ("image", "point"):
         key = f"kap_{mode}_category_pooled"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.scoring import geco, protocols, readouts
+from benchmark.scoring import details, protocols, readouts
 from benchmark.scoring.evaluation import evaluate
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.keypoints import geco_partners, partner_of
@@ -130,11 +130,11 @@ def _geco(arrays: Arrays, root: Path) -> Iterator[Compared]:
     ap10k = partner_of(np.arange(17), geco_partners("ap-10k", ""))
     yield beside("permutation_ap10k", ap10k, arrays["permutation_ap10k"])
     yield beside("oriented_ap10k", ap10k != np.arange(17), arrays["oriented_ap10k"])
-    yield beside("cub_pairs_of_11_images", geco.cub_pairs(11, 23), arrays["cub_pairs_of_11_images"])
+    yield beside("cub_pairs_of_11_images", details.geco_cub_pairs(11, 23), arrays["cub_pairs_of_11_images"])
 
 
 def _counted(arrays: Arrays, mode: str, predictions: Predictions, protocol: Protocol) -> Iterator[Compared]:
-    found = geco.counters(predictions, protocol)
+    found = details.geco_counters(predictions, protocol)
     names = np.unique(predictions.categories).tolist()
     by_category = {
         name: {key: value[predictions.categories == name].sum(axis=0) for key, value in found.items()} for name in names
@@ -160,7 +160,7 @@ def _named(label: str, by_category: dict[str, dict[str, np.ndarray]], protocol: 
     level = protocol.alphas.index(float(alpha[1]))
     kind = re.search(r"(hat|overline|ilde)\{n\}_(\w\w)", head)
     name = "PCK" if kind is None else f"{kind[1].replace('ilde', 'tilde')}_{kind[2]}"
-    return float(100 * geco.ratio(part, name)[level])
+    return float(100 * details.geco_ratio(part, name)[level])
 
 
 def _train(arrays: Arrays, root: Path) -> Iterator[Compared]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.scoring.frames import Frame
+from benchmark.scoring.keypoints import used_ids
 from benchmark.scoring.predictions import PredictionInfo, Predictions
-from benchmark.scoring.subsets import used_ids
 from tests.golden.references import load
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.scoring import kap, protocols, readouts
+from benchmark.scoring import protocols, readouts
 from benchmark.scoring.evaluation import evaluate
 from benchmark.scoring.predictions import Predictions
 from tests.golden.references import EXACT, FRACTION, Arrays, Compared, all_of, beside, load
@@ -105,13 +105,13 @@ def _spherical(arrays: Arrays, root: Path) -> Iterator[Compared]:
             parts = []
             for row in arrays[f"rows_{category}"].tolist():
                 points = np.flatnonzero((owner == row) & predictions.other_visible)
-                maps = kap.normalised(maps_of[row])
+                maps = readouts.normalised_maps(maps_of[row])
                 visible = predictions.true_visible[points]
-                parts.append(kap.spherical_maps(maps, target_points[points], visible, threshold[row], alpha))
+                parts.append(readouts.spherical_maps_kap(maps, target_points[points], visible, threshold[row], alpha))
             labels, scores = (np.concatenate(column) for column in zip(*parts))
             yield beside(f"kap_{category}_{level}_labels", labels, arrays[f"kap_{category}_{level}_labels"])
             yield beside(f"kap_{category}_{level}_scores", scores, arrays[f"kap_{category}_{level}_scores"], 1e-5)
-            each.append(kap.average_precision(labels, scores))
+            each.append(readouts.average_precision(labels, scores))
         precision.append(each)
     yield beside("mAP_category", precision, arrays["mAP_category"], FRACTION)
     yield beside("mAP_average", np.mean(precision, axis=0), arrays["mAP_average"], FRACTION)

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 
 from benchmark.scoring.foreign import read_foreign
 from benchmark.scoring.frames import Frame
-from benchmark.scoring.joining import join
+from benchmark.scoring.joining import join, suspicion
 from benchmark.scoring.metric import score
 from benchmark.scoring.pickled import plain, read_pickle
-from benchmark.scoring.plausible import suspicion
 from benchmark.scoring.protocols import several
 from benchmark.scoring.truth import read_truth
 from sc_imagenet.core.errors import InputError
