@@ -11,8 +11,8 @@ from markupsafe import Markup, escape
 from benchmark.report import run_sheet, wording
 from benchmark.report.leaderboard import Board, Setting
 from benchmark.report.run_sheet import Sheet
+from benchmark.scoring.details import CURVE_ALPHAS
 from benchmark.scoring.result import Result
-from benchmark.scoring.runs import ALPHAS
 
 # Line charts as inline SVG: no script, no font, no network; colours come from the page's style.
 
@@ -123,7 +123,7 @@ def curve_chart(board: Board) -> CurveChart | None:
     lines = [
         Line(
             f"{setting.result.title}, {run_sheet.training(setting.result)}, {wording.which_runs(setting)}",
-            list(zip(ALPHAS, setting.curve)),
+            list(zip(CURVE_ALPHAS, setting.curve)),
             style,
             filters(setting.result),
         )
@@ -132,8 +132,8 @@ def curve_chart(board: Board) -> CurveChart | None:
     best = styled[0][1]
     title = (
         f"PCK over alpha of {len(styled)} settings on {wording.board_title(board)}; the best, {best.result.title} "
-        f"{run_sheet.training(best.result)}, from {best.curve[0]:.1f} at {ALPHAS[0]:g} "
-        f"to {best.curve[-1]:.1f} at {ALPHAS[-1]:g}"
+        f"{run_sheet.training(best.result)}, from {best.curve[0]:.1f} at {CURVE_ALPHAS[0]:g} "
+        f"to {best.curve[-1]:.1f} at {CURVE_ALPHAS[-1]:g}"
     )
     return CurveChart(
         chart(title, lines[::-1], "alpha", "PCK, %", floor=0),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from benchmark.report import run_sheet
 from benchmark.report.tables import Report
-from benchmark.scoring.runs import ALPHAS
+from benchmark.scoring.details import CURVE_ALPHAS
 
 
 def tables_csv(report: Report) -> str:
@@ -89,7 +89,7 @@ def runs_csv(report: Report) -> str:
 
 def curves_csv(report: Report) -> str:
     """PCK over alpha of every run under its board's protocol."""
-    heads = ["run", "model", "data", "direction", "protocol", *(f"{alpha:g}" for alpha in ALPHAS)]
+    heads = ["run", "model", "data", "direction", "protocol", *(f"{alpha:g}" for alpha in CURVE_ALPHAS)]
     lines = (
         [entry.result.run, entry.result.model, board.key, board.direction, board.metrics[1].protocol, *entry.curve]
         for board in report.boards

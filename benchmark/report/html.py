@@ -11,7 +11,7 @@ from markupsafe import Markup
 from benchmark.report import ablation_table, charts, run_sheet, wording
 from benchmark.report.pictures import Figure, described
 from benchmark.report.tables import Report, TableView
-from benchmark.scoring.runs import ALPHAS
+from benchmark.scoring.details import CURVE_ALPHAS
 from sc_imagenet.data.catalog import info
 
 
@@ -33,7 +33,7 @@ def to_html(report: Report, figures: Sequence[Figure | None] = ()) -> str:
         described=described,
         groups=_groups,
         ablation=ablation_table,
-        alphas=ALPHAS,
+        alphas=CURVE_ALPHAS,
         bars=charts.COLOURED,
     )
 

@@ -164,7 +164,7 @@ def boards_of(found: Sequence[FoundRun], curves: Mapping[str, Curves]) -> tuple[
         others = {m for n, s, _, m, _, f in groups if f and (n, s) == (name, split)} - {manifest}
         data = data_key(name, split, manifest[:MARK] if form and others else "")
         counted = max((part for _, part in members), key=lambda part: part.without_box)  # older results lack it
-        metrics = tuple(pck.strict(form or name))
+        metrics = tuple(pck.strict_metrics(form or name))
         title = name if form else info(name).title
         entries = [
             _entry(run.result, settings[run.result.run], part, metrics, curves[run.result.run].get(part.key, {}))

@@ -104,8 +104,10 @@ def protocol_table(result: Result, data: EvaluatedData) -> ProtocolTable:
         if metric.legacy:
             legacy.add(metric.protocol)
     named = {
-        "strict": {metric.protocol for metric in pck.strict(data.scored_as)},
-        "paper": {metric.protocol for metric in pck.paper(data.scored_as, result.model, result.size, result.protocol)},
+        "strict": {metric.protocol for metric in pck.strict_metrics(data.scored_as)},
+        "paper": {
+            metric.protocol for metric in pck.paper_metrics(data.scored_as, result.model, result.size, result.protocol)
+        },
         "legacy": legacy,
     }
     alphas = tuple(sorted({alpha for scores in found.values() for alpha in scores}))

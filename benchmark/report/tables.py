@@ -18,7 +18,7 @@ from benchmark.report.generated import GeneratedSet, find_generated
 from benchmark.report.leaderboard import Board, Measured, averaged, boards_of
 from benchmark.report.paper_tables import FULL_PROCEDURE, GENERATOR, IBOT, Column, PaperTable, Row
 from benchmark.report.run_sheet import Sheet, sheet_of
-from benchmark.scoring.pck import Metric, paper
+from benchmark.scoring.pck import Metric, paper_metrics
 from benchmark.scoring.protocol import published_protocol
 from benchmark.scoring.result import Result
 from benchmark.scoring.runs import Curves, FoundRun, find_runs, run_curves
@@ -39,7 +39,7 @@ _FREE = ("pretrained", "seed", "saliency")  # options of a training that name fi
 
 def metric_of(column: Column, result: Result) -> Metric:
     """The protocol that the paper's figures of this column and model were taken under."""
-    metrics = paper(column.dataset, result.model, result.size, result.protocol)
+    metrics = paper_metrics(column.dataset, result.model, result.size, result.protocol)
     return next(metric for metric in metrics if metric.alpha == column.alpha)
 
 

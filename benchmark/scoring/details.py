@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 
 from benchmark.scoring.bootstrap import Quantity
-from benchmark.scoring.evaluation import Evaluation, distance, evaluate, sums, thresholds
-from benchmark.scoring.frames import Frame
+from benchmark.scoring.evaluation import Evaluation, distance, evaluate_predictions, pair_thresholds, sums
+from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.keypoints import (
     POINT_SUBSETS,
     azimuth_masks,
     flip_pairs,
     geco_partners,
     grade_masks,
+    partner_rows,
     partners,
-    row_of,
 )
 from benchmark.scoring.predictions import PredictionInfo, Predictions, predictions_of_pairs
 from benchmark.scoring.protocol import Protocol
 from sc_imagenet.core.errors import InputError, unknown_name
 
-CURVE = tuple(round(0.01 * step, 2) for step in range(1, 21))
+CURVE_ALPHAS = tuple(round(0.01 * step, 2) for step in range(1, 21))
 
 
 def pck(evaluation: Evaluation, suffix: str = "", exact: bool = True) -> list[Quantity]:
@@ -49,14 +49,16 @@ def pck(evaluation: Evaluation, suffix: str = "", exact: bool = True) -> list[Qu
 
 def curve(predictions: Predictions, protocol: Protocol) -> list[Quantity]:
     """PCK at 0.01 to 0.20 under the protocol's first average: the distribution of errors up to there."""
-    evaluation = evaluate(predictions, protocol.at(*CURVE))
+    evaluation = evaluate_predictions(predictions, protocol.at(*CURVE_ALPHAS))
     found, counts, average = evaluation.found.T, evaluation.counts, protocol.averages[0]
-    return [Quantity(f"curve@{alpha:g}/{average}", column, counts, average) for alpha, column in zip(CURVE, found)]
+    return [
+        Quantity(f"curve@{alpha:g}/{average}", column, counts, average) for alpha, column in zip(CURVE_ALPHAS, found)
+    ]
 
 
 def by_subset(predictions: Predictions, protocol: Protocol) -> list[Quantity]:
     """PCK of the geometry-aware subset by id and as GeoAware's loop takes it (defective), and of the flip subset."""
-    evaluation = evaluate(predictions, protocol)
+    evaluation = evaluate_predictions(predictions, protocol)
     found: list[Quantity] = []
     for name, mask_of in POINT_SUBSETS.items():
         part = evaluation.where(points=mask_of(predictions))
@@ -67,7 +69,7 @@ def by_subset(predictions: Predictions, protocol: Protocol) -> list[Quantity]:
 
 def by_pair_group(predictions: Predictions, protocol: Protocol) -> list[Quantity]:
     """PCK by difference of azimuth and by SPair-71k's grades, of what the data set says."""
-    evaluation = evaluate(predictions, protocol)
+    evaluation = evaluate_predictions(predictions, protocol)
     masks = azimuth_masks(predictions) | grade_masks(predictions)
     return [
         quantity
@@ -78,7 +80,7 @@ def by_pair_group(predictions: Predictions, protocol: Protocol) -> list[Quantity
 
 def by_category(predictions: Predictions, protocol: Protocol) -> list[Quantity]:
     """PCK of every category that has points: ``pck@0.1/image/cat``."""
-    evaluation = evaluate(predictions, protocol)
+    evaluation = evaluate_predictions(predictions, protocol)
     return [
         quantity
         for name in np.unique(predictions.categories[evaluation.owner]).tolist()
@@ -88,7 +90,7 @@ def by_category(predictions: Predictions, protocol: Protocol) -> list[Quantity]:
 
 def by_keypoint(predictions: Predictions, protocol: Protocol) -> list[Quantity]:
     """The share of hits of every keypoint of every category: ``pck@0.1/point/cat 3``."""
-    evaluation = evaluate(predictions, protocol)
+    evaluation = evaluate_predictions(predictions, protocol)
     category = predictions.categories[evaluation.owner]
     ids = predictions.ids[evaluation.rows]
     pairs, made = len(predictions), []
@@ -113,12 +115,12 @@ def kinds_of_error(predictions: Predictions, protocol: Protocol) -> list[Quantit
     near        else within 2 * alpha * d of its own
     background  else
     """
-    evaluation = evaluate(predictions, protocol)
+    evaluation = evaluate_predictions(predictions, protocol)
     rows, owner, d = evaluation.rows, evaluation.owner, evaluation.threshold[evaluation.owner]
     alphas, comparison, pairs = protocol.alphas, protocol.comparison, len(predictions)
     near = comparison.within(evaluation.error / 2, d, alphas)
     partner = partners(predictions, lambda name: flip_pairs(predictions.dataset, name))
-    mirror = row_of(predictions, partner)
+    mirror = partner_rows(predictions, partner)
     swap = np.full(evaluation.hits.shape, False)
     other = np.full(evaluation.hits.shape, False)
     placed = protocol.frame.place(predictions.true, predictions.sizes[predictions.owner])
@@ -166,6 +168,7 @@ GECO_RATIOS = {
     "hat_1x": (("1x_hat",), ("1x",)),
     "overline_11": (("11_overline",), ("11",)),
     "tilde_11": (("11_tilde",), ("11",)),
+    **{f"share_{name}": ((name,), GECO_CLASSES) for name in GECO_CLASSES},
 }
 
 
@@ -179,10 +182,10 @@ def geco_counters(predictions: Predictions, protocol: Protocol) -> dict[str, np.
     owner = predictions.owner[rows]
     partner = partners(predictions, lambda category: geco_partners(predictions.dataset, category))
     oriented = (partner != predictions.ids)[rows] & (predictions.ids[rows] >= 0)
-    mirror = row_of(predictions, partner)[rows]
+    mirror = partner_rows(predictions, partner)[rows]
     shown = predictions.true_visible[rows]
     mirror_shown = oriented & (mirror >= 0) & predictions.true_visible[mirror]
-    d = thresholds(predictions, protocol)[owner]
+    d = pair_thresholds(predictions, protocol)[owner]
     predicted = predictions.predicted_in(protocol.frame)[rows]
     sizes = predictions.sizes[owner]
 
@@ -254,7 +257,7 @@ def soco_predictions(
     pairs: Sequence[Mapping[str, Any]],
     predicted: Sequence[Any],
     kind: str,
-    frame: Frame,
+    frame: ProtocolFrame,
     info: PredictionInfo,
 ) -> Predictions:
     """Predictions of SOCO's pairs, for its metric SOC (``semantic``) or CC (``concept``).
@@ -322,14 +325,35 @@ DETAILS: Mapping[str, Callable[[Predictions, Protocol], list[Quantity]]] = {
 }
 
 
-def quantities(predictions: Predictions, protocol: Protocol, details: Sequence[str] = ()) -> Iterator[Quantity]:
+def protocol_quantities(
+    predictions: Predictions, protocol: Protocol, details: Sequence[str] = ()
+) -> Iterator[Quantity]:
     """A protocol's own numbers, and of the ``DETAILS`` asked for; the protocol is resolved for the data set.
 
     Raises:
         InputError: there is no such detail, or the protocol needs boxes that are not there.
     """
-    yield from pck(evaluate(predictions, protocol))
+    yield from pck(evaluate_predictions(predictions, protocol))
     for name in details:
         if name not in DETAILS:
             raise unknown_name("detail", name, DETAILS)
         yield from DETAILS[name](predictions, protocol)
+
+
+def notes_on_details(predictions: Predictions, details: Sequence[str]) -> tuple[str, ...]:
+    """What a reader of these ``DETAILS`` must know: what the predictions do not tell, and what is missing for it."""
+    by_id = [name for name in ("subsets", "keypoints", "errors", "geco") if name in details]
+    notes = []
+    if by_id and (predictions.ids < 0).all():
+        notes.append(
+            f"{', '.join(by_id)}: these predictions have no keypoint ids, so no subset, keypoint or partner is known"
+        )
+    elif "geco" in details and predictions.mutual.all():
+        notes.append(
+            "geco: only points that both images show are here; classes 01 and 00 need those that one image alone "
+            "shows, and without them a point whose partner only the target shows counts as 10"
+        )
+    groups = {**azimuth_masks(predictions), **grade_masks(predictions)}
+    if "groups" in details and not groups:
+        notes.append("groups: these predictions have neither grades nor azimuths")
+    return tuple(notes)

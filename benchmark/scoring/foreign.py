@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.scoring.frames import Frame
-from benchmark.scoring.pickled import LARGEST, read_pickle
+from benchmark.scoring.frames import ProtocolFrame
+from benchmark.scoring.pickled import LARGEST_FILE, read_pickle
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.names import check_name
 
@@ -59,7 +59,7 @@ class Foreign:
 
     pairs: list[ForeignPair]
     form: str
-    frame: Frame | None = None
+    frame: ProtocolFrame | None = None
     notes: tuple[str, ...] = field(default=())
 
 
@@ -73,7 +73,7 @@ def read_foreign(path: Path) -> Foreign:
         raise InputError("no such file", where=path)
     if path.suffix.lower() not in _READERS:
         raise unknown_name("form of predictions", path.suffix or path.name, _READERS)
-    if path.stat().st_size > LARGEST:
+    if path.stat().st_size > LARGEST_FILE:
         raise InputError("is too large to be predictions", where=path)
     found = _READERS[path.suffix.lower()](path)
     if not found.pairs:
@@ -89,7 +89,7 @@ def _npz(path: Path) -> Foreign:
     arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
+            if sum(entry.file_size for entry in archive.infolist()) > LARGEST_FILE:
                 raise InputError("is too large to be predictions", where=path)
             for name in archive.namelist():
                 with archive.open(name) as file:
@@ -124,7 +124,7 @@ def _npz(path: Path) -> Foreign:
                 None if scores is None else scores[row][here],
             )
         )
-    frame = Frame.parse(str(arrays["frame"])) if "frame" in arrays else None
+    frame = ProtocolFrame.parse(str(arrays["frame"])) if "frame" in arrays else None
     return Foreign(pairs, "NPZ", frame)
 
 
@@ -164,9 +164,9 @@ def _jsonl(path: Path) -> Foreign:
     for number, line in _json_lines(path):
         try:
             if "pred" in line and "meta" in line:
-                form, frame = "OmniProbe", Frame("unit", 800)
+                form, frame = "OmniProbe", ProtocolFrame("unit", 800)
                 pairs.append(_omniprobe(line))
-                frame = Frame("centred-unit", 800) if "subset" in line["meta"] else frame
+                frame = ProtocolFrame("centred-unit", 800) if "subset" in line["meta"] else frame
                 continue
             _check_keys(line, f"{path}, line {number}")
             points = np.array(line["points"], float).reshape(-1, 2)
@@ -223,7 +223,7 @@ def _pkl(path: Path) -> Foreign:
             raise InputError(f"pair {number} of the pickle has no {error}", where=path) from error
     if len(sides) > 1:
         raise InputError(f"has pairs at {', '.join(map(str, sorted(sides)))} pixels", where=path)
-    return Foreign(pairs, "GeoAware-SC's result", Frame("letterbox", sides.pop()))
+    return Foreign(pairs, "GeoAware-SC's result", ProtocolFrame("letterbox", sides.pop()))
 
 
 def _pt(path: Path) -> Foreign:

@@ -25,11 +25,11 @@ FRAME_KINDS = {
 
 
 @dataclass(frozen=True)
-class Frame:
+class ProtocolFrame:
     """A frame of side S; ``dtype`` is what true points are held in, ``margin`` how far inside they are clamped.
 
     >>> import numpy as np
-    >>> Frame("letterbox", 840).carry(np.array([[10.0, 20.0]]), np.array([[420, 300]]))
+    >>> ProtocolFrame("letterbox", 840).carry(np.array([[10.0, 20.0]]), np.array([[420, 300]]))
     array([[ 20., 160.]])
     """
 
@@ -46,15 +46,15 @@ class Frame:
         return self.kind if self.kind == "original" else f"{self.kind}-{self.side}"
 
     @classmethod
-    def square(cls, side: int | None) -> Frame:
+    def square(cls, side: int | None) -> ProtocolFrame:
         """The image stretched to ``side`` x ``side``; None: original pixels."""
         return cls("stretch", side) if side else cls()
 
     @classmethod
-    def parse(cls, name: str) -> Frame:
+    def parse(cls, name: str) -> ProtocolFrame:
         """The frame of a name such as ``original`` or ``letterbox-840``.
 
-        >>> str(Frame.parse("corner-aligned-840"))
+        >>> str(ProtocolFrame.parse("corner-aligned-840"))
         'corner-aligned-840'
 
         Raises:
@@ -71,7 +71,7 @@ class Frame:
             )
         return cls(kind, int(side))
 
-    def same_place(self, other: Frame) -> bool:
+    def same_place(self, other: ProtocolFrame) -> bool:
         """Whether predictions in the one have the same numbers in the other."""
         if self.kind in ("original", "unit", "centred-unit"):
             return self.kind == other.kind

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from benchmark.scoring.predictions import GRADES, Predictions
+from benchmark.scoring.predictions import Predictions
+from sc_imagenet.sources.tables import GRADES
 
 AP10K_NAMES = (
     "left eye", "right eye", "nose", "neck", "root of tail", "left shoulder", "left elbow", "left front paw",
@@ -82,16 +83,6 @@ GECO_PARTNERS = FLIPS | {
 }
 
 GECO_AP10K_PARTNERS = _groups("0-1 6-9 12-15")  # eyes, elbows and knees alone
-
-# N neutral, L left, R right, by id.
-SIDES = {
-    "aeroplane": "NNNNRLRLRLRLRLRLRLRLRLNNN", "bicycle": "NNRLNNRLNRLNNN", "bird": "NRLNRLNRLNRLRLRLN",
-    "boat": "NRLRLRLRLRLRLN", "bottle": "LRLRLRLRLR", "bus": "RLRLNRLNNNRRRRRRRLRLLLLLLLRLRL",
-    "car": "RLRLNNRLNNRRRRRRRLRLLLLLLLRLRL", "cat": "RLRLRLRLNRLRLNN", "chair": "RLRLRLRLRLRLRL",
-    "cow": "RLRLRLRLNRLRLNNRLRLRL", "dog": "RLRLRLNNNRLRLNNN", "horse": "RLRLRLRLNNRLRLNNRLRL",
-    "motorbike": "RLRLNNNNNNNNN", "person": "RLRLNNNNRLRLRLRLRLRL", "pottedplant": "RNLNRLRNL",
-    "sheep": "RLRLRLRLNRLRLNNRLRLRL", "train": "LRLRLRLRLRLRLRLRLR", "tvmonitor": "RNLRRNLLRNLRRNLL",
-}  # fmt: skip
 
 
 def geometry_groups(dataset: str, category: str) -> Groups:
@@ -232,7 +223,7 @@ def partners(predictions: Predictions, pairs_of: Callable[[str], Groups]) -> np.
     return found
 
 
-def row_of(predictions: Predictions, ids: np.ndarray) -> np.ndarray:
+def partner_rows(predictions: Predictions, ids: np.ndarray) -> np.ndarray:
     """The row (P,) in the same pair that has the id asked for at each row; -1 where the pair has none."""
     key = predictions.owner.astype(np.int64) << 24
     known = key + predictions.ids

@@ -9,10 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from baselines.protocol import PublishedProtocol
-from benchmark.scoring.frames import Frame
+from benchmark.scoring.frames import ProtocolFrame
 from sc_imagenet.core.errors import InputError
-
-GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
+from sc_imagenet.sources.tables import GRADES
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Predictions:
     images: np.ndarray | None = None  # (N, 2) str, names of the other image and of this one
     further: np.ndarray | None = None  # (Q, 2)
     further_of: np.ndarray | None = None  # (Q,) rows of points
-    frame: Frame = field(default=Frame())  # that ``predicted`` lies in
+    frame: ProtocolFrame = field(default=ProtocolFrame())  # that ``predicted`` lies in
 
     def __post_init__(self) -> None:
         points = len(self.true)
@@ -101,7 +100,7 @@ class Predictions:
         """The data set of the catalogue that the pairs are scored as."""
         return self.info.scored_as
 
-    def predicted_in(self, frame: Frame) -> np.ndarray:
+    def predicted_in(self, frame: ProtocolFrame) -> np.ndarray:
         """The predictions (P, 2) in a frame; as they are where they lie in it already."""
         if self.frame.same_place(frame):
             return self.predicted

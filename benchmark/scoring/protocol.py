@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from baselines.protocol import PublishedProtocol
-from benchmark.scoring.frames import FRAME_KINDS, Frame
+from benchmark.scoring.frames import FRAME_KINDS, ProtocolFrame
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.data.catalog import canonical, info
 
@@ -46,7 +46,7 @@ NAMED_THRESHOLDS = {
 
 
 @dataclass(frozen=True)
-class Comparison:
+class HitRule:
     """How an error e is held against alpha and d; the dtypes decide exact ties.
 
     ``limit`` is the dtype that alpha * d is rounded to. With ``quotient`` e / d is held against alpha.
@@ -63,7 +63,7 @@ class Comparison:
         """Whether errors (R,) lie within alpha * threshold (R,), (R, A); never where a quotient is not a number.
 
         >>> import numpy as np
-        >>> live = Comparison(strict=True, distance="float32", alpha="float32")
+        >>> live = HitRule(strict=True, distance="float32", alpha="float32")
         >>> live.within(np.array([10.0, 5.0]), np.array([100.0, 100.0]), (0.1, 0.05)).tolist()
         [[True, False], [True, True]]
         """
@@ -165,9 +165,9 @@ class Protocol:
     name: str
     version: int
     title: str
-    frame: Frame
+    frame: ProtocolFrame
     threshold: str
-    comparison: Comparison
+    comparison: HitRule
     alphas: tuple[float, ...]
     averages: tuple[str, ...]  # the first is what the paper's table prints
     points: str = "mutual"  # "mutual": visible in both images; "source": in the source
@@ -217,7 +217,7 @@ class Protocol:
             if not model and not size:
                 raise InputError(f"{self} is what a model's authors did", fix="Say which model: model='cats'.")
             known = published or published_protocol(model) or PublishedProtocol(size or None, "forward")
-            changed["frame"] = Frame.square(known.frame)
+            changed["frame"] = ProtocolFrame.square(known.frame)
             if canonical(dataset) == "pf-willow":
                 changed["threshold"] = NAMED_THRESHOLDS[known.padded]
         return replace(self, **changed, on={}, per_model=False)
@@ -299,7 +299,7 @@ def split_name(text: str) -> tuple[str, int | None]:
     return found["name"], int(found["version"]) if found["version"] else None
 
 
-def _kind(frame: Frame) -> str:
+def _kind(frame: ProtocolFrame) -> str:
     return FRAME_KINDS[frame.kind]
 
 

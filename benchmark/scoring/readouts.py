@@ -14,7 +14,7 @@ from benchmark.scoring.bootstrap import Quantity
 from benchmark.scoring.keypoints import Groups
 
 
-def unit(features: np.ndarray, eps: float = 1e-10, axis: int = 0) -> np.ndarray:
+def unit_vectors(features: np.ndarray, eps: float = 1e-10, axis: int = 0) -> np.ndarray:
     """Features over their norm + eps."""
     features = features.astype(np.float32)
     return features / (np.sqrt((features * features).sum(axis=axis, keepdims=True)) + np.float32(eps))
@@ -36,7 +36,7 @@ def aligned_cells(points: np.ndarray, side: int, cells: int) -> np.ndarray:
     return (place / last * np.float32(2) - np.float32(1) + np.float32(1)) / np.float32(2) * last
 
 
-def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def similarity_maps(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Dot products (K, h, w) of source vectors (K, C) with target features (C, h, w)."""
     channels, height, width = target.shape
     return (source.astype(np.float32) @ target.reshape(channels, -1).astype(np.float32)).reshape(-1, height, width)
@@ -107,12 +107,12 @@ def bilinear(source: np.ndarray, target: np.ndarray, queries: np.ndarray, eps: f
     queries = np.clip(queries, 1e-5, np.array([width, height]) - 1 - 1e-5).astype(np.float32)
     low = np.floor(queries).astype(int)
     part = queries - low
-    targets = target.astype(np.float32) if eps is None else unit(target, eps)
+    targets = target.astype(np.float32) if eps is None else unit_vectors(target, eps)
     found = np.zeros((len(queries), 2), np.float32)
     for dx in (0, 1):
         for dy in (0, 1):
             vectors = source[:, low[:, 1] + dy, low[:, 0] + dx].T.astype(np.float32)
-            cells = nearest(similarity(vectors if eps is None else unit(vectors, eps, axis=1), targets))
+            cells = nearest(similarity_maps(vectors if eps is None else unit_vectors(vectors, eps, axis=1), targets))
             weight = (part[:, 0] if dx else 1 - part[:, 0]) * (part[:, 1] if dy else 1 - part[:, 1])
             found += weight[:, None] * cells
     return found

@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmark.scoring import pck
+from benchmark.scoring.details import CURVE_ALPHAS
 from benchmark.scoring.prediction_files import mark_of, prediction_file, read_predictions
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.result import (
     RESULT_FILE,
     EvaluatedData,
-    Metrics,
+    MetricTable,
     PerCategory,
     Result,
     data_key,
@@ -74,23 +75,23 @@ def evaluated_data(file: Path, predictions: Predictions) -> EvaluatedData:
     )
 
 
-def score_run(folder: Path | str, draws: int = 1000, seed: int = 0) -> tuple[Metrics, PerCategory]:
+def score_run(folder: Path | str, draws: int = 1000, seed: int = 0) -> tuple[MetricTable, PerCategory]:
     """Score all predictions of a run under every protocol; its curves over alpha are stored beside them.
 
     Returns:
-        Metrics by data (``spair-71k``, ``toy:validation``) and name; and per category those of ``strict`` and
+        MetricTable by data (``spair-71k``, ``toy:validation``) and name; and per category those of ``strict`` and
         ``paper``.
 
     Raises:
         InputError: a file is damaged, or there is none.
     """
-    metrics: Metrics = {}
+    metrics: MetricTable = {}
     categories: PerCategory = {}
     curves: Curves = {}
     for file in prediction_files(folder):
         predictions = read_predictions(file)
         key = data_key(predictions.info.dataset, predictions.info.split, mark_of(file, predictions.info))
-        scores = pck.score(predictions, metrics_of(predictions), draws, seed)
+        scores = pck.score_metrics(predictions, metrics_of(predictions), draws, seed)
         metrics[key] = {name: asdict(score) for name, score in scores.items()}
         narrow = dict.fromkeys(
             metric
@@ -156,25 +157,24 @@ def _is_run(folder: Path) -> bool:
 
 CURVES_FILE = "curves.json"
 CURVES_VERSION = 1
-ALPHAS = tuple(round(0.01 * step, 2) for step in range(1, 21))
-AGREE = 1e-3  # points by which a stored curve may miss the result it belongs to: it is stored rounded
+_AGREE = 1e-3  # points by which a stored curve may miss the result it belongs to: it is stored rounded
 
-Curves = dict[str, dict[str, list[float]]]  # data: protocol ("bbox/image"): percent at each of ALPHAS
+Curves = dict[str, dict[str, list[float]]]  # data: protocol ("bbox/image"): percent at each of CURVE_ALPHAS
 
 
 def curves_of(predictions: Predictions) -> dict[str, list[float]]:
-    """PCK in percent at each of ``ALPHAS`` under the protocols ``strict`` and ``paper``, by protocol."""
+    """PCK in percent at each of ``CURVE_ALPHAS`` under the protocols ``strict`` and ``paper``, by protocol."""
     info = predictions.info
-    both = (pck.strict(info.scored_as), pck.paper(info.scored_as, info.model, info.size, info.protocol))
+    both = (pck.strict_metrics(info.scored_as), pck.paper_metrics(info.scored_as, info.model, info.size, info.protocol))
     rules = {metric.protocol: metric for bundle in both for metric in pck.measurable(predictions, bundle)}
-    metrics = [replace(metric, alpha=alpha) for metric in rules.values() for alpha in ALPHAS]
+    metrics = [replace(metric, alpha=alpha) for metric in rules.values() for alpha in CURVE_ALPHAS]
     values = iter(pck.values(predictions, metrics).round(4).tolist()) if metrics else iter(())
-    return {name: list(itertools.islice(values, len(ALPHAS))) for name in rules}
+    return {name: list(itertools.islice(values, len(CURVE_ALPHAS))) for name in rules}
 
 
 def write_curves(folder: Path, curves: Curves) -> None:
     """Write ``curves.json`` into a run's folder, atomically."""
-    write_json(folder / CURVES_FILE, {"version": CURVES_VERSION, "alphas": ALPHAS, "curves": curves})
+    write_json(folder / CURVES_FILE, {"version": CURVES_VERSION, "alphas": CURVE_ALPHAS, "curves": curves})
 
 
 def run_curves(folder: Path, result: Result) -> tuple[Curves, list[str]]:
@@ -215,7 +215,7 @@ def run_curves(folder: Path, result: Result) -> tuple[Curves, list[str]]:
 def _read(folder: Path) -> Curves:
     try:
         content = read_json(folder / CURVES_FILE)
-        known = content["version"] == CURVES_VERSION and content["alphas"] == list(ALPHAS)
+        known = content["version"] == CURVES_VERSION and content["alphas"] == list(CURVE_ALPHAS)
         return content["curves"] if known and _are_curves(content["curves"]) else {}
     except (InputError, KeyError, TypeError, AttributeError):
         return {}
@@ -226,7 +226,7 @@ def _are_curves(content: Mapping[str, Mapping[str, list[float]]]) -> bool:
     curves = [curve for protocols_of in content.values() for curve in protocols_of.values()]
     return all(
         isinstance(curve, list)
-        and len(curve) == len(ALPHAS)
+        and len(curve) == len(CURVE_ALPHAS)
         and all(isinstance(value, (int, float)) and 0 <= value <= 100 for value in curve)
         for curve in curves
     )
@@ -236,10 +236,10 @@ def _agree(curves: Mapping[str, list[float]] | None, scores: Mapping[str, Mappin
     """Whether curves pass through every score that the result has of their protocols."""
     try:
         pairs = [
-            (curve[ALPHAS.index(metric.alpha)], score["value"])
+            (curve[CURVE_ALPHAS.index(metric.alpha)], score["value"])
             for metric, score in ((pck.Metric.parse(name), score) for name, score in scores.items())
-            if metric.alpha in ALPHAS and (curve := (curves or {}).get(metric.protocol))
+            if metric.alpha in CURVE_ALPHAS and (curve := (curves or {}).get(metric.protocol))
         ]
-        return bool(pairs) and all(abs(drawn - value) <= AGREE for drawn, value in pairs)
+        return bool(pairs) and all(abs(drawn - value) <= _AGREE for drawn, value in pairs)
     except (InputError, AttributeError, IndexError, KeyError, TypeError):
         return False

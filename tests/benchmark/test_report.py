@@ -22,9 +22,10 @@ from benchmark.report.run_sheet import command_of
 from benchmark.report.tables import build, build_from, preparation_for
 from benchmark.report.terminal import console, lines_of
 from benchmark.report.write import write_reports
+from benchmark.scoring.details import CURVE_ALPHAS
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.result import EvaluatedData
-from benchmark.scoring.runs import ALPHAS, FoundRun
+from benchmark.scoring.runs import FoundRun
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.settings import nested, settings_of
 from sc_imagenet.generation.cascade.options import TrainingOptions, paper_options
@@ -324,7 +325,7 @@ def test_runs_that_differ_in_their_seeds_alone_are_one_row(tmp_path):
     assert grouped.scores[1].spread == pytest.approx(statistics.stdev(values))
     cubes = [run.result.per_category["toy"][name]["cube"] for run in runs[:3]]
     assert grouped.categories["cube"] == pytest.approx(statistics.mean(cubes))
-    at = ALPHAS.index(0.1)
+    at = CURVE_ALPHAS.index(0.1)
     curves = [entry.curve[at] for entry in grouped.entries]
     assert grouped.curve[at] == pytest.approx(statistics.mean(curves))
     assert grouped.result.run == "cats-0"

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.scoring import protocol
-from benchmark.scoring.frames import Frame
+from benchmark.scoring.evaluation import pair_thresholds
+from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.metric import PCK
 from benchmark.scoring.predictions import predictions_of_pairs
 from benchmark.scoring.protocols import ALL
@@ -21,6 +22,7 @@ from tests.scoring.made import pairs
 
 NAMES = [str(each) for each in ALL]
 DATASET = "spair-71k"
+KNOWN_OF_ANY = ("pair_id", "category", "target_points", "predicted_points", "target_size", "target_bbox")
 seeds = st.integers(0, 10_000)
 
 
@@ -126,7 +128,7 @@ def test_lists_arrays_tensors_and_batches_are_read_alike():
 
 def test_predictions_in_a_protocols_own_frame_score_as_those_in_pixels():
     rows = pairs()
-    frame = Frame.parse("letterbox-840")
+    frame = ProtocolFrame.parse("letterbox-840")
     native = [
         {**row, "predicted_points": frame.carry(row["predicted_points"], np.tile(row["target_size"], (9, 1)))}
         for row in rows
@@ -257,9 +259,7 @@ def test_wide_images_show_what_the_y_scale_alone_is_worth():
     released, corrected, ours = (scores.headline(name).value for name in scores)
     assert released > corrected + 3
     thresholds = [protocol(name).for_data(DATASET) for name in ("distilldift@1", "distilldift@2")]
-    from benchmark.scoring.evaluation import thresholds as d_of
-
-    d = [d_of(predictions_of_pairs(rows[1:2]), each)[0] for each in thresholds]
+    d = [pair_thresholds(predictions_of_pairs(rows[1:2]), each)[0] for each in thresholds]
     assert d == [300 * 840 / 250, 300 * 840 / 500]
     assert ours > 0
 
@@ -271,3 +271,22 @@ def test_the_example_is_thirty_lines_and_ends_in_a_row_of_a_table():
     assert re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE) == ["numpy", "benchmark"]
     done = subprocess.run([sys.executable, example], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"Mine & \d+\.\d & \d+\.\d & \d+\.\d \\\\", done.stdout.splitlines()[-1])
+
+
+def test_what_details_lack_is_said():
+    rows = pairs()
+    assert metric_of(rows, ["strict@1"]).compute(0, details=["geco", "subsets"]).notes == ()
+    mutual = [{k: v for k, v in row.items() if not k.endswith("visible")} for row in rows]
+    (note,) = metric_of(mutual, ["strict@1"]).compute(0, details=["geco", "subsets"]).notes
+    assert note.startswith("geco: only points that both images show are here; classes 01 and 00 need")
+    nameless = [{k: v for k, v in row.items() if k in KNOWN_OF_ANY} for row in rows]
+    notes = metric_of(nameless, ["strict@1"]).compute(0, details=["geco", "keypoints", "groups"]).notes
+    assert notes[0].startswith("keypoints, geco: these predictions have no keypoint ids")
+    assert notes[1] == "groups: these predictions have neither grades nor azimuths"
+
+
+def test_geco_shares_of_classes_sum_to_all_source_visible_points():
+    found = metric_of(pairs(), ["geco@1"]).compute(0, details=["geco"])["geco@1"]
+    shares = {name: found[f"geco share_{name}@0.1"].value for name in ("10", "01", "11", "00", "1x")}
+    assert sum(shares.values()) == pytest.approx(100)
+    assert min(shares.values()) > 0
