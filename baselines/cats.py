@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import laptop
 from baselines.matcher import Batch, Matcher
 from baselines.protocol import PublishedProtocol
-from baselines.recipe import ANY, Recipe, recipe
+from baselines.recipe import ANY, LAPTOP, LAPTOP_BACKBONE, Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -326,9 +325,9 @@ def any_data() -> Recipe:
 
 
 LAPTOP = replace(
-    laptop.LAPTOP,
+    LAPTOP,
     model={
-        "backbone": laptop.BACKBONE,
+        "backbone": LAPTOP_BACKBONE,
         "layers": [5, 7],
         "size": 256,
         "projection": 128,

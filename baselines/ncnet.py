@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import laptop
 from baselines.matcher import Batch, Matcher
 from baselines.protocol import PublishedProtocol
-from baselines.recipe import ANY, Recipe, recipe
+from baselines.recipe import ANY, LAPTOP, LAPTOP_BACKBONE, Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -256,8 +255,8 @@ def any_data() -> Recipe:
 
 
 LAPTOP = replace(
-    laptop.LAPTOP,
-    model={"backbone": laptop.BACKBONE, "layers": [5], "size": 240, "sharpness": 10.0},
+    LAPTOP,
+    model={"backbone": LAPTOP_BACKBONE, "layers": [5], "size": 240, "sharpness": 10.0},
     optimiser="adam",
     backbone_lr=0.0,
     frozen=(),

@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import laptop
 from baselines.matcher import Batch, Matcher
 from baselines.protocol import PublishedProtocol
-from baselines.recipe import Recipe, recipe
+from baselines.recipe import LAPTOP, LAPTOP_BACKBONE, Recipe, early_stages, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import build_backbone
@@ -334,9 +333,9 @@ def any_data() -> Recipe:
 
 
 LAPTOP = replace(
-    laptop.LAPTOP,
+    LAPTOP,
     model={
-        "backbone": laptop.BACKBONE,
+        "backbone": LAPTOP_BACKBONE,
         "layers": [5],
         "size": 256,
         "context": 7,
@@ -344,7 +343,7 @@ LAPTOP = replace(
         "networks": 2,
         "pseudo_start": 2,
     },
-    frozen=(*laptop.early_stages("backbone.0"), *laptop.early_stages("backbone.1")),
+    frozen=(*early_stages("backbone.0"), *early_stages("backbone.1")),
     augmentation="photometric",
 )
 

@@ -17,10 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import laptop
 from baselines.matcher import Batch, Matcher
 from baselines.protocol import PublishedProtocol
-from baselines.recipe import ANY, Recipe, recipe
+from baselines.recipe import ANY, LAPTOP, LAPTOP_BACKBONE, Recipe, early_stages, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -347,11 +346,11 @@ def any_data() -> Recipe:
 
 
 LAPTOP = replace(
-    laptop.LAPTOP,
-    model={"backbone": laptop.BACKBONE, "layers": [5, 7], "size": 240, "sharpness": 20.0},
+    LAPTOP,
+    model={"backbone": LAPTOP_BACKBONE, "layers": [5, 7], "size": 240, "sharpness": 20.0},
     optimiser="adam",
     backbone_lr=2e-4,
-    frozen=(*laptop.early_stages("backbone.source"), *laptop.early_stages("backbone.target")),
+    frozen=(*early_stages("backbone.source"), *early_stages("backbone.target")),
     weight_decay=0.0,
     augmentation="transformatcher",
 )

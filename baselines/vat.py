@@ -15,12 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import laptop
 from baselines.layers.encoder4d import Encoder4d, Strides
 from baselines.layers.window_attention import window_blocks
 from baselines.matcher import Batch, Matcher
 from baselines.protocol import PublishedProtocol
-from baselines.recipe import ANY, Recipe, recipe
+from baselines.recipe import ANY, LAPTOP, LAPTOP_BACKBONE, Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -341,8 +340,8 @@ def any_data() -> Recipe:
 
 
 LAPTOP = replace(
-    laptop.LAPTOP,
-    model={"backbone": laptop.BACKBONE, "layers": [3, 4, 5, 6, 7], "size": 256, "width": 64, "residual": True},
+    LAPTOP,
+    model={"backbone": LAPTOP_BACKBONE, "layers": [3, 4, 5, 6, 7], "size": 256, "width": 64, "residual": True},
 )
 
 

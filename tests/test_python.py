@@ -17,7 +17,7 @@ import baselines
 import benchmark
 import sc_imagenet
 from benchmark.running import evaluate as stored
-from benchmark.running.transfer import _by_call
+from benchmark.running.match import _by_call
 from benchmark.scoring.prediction_files import read_predictions
 from benchmark.scoring.predictions import PredictionInfo
 

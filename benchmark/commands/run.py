@@ -34,9 +34,9 @@ from benchmark.report.plan import PlannedRun, open_runs, options_of, plan
 from benchmark.running.arguments import Options, make_accelerator
 from benchmark.running.run import Run
 from benchmark.scoring.result import Result
+from sc_imagenet.core.command import settings_of, several
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.progress import print_json, say
-from sc_imagenet.core.settings import settings_of, several
 
 app = typer.Typer(add_completion=False)
 

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from baselines import registry
-from baselines.recipe import ANY, find_recipe
+from baselines.recipe import ANY
+from baselines.registry import find_recipe
 from benchmark.report.tables import Report, TableRow, build
 from benchmark.running.arguments import Options
-from benchmark.running.data_tables import place_of
 from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.catalog import info
+from sc_imagenet.data.roots import place_of
 
 
 @dataclass(frozen=True)

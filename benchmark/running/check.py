@@ -14,7 +14,8 @@ from torch import Tensor
 from baselines import registry
 from baselines.checkpoints import load_checkpoint
 from baselines.matcher import Matcher
-from baselines.recipe import find_recipe, with_backbone
+from baselines.recipe import with_backbone
+from baselines.registry import find_recipe
 from sc_imagenet.backbones.pretrained import weights_at_hand
 from sc_imagenet.geometry.resize import normalised_image
 

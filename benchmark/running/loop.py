@@ -17,8 +17,15 @@ from torch import Tensor, nn
 
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe
-from benchmark.running.folder import RunFolder, RunLog, peak_memory
-from benchmark.running.resume import resume_optimiser, resume_weights, resuming, whole_number
+from benchmark.running.folder import (
+    RunFolder,
+    RunLog,
+    peak_memory,
+    resume_optimiser,
+    resume_weights,
+    resuming,
+    whole_number,
+)
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path, write_json
 from sc_imagenet.core.processes import Hurried, StopRequest, any_process, stop_request

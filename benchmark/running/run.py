@@ -22,7 +22,8 @@ from baselines import registry
 from baselines.checkpoints import TRAINED_ON, load_checkpoint, recorded_name, weights_file
 from baselines.matcher import Matcher
 from baselines.protocol import PublishedProtocol
-from baselines.recipe import STAGES, find_recipe, override, with_backbone
+from baselines.recipe import STAGES, override, with_backbone
+from baselines.registry import find_recipe
 from baselines.weights import CONFIG, load_strictly
 from benchmark.running.arguments import Options, RunConfig, Stage, changes_of, make_accelerator
 from benchmark.running.data import Pairs, images_sha256

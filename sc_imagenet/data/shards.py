@@ -20,9 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Features
 
-from sc_imagenet.core.errors import STEERING, InputError
+from sc_imagenet.core.errors import LEADS_OUT, LONGEST, STEERING, InputError
 from sc_imagenet.core.files import atomic_path
-from sc_imagenet.core.names import LEADS_OUT, LONGEST
 from sc_imagenet.data.parquet import ContentHash, parquet_file, with_plain_lists
 from sc_imagenet.data.record import Record, Shard, check_categories, save_record
 from sc_imagenet.data.schema import ADDED, image_features, pair_features, without_images

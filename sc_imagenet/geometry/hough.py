@@ -21,8 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sc_imagenet.geometry.correlation import Grid
-from sc_imagenet.geometry.precision import at_least_float32
+from sc_imagenet.geometry.correlation import Grid, at_least_float32
 
 BINS = 8192  # of the published codes: a bin's side is chosen so that about so many cover all offsets
 FEW_KERNELS = 2**25  # elements of a volume up to which a GPU goes through it in few kernels, not row by row

@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sc_imagenet.geometry.correlation import at_once
-from sc_imagenet.geometry.precision import at_least_float32
+from sc_imagenet.geometry.correlation import at_least_float32, at_once
 
 CHUNK = 1 << 19  # entries of a volume that are held at once on a processor
 EPS = 1e-5  # added to the norm of a feature

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sc_imagenet.toy.categories.assembly import Solid
+from sc_imagenet.toy.mesh import Solid
 from sc_imagenet.toy.pairs import CATEGORIES, SPLITS, image_size
 from sc_imagenet.toy.render import Buffers, draw, object_mask
 from sc_imagenet.toy.scene import Camera, compose

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from baselines.checkpoints import load_checkpoint, load_weights
-from baselines.recipe import find_recipe
+from baselines.registry import find_recipe
 from baselines.transformatcher import (
     FREQUENCIES,
     HEAD,

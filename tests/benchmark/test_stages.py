@@ -15,7 +15,8 @@ from PIL import Image
 import baselines.scorrsan
 from baselines import registry
 from baselines.matcher import Matcher
-from baselines.recipe import Recipe, find_recipe
+from baselines.recipe import Recipe
+from baselines.registry import find_recipe
 from benchmark.running.arguments import Options
 from benchmark.running.evaluate import Validation, selection_metric
 from benchmark.running.folder import RunFolder

@@ -28,7 +28,7 @@ import torch
 from accelerate import Accelerator
 
 from baselines import registry
-from baselines.recipe import find_recipe
+from baselines.registry import find_recipe
 from benchmark.running.data import Pairs
 from benchmark.running.evaluate import Validation, evaluate, selection_metric
 from benchmark.running.folder import RunFolder

@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark.report.pictures import PairImages
-from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.names import check_inside
+from sc_imagenet.core.errors import InputError, check_inside
 from sc_imagenet.data import shards
 from sc_imagenet.data.convert import convert
 from sc_imagenet.data.parquet import with_plain_lists
