@@ -123,7 +123,7 @@ class CATs(Matcher):
 
     def correlate(self, source: list[Tensor], target: list[Tensor]) -> Tensor:
         """Filtered correlations of all layers (section 3.2): (B, L, N_source, N_target)."""
-        volumes = [cosine(ours, theirs) for ours, theirs in zip(source, target)]
+        volumes = [cosine(source_map, target_map) for source_map, target_map in zip(source, target)]
         return mutual_nearest_neighbour(torch.stack(volumes, 1))
 
     def project(self, features: list[Tensor]) -> Tensor:
@@ -153,7 +153,7 @@ class CATs(Matcher):
         return sparse_flow(*points, batch["valid"], self.feature_size, stride, REACH * stride)[0]
 
     def transfer(self, output: Tensor, points: Tensor) -> Tensor:
-        """Points (B, K, 2) of the target -> points of the source; whole pixels are carried, as published."""
+        """Points (B, K, 2) of the target -> points of the source; whole pixels are transferred, as published."""
         return carry_points(output, points, self.size)
 
 

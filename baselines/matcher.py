@@ -28,14 +28,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Matcher(nn.Module, PyTorchModelHubMixin):
-    """A model that carries points from one image of a pair to the other.
+    """A model that transfers points from one image of a pair to the other.
 
     A child sets these and writes ``forward``, ``transfer`` and, if it is trained, ``loss``;
     ``baselines/nearest.py`` is the shortest example. A training scheme that needs more than one forward pass a
     step (negative pairs, two networks, several views) writes ``training_loss`` instead of ``loss``.
 
     size        side S of the square images it is made for; points are in pixels of that S x S frame
-    direction   "forward": points of the source are carried to the target; "backward": target to source
+    direction   "forward": points of the source are transferred to the target; "backward": target to source
     keep_aspect images keep their shape in the S x S frame (see ``sc_imagenet/geometry/resize.py``), not filling it
     mean, std   normalisation of the RGB input in [0, 1]
     backbone    the part trained at the recipe's ``backbone_lr``, or frozen; None if there is none
@@ -104,7 +104,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         return self.loss(self(batch["source"], batch["target"]), batch)
 
     def transfer(self, output: Any, points: Tensor) -> Tensor:
-        """Carry ``points`` (B, K, 2), pixels of the S x S frame, to the other image; same shape and frame."""
+        """Transfer ``points`` (B, K, 2), pixels of the S x S frame, to the other image; same shape and frame."""
         raise NotImplementedError(f"{type(self).__name__} must define transfer")
 
     def save_pretrained(

@@ -71,13 +71,13 @@ def test_a_matcher_is_evaluated_as_a_run_evaluates_it(nearest, found, tmp_path):
 
 
 def test_a_function_and_an_object_with_transfer_are_evaluated_and_matched(nearest, found):
-    class Careful:
+    class Function:
         def transfer(self, source, target, points):
             return torch.from_numpy(benchmark.match(nearest, source, target, points).target_points)
 
-    by_object = benchmark.evaluate(Careful(), "toy", limit=PAIRS, draws=0)
+    by_object = benchmark.evaluate(Function(), "toy", limit=PAIRS, draws=0)
     np.testing.assert_allclose(by_object.predictions.predicted, found.predictions.predicted, atol=1e-2)
-    by_function = benchmark.evaluate(Careful().transfer, "toy", limit=PAIRS, draws=0)
+    by_function = benchmark.evaluate(Function().transfer, "toy", limit=PAIRS, draws=0)
     assert np.array_equal(by_function.predictions.predicted, by_object.predictions.predicted)
     still = benchmark.evaluate(unmoved, "toy", limit=PAIRS, draws=0)
     assert np.array_equal(still.predictions.predicted, still.predictions.other)

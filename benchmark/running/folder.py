@@ -138,7 +138,7 @@ class RunLog:
                 file.write(json.dumps(entry) + "\n")
         except OSError as error:
             raise InputError(
-                f"cannot be written ({error.strerror})", where=self.path, fix="Make room and run again to go on."
+                f"cannot be written ({error.strerror})", where=self.path, fix="Free some space and run again to go on."
             ) from error
 
 

@@ -24,7 +24,7 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.locks import watched
 
 CACHE = "SC_CACHE"  # the environment's name of the cache folder
-PROBE = 64 * 1024  # bytes that a disk with room takes
+PROBE = 64 * 1024  # bytes that a disk that is not full takes
 MARKS = {  # the longer first: a mark of UTF-32 begins with one of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -77,7 +77,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         raise InputError(
             f"cannot be written ({os.strerror(why.errno) if why.errno else why})",
             where=path,
-            fix="What was there is kept; make room and run again.",
+            fix="What was there is kept; free some space and run again.",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -37,7 +37,7 @@ def was_terminated() -> bool:
     return _terminated
 
 
-class Hurried(KeyboardInterrupt):
+class InterruptedAgain(KeyboardInterrupt):
     """A second signal while the first was being obeyed: nothing more is saved."""
 
 
@@ -56,7 +56,7 @@ class StopRequest:
         global _terminated
         _terminated = _terminated or number == signal.SIGTERM
         if self._number is not None:
-            raise Hurried
+            raise InterruptedAgain
         self._number = number
         if self._at_once:
             raise self.error()

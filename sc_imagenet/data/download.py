@@ -221,7 +221,7 @@ def _check_disk(partial: Path, missing: int) -> None:
         raise InputError(
             f"needs {missing:,} bytes more, {free:,} are free on that disk",
             where=partial.parent,
-            fix="Make room or give another data root; what came so far is kept.",
+            fix="Free some space or give another data root; what came so far is kept.",
         )
 
 

@@ -217,14 +217,14 @@ def load_dataset(
     from datasets.exceptions import DatasetGenerationError
 
     name, config, split = _resolve(name, config, split)
-    ours = {key: options[key] for key in Options.__dataclass_fields__ if options.get(key) is not None}
-    for key in ours:
+    stated = {key: options[key] for key in Options.__dataclass_fields__ if options.get(key) is not None}
+    for key in stated:
         options[key] = str(options[key])
     wanted = None
     if split is not None:
         wanted = _names_of(split, name)
         for each in wanted:
-            _convert(name, config, each, root, num_proc, ours)
+            _convert(name, config, each, root, num_proc, stated)
         options["splits"] = ",".join(wanted)
     try:
         with _progress_only_on_a_terminal():

@@ -232,16 +232,16 @@ def _refuse(column: pa.ChunkedArray | pa.Array, bad: Any, what: str, path: Path)
 
 
 def category_names(schema: pa.Schema, path: Path) -> tuple[str, ...]:
-    """The class names that a shard's schema carries.
+    """The class names in a shard's schema.
 
     Raises:
-        InputError: it carries none.
+        InputError: it has none.
     """
     try:
         names = tuple(Features.from_arrow_schema(schema)["category"].names)
     except Exception as error:  # the metadata is whatever a stranger wrote
         raise InputError(
-            "carries no class names",
+            "has no class names",
             where=path,
             fix="Write it with sc_imagenet.data.shards.write_pairs, or with pair_features(...).arrow_schema.",
         ) from error

@@ -1,4 +1,4 @@
-"""Closed loops: a point carried through two other images and back should come home (Huang et al., section 3.4).
+"""Closed loops: a point transferred through two other images and back should come home (Huang et al., section 3.4).
 
 The point P of image s is followed s -> m -> t -> s to P'. |P - P'| scores the point, its mean over the foreground
 scores a pair, the mean over an image's loops scores the image. The paper follows 100 loops an image.
@@ -92,7 +92,7 @@ def cliques(count: int, seed: int, size: int = CLIQUE) -> list[tuple[int, ...]]:
 
 
 def follow(first: Floats, then: Floats, grid: Grid) -> Floats:
-    """Compose matches: carry places by another image's matches, (..., N, 2) and (..., N, 2) -> (..., N, 2).
+    """Compose matches: transfer places by another image's matches, (..., N, 2) and (..., N, 2) -> (..., N, 2).
 
     The match of the cell nearest to a place is looked up; what the place lies beside the cell's centre is kept.
 
@@ -105,8 +105,8 @@ def follow(first: Floats, then: Floats, grid: Grid) -> Floats:
     column = np.clip(nearest[..., 0], 0, columns - 1)
     row = np.clip(nearest[..., 1], 0, rows - 1)
     cell = (row * columns + column).astype(np.int64)
-    carried = np.take_along_axis(then, cell[..., None], -2)
-    return carried + (first - np.stack((column, row), -1))
+    transferred = np.take_along_axis(then, cell[..., None], -2)
+    return transferred + (first - np.stack((column, row), -1))
 
 
 def cell_places(grid: Grid) -> Floats:

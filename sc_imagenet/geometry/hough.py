@@ -249,7 +249,9 @@ def box_bins(
     """The bin of each match, row * columns + column (N_source, N_target), and the rows and columns of bins."""
     start = source.new_tensor([source_size[1], source_size[0]])
     places = bins_of(start - source[:, None] + target, bin_side)  # (N_source, N_target, 2)
-    rows, columns = (int((ours + theirs) / bin_side) + 1 for ours, theirs in zip(source_size, target_size))
+    rows, columns = (
+        int((source_side + target_side) / bin_side) + 1 for source_side, target_side in zip(source_size, target_size)
+    )
     return places[..., 1] * columns + places[..., 0], (rows, columns)
 
 
