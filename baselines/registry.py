@@ -194,14 +194,12 @@ def create(name: str, **arguments: Any) -> Matcher:
         InputError: unknown model, or an argument that the model does not take.
     """
     model = card(name).model
-    if "pretrained" not in inspect.signature(model.__init__).parameters:
+    _, *taken = inspect.signature(model.__init__).parameters
+    if "pretrained" not in taken:
         arguments.pop("pretrained", None)  # a model without a backbone
-    try:
-        return model(**arguments)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise InputError(str(error).split(".")[-1], where=f"model {name!r}") from error
+    if unknown := sorted(set(arguments) - set(taken)):
+        raise unknown_name(f"argument of {name}", unknown[0], taken)
+    return model(**arguments)
 
 
 def create_from_outside(name: str, arguments: Mapping[str, Any], where: object) -> Matcher:

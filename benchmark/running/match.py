@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from baselines.matcher import Matcher
-from benchmark.running.data import Pairs
+from benchmark.running.data import NamedPairs
 from benchmark.running.evaluate import direction_of, not_finite, predict, predict_rows
 from benchmark.scoring import metric
 from benchmark.scoring.metric import Scores
@@ -124,7 +124,7 @@ def evaluate(
         raise unknown_name("direction", direction, ("forward", "official"))
     if limit is not None and limit < 1:
         raise InputError(f"limit={limit} leaves no pair")
-    pairs = Pairs.parse(data, "test", None if root is None else Path(root))
+    pairs = NamedPairs.parse(data, "test", None if root is None else Path(root))
     chosen = several(protocols)
     name, size = name_of(model), model.size if isinstance(model, Matcher) else 0
     for protocol in chosen:

@@ -10,7 +10,7 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import cache_folder
 from sc_imagenet.core.locks import watched
 from sc_imagenet.data.catalog import catalog, embedded, info, reader
-from sc_imagenet.sources.source import DataSet, Options, Source
+from sc_imagenet.sources.source import DataSet, Source, SourceOptions
 
 DATA_ROOT = "SC_DATA_ROOT"  # holds one folder per data set, named as the catalogue names it
 IMAGENET_ROOT = "IMAGENET_ROOT"  # holds <wnid>/<name>.JPEG, or ILSVRC's own folders
@@ -59,7 +59,7 @@ def dataset_root(name: str, root: str | Path | None = None) -> Path:
     raise InputError(f"has no folder '{entry.name}'", where=base, fix=how)
 
 
-def open_source(name: str, root: str | Path | None = None, options: Options | None = None) -> Source:
+def open_source(name: str, root: str | Path | None = None, options: SourceOptions | None = None) -> Source:
     """The reader of a data set, on its folder.
 
     Raises:
@@ -67,7 +67,7 @@ def open_source(name: str, root: str | Path | None = None, options: Options | No
     """
     entry = info(name)
     folder = cache_folder() / entry.name if entry.embedded else dataset_root(entry.name, root)
-    return reader(entry.name)(folder, options or Options())
+    return reader(entry.name)(folder, options or SourceOptions())
 
 
 def _words(entry: DataSet) -> str:
