@@ -28,8 +28,8 @@ from benchmark.scoring.result import EvaluatedData
 from benchmark.scoring.runs import FoundRun
 from sc_imagenet.core.command import Command, nested, settings_of
 from sc_imagenet.generation.cascade.options import TrainingOptions, paper_options
+from tests.benchmark.commands.test_score import scbench
 from tests.benchmark.runs import make_run
-from tests.benchmark.test_score import scbench
 
 PASCAL = [("pf-pascal", "test", 299)]
 

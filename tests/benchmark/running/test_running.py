@@ -25,7 +25,7 @@ from sc_imagenet.core.files import sha256_of
 from tests import PATIENCE
 from tests.ports import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RUN = ["run", "cats", "--preset", "tiny", "--limit", "20", "--max-steps", "4", "--set", "recipe.batch=4"]
 TRAIN = [*RUN, "--finetune", "toy", "--eval", "toy"]
 # Saves after every step, so that a kill finds something to go on from.

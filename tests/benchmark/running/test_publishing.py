@@ -28,10 +28,10 @@ from benchmark.scoring.result import read_result
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.pairs import PairDataset
 from tests import PATIENCE
+from tests.benchmark.running.test_data import generated
 from tests.benchmark.runs import make_run
-from tests.benchmark.test_data import generated
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
