@@ -185,7 +185,7 @@ def facts_table(matcher: Described) -> str:
     lines += [
         ("backbone", getattr(matcher.backbone, "name", None) or matcher.arguments.get("backbone", "none")),
         ("input", f"{matcher.size} x {matcher.size} px" + (", proportions kept" if matcher.keep_aspect else "")),
-        ("carries points", DIRECTIONS[matcher.direction]),
+        ("transfers points", DIRECTIONS[matcher.direction]),
         ("parameters", f"{sum(parameter.numel() for parameter in matcher.parameters()):,}"),
     ]
     if card is not None:

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub's door: fetching a repository, uploading a folder, and its many ways to say no in one line."""
+"""The Hugging Face Hub: fetching a repository, uploading a folder, and its many ways to say no in one line."""
 
 from __future__ import annotations
 

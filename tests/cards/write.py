@@ -13,7 +13,7 @@ import torch
 
 from baselines import registry
 from baselines.model_card import architecture_card
-from baselines.recipe import recipes_of
+from baselines.registry import recipes_of
 from benchmark.commands.models import default_arguments
 from benchmark.running.speed import is_trained
 from sc_imagenet.data.catalog import catalog

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.running.resume import resuming
+from benchmark.running.folder import resuming
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.images import open_image
 from sc_imagenet.data.tensor_files import read_state

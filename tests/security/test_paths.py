@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark.report.pictures import PairImages
-from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.names import check_inside
+from sc_imagenet.core.errors import InputError, check_inside
 from sc_imagenet.data import shards
 from sc_imagenet.data.convert import convert
 from sc_imagenet.data.parquet import with_plain_lists
@@ -19,7 +18,7 @@ from sc_imagenet.data.record import read_record
 from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.schema import pair_features
 from sc_imagenet.data.verify import verify
-from sc_imagenet.sources.source import Options
+from sc_imagenet.sources.source import SourceOptions
 from tests.fuzz.parsers.tables import PAIR
 from tests.sc_imagenet import made_data
 
@@ -129,7 +128,7 @@ def test_pictures_of_pairs_open_no_file_outside(tmp_path):
     images = PairImages("pf-willow", "test", root)
     with pytest.raises(InputError, match="outside the data set"):
         images.of(next(iter(images.entries)))
-    assert open_source("pf-willow", root, Options()).image_root() == root
+    assert open_source("pf-willow", root, SourceOptions()).image_root() == root
 
 
 def test_parquet_of_imagenet_gives_no_file_from_elsewhere(tmp_path):

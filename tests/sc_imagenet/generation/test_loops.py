@@ -7,15 +7,18 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from sc_imagenet.generation.loops import (
+    Rules,
     cell_places,
+    choose_pairs,
     clique_loops,
     clique_scores,
     cliques,
     follow,
     independent_scores,
+    keep_images,
     loop_offsets,
+    shortfalls,
 )
-from sc_imagenet.generation.selection import Rules, choose_pairs, keep_images, shortfalls
 
 GRID = (6, 5)
 CELLS = 30

@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from benchmark.running.data import Pairs
+from benchmark.running.data import NamedPairs
 from benchmark.running.generate import generate_set
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.locks import held
@@ -135,7 +135,7 @@ def test_the_set_loads_and_its_points_lie_in_the_images(made):
             points = np.array(row[f"{side}_points"])
             assert (points >= 0).all()
             assert (points <= row[f"{side}_size"]).all()
-    pairs = Pairs.parse(str(out), "train", None)
+    pairs = NamedPairs.parse(str(out), "train", None)
     assert len(pairs.open()) == len(rows)
     assert len(pairs.validation.open()) == made[1].records["validation"].rows
 
