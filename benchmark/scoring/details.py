@@ -110,7 +110,7 @@ def kinds_of_error(predictions: Predictions, protocol: Protocol) -> list[Quantit
     """What becomes of every point, in shares that sum to 1: ``hit@0.1/point`` and so on.
 
     hit         as the protocol says
-    swap        else within alpha * d of its left-right partner's true point; left out where ids are unknown
+    swap        else within alpha * d of its left-right partner's true point; left out where no partner is known
     other part  else within alpha * d of another true point of the target
     near        else within 2 * alpha * d of its own
     background  else
@@ -145,7 +145,7 @@ def kinds_of_error(predictions: Predictions, protocol: Protocol) -> list[Quantit
         "background": ~(hit | swap | other | near),
     }
     totals = evaluation.counts
-    if (predictions.ids < 0).all():
+    if not ((partner >= 0) & (partner != predictions.ids)).any():
         del kinds["swap"]  # nothing is known of partners: such points are among the other parts
     return [
         Quantity(f"{name}@{alpha:g}/point", column, totals, "point")

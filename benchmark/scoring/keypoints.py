@@ -87,14 +87,18 @@ GECO_AP10K_PARTNERS = _groups("0-1 6-9 12-15")  # eyes, elbows and knees alone
 
 def geometry_groups(dataset: str, category: str) -> Groups:
     """Groups of ids that look alike, of a category; none where nobody published any."""
-    return AP10K_GEOMETRY if is_ap10k(dataset) else GEOMETRY.get(category, ())
+    if is_ap10k(dataset):
+        return AP10K_GEOMETRY
+    return GEOMETRY.get(category, ()) if is_spair(dataset) else ()
 
 
 def flip_pairs(dataset: str, category: str, tables: Mapping[str, Groups] = FLIPS) -> Groups:
     """Pairs of ids that a mirrored image exchanges."""
     if is_ap10k(dataset):
         return AP10K_FLIPS
-    return CUB_FLIPS if dataset.startswith("cub") else tables.get(category, ())
+    if dataset.startswith("cub"):
+        return CUB_FLIPS
+    return tables.get(category, ()) if is_spair(dataset) else ()
 
 
 def geco_partners(dataset: str, category: str) -> Groups:
@@ -115,6 +119,11 @@ def partner_of(ids: np.ndarray, pairs: Groups) -> np.ndarray:
     for one, two in pairs:
         table[one], table[two] = two, one
     return table[ids]
+
+
+def is_spair(dataset: str) -> bool:
+    """Whether ids are taken to be those of SPair-71k: it, or a data set that is not said."""
+    return dataset in ("", "spair-71k")
 
 
 def is_ap10k(dataset: str) -> bool:
@@ -214,12 +223,18 @@ POINT_SUBSETS: Mapping[str, Callable[[Predictions], np.ndarray]] = {
 
 
 def partners(predictions: Predictions, pairs_of: Callable[[str], Groups]) -> np.ndarray:
-    """The id of each point's partner (P,): its own where it has none, -1 where ids are unknown."""
+    """The id of each point's partner (P,): its own where it has none, -1 where ids are unknown.
+
+    What the data set says of a category goes before the published tables, ``pairs_of``.
+    """
     found = np.full(len(predictions.ids), -1)
+    told = np.full(len(found), -1) if predictions.symmetric_ids is None else predictions.symmetric_ids
     category = predictions.categories[predictions.owner]
     for name in np.unique(predictions.categories).tolist():
         here = category == name
-        found[here] = partner_of(predictions.ids[here], pairs_of(name))
+        rows = here & (told >= 0) & (predictions.ids >= 0)
+        own = {(int(one), int(two)) for one, two in zip(predictions.ids[rows], told[rows])}
+        found[here] = partner_of(predictions.ids[here], tuple(own) or pairs_of(name))
     return found
 
 

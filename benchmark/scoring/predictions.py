@@ -69,6 +69,7 @@ class Predictions:
     images: np.ndarray | None = None  # (N, 2) str, names of the other image and of this one
     further: np.ndarray | None = None  # (Q, 2)
     further_of: np.ndarray | None = None  # (Q,) rows of points
+    symmetric_ids: np.ndarray | None = None  # (P,) ids of left-right partners, -1 unknown; None: none is told
     frame: ProtocolFrame = field(default=ProtocolFrame())  # that ``predicted`` lies in
 
     def __post_init__(self) -> None:
@@ -153,7 +154,7 @@ _PER_PAIR = (
     *("pair_ids", "categories", "other_categories", "sizes", "other_sizes", "boxes", "other_boxes"),
     *("azimuths", "grades", "images"),
 )
-_PER_POINT = ("true", "predicted", "other", "ids", "true_visible", "other_visible", "scores")
+_PER_POINT = ("true", "predicted", "other", "ids", "true_visible", "other_visible", "scores", "symmetric_ids")
 NOWHERE = PredictionInfo("", "test", "", 0, "", "", "forward")
 
 
@@ -213,6 +214,8 @@ def _unknown(name: str, part: Predictions) -> np.ndarray:
         return part.categories
     if name == "scores":
         return np.full(len(part.true), np.nan)
+    if name == "symmetric_ids":
+        return np.full(len(part.true), -1)
     if name == "images":
         return np.full((len(part), 2), "")
     return np.full((len(part), 2 if name == "azimuths" else len(GRADES)), -1)
@@ -223,9 +226,10 @@ def predictions_of_pairs(pairs: Sequence[Mapping[str, Any]], info: PredictionInf
 
     Each pair is a mapping with ``target_points`` (K, 2), ``predicted_points`` (K, 2), ``target_size`` (width,
     height) in original pixels; and where known ``pair_id``, ``category``, ``source_category``, ``source_points``,
-    ``source_size``, ``source_bbox``, ``target_bbox``, ``ids`` (K,), ``source_visible`` and ``target_visible``
-    (K,), ``scores`` (K,), ``azimuths`` (2,), the four grades of SPair-71k, and ``further_targets``, for each point
-    a list of further valid targets. Lists, numpy arrays and tensors are read alike.
+    ``source_size``, ``source_bbox``, ``target_bbox``, ``ids`` and ``symmetric_ids`` of left-right partners (K,),
+    ``source_visible`` and ``target_visible`` (K,), ``scores`` (K,), ``azimuths`` (2,), the four grades of SPair-71k,
+    and ``further_targets``, for each point a list of further valid targets. Lists, numpy
+    arrays and tensors are read alike.
 
     Raises:
         InputError: an entry is missing, has the wrong shape, or a prediction is not a number (the pair is named).
@@ -250,7 +254,7 @@ def predictions_of_pairs(pairs: Sequence[Mapping[str, Any]], info: PredictionInf
 KNOWN = {
     *("pair_id", "category", "source_category", "source_points", "target_points", "predicted_points"),
     *("source_size", "target_size", "source_bbox", "target_bbox", "ids", "source_visible", "target_visible"),
-    *("scores", "azimuths", "further_targets", *GRADES),
+    *("symmetric_ids", "scores", "azimuths", "further_targets", *GRADES),
 }
 
 
@@ -296,6 +300,7 @@ def _one(pair: Mapping[str, Any], row: int) -> dict[str, Any]:
         "true_visible": true_visible,
         "other_visible": other_visible,
         "scores": _each(pair.get("scores"), count, "scores", where, np.nan),
+        "symmetric_ids": _each(pair.get("symmetric_ids"), count, "symmetric_ids", where, -1).astype(int),
         "azimuths": _optional(pair.get("azimuths"), 2, "azimuths", where, -1).astype(int),
         "grades": np.array([grades]),
         "further": [

@@ -168,6 +168,24 @@ def test_a_left_eye_on_the_right_one_is_a_swap_and_on_the_nose_another_part():
     assert shares == pytest.approx({"hit": 0, "swap": 100 / 3, "other part": 100 / 3, "near": 100 / 3, "background": 0})
 
 
+def test_partners_that_a_data_set_tells_make_swaps_and_published_tables_are_of_their_own_data_set():
+    eyes = [(100, 100), (200, 100)]
+    pair = {
+        "category": "cat",
+        "ids": [4, 5],
+        "target_size": (400, 400),
+        "target_points": eyes,
+        "predicted_points": eyes[::-1],
+    }
+    metric = PCK("strict@1", dataset="toy")
+    metric.update(**pair)
+    assert "swap@0.1/point" not in metric.compute(0, details=["errors"])["strict@1"]
+    assert metric.compute(0, details=["errors"])["strict@1"]["other part@0.1/point"].value == 100
+    metric.reset()
+    metric.update(**pair, symmetric_ids=[5, 4])
+    assert metric.compute(0, details=["errors"])["strict@1"]["swap@0.1/point"].value == 100
+
+
 def test_several_valid_targets_count_by_the_nearest():
     pair = {
         "target_size": (400, 400),
