@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from benchmark.scoring.predictions import Predictions
-from sc_imagenet.sources.tables import GRADES
+from benchmark.scoring.predictions import PAIR_GRADES, Predictions
 
 AP10K_NAMES = (
     "left eye", "right eye", "nose", "neck", "root of tail", "left shoulder", "left elbow", "left front paw",
@@ -203,7 +202,7 @@ def grade_masks(predictions: Predictions) -> dict[str, np.ndarray]:
     if predictions.grades is None:
         return {}
     found: dict[str, np.ndarray] = {}
-    for column, name in enumerate(GRADES):
+    for column, name in enumerate(PAIR_GRADES):
         grades = predictions.grades[:, column]
         found |= {f"{name} {grade}": grades == grade for grade in np.unique(grades[grades >= 0]).tolist()}
     return found

@@ -18,11 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from baselines.protocol import PublishedProtocol
-from benchmark.scoring.predictions import PredictionInfo, Predictions
+from benchmark.scoring.predictions import PAIR_GRADES, PredictionInfo, Predictions
 from sc_imagenet.core.errors import LONGEST, STEERING, InputError, check_names
 from sc_imagenet.core.files import atomic_path
 from sc_imagenet.data.parquet import parquet_file, with_fixed_lists, with_plain_lists
-from sc_imagenet.sources.tables import GRADES
 
 _POINTS = pa.list_(pa.list_(pa.float32(), 2))
 _SIZE = pa.list_(pa.int32(), 2)
@@ -51,7 +50,7 @@ PREDICTION_SCHEMA = pa.schema(
         ("further_targets", pa.list_(_POINTS)),  # of each point, valid beside the target's
         ("source_azimuth", pa.int8()),  # SPair-71k's eighths of a turn, and its grades
         ("target_azimuth", pa.int8()),
-        *((name, pa.int8()) for name in GRADES),
+        *((name, pa.int8()) for name in PAIR_GRADES),
         ("symmetric_ids", pa.list_(pa.int16())),  # of each point, the id of its left-right partner
     ]
 )
@@ -279,7 +278,7 @@ def _columnar(table: pa.Table, info: PredictionInfo, path: Path | str) -> Predic
         scores=None if column["scores"].null_count == len(table) else each("scores", np.nan),
         other_categories=_texts(column["source_category"], categories) if info.direction == "forward" else None,
         azimuths=_numbers(column, (f"{there}_azimuth", f"{here}_azimuth")),
-        grades=_numbers(column, GRADES),
+        grades=_numbers(column, PAIR_GRADES),
         images=_images(column, there, here),
         symmetric_ids=partners,
         further=further,

@@ -11,7 +11,9 @@ import numpy as np
 from baselines.protocol import PublishedProtocol
 from benchmark.scoring.frames import ProtocolFrame
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.sources.tables import GRADES
+
+# The columns of the pair schema that grade a pair, as SPair-71k does.
+PAIR_GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Predictions:
     scores: np.ndarray | None = None  # (P,) of the model, optional
     other_categories: np.ndarray | None = None  # (N,) str; None: as ``categories``
     azimuths: np.ndarray | None = None  # (N, 2) SPair's azimuth ids of the other image and this one, -1 unknown
-    grades: np.ndarray | None = None  # (N, 4) of GRADES, -1 unknown
+    grades: np.ndarray | None = None  # (N, 4) of PAIR_GRADES, -1 unknown
     images: np.ndarray | None = None  # (N, 2) str, names of the other image and of this one
     further: np.ndarray | None = None  # (Q, 2)
     further_of: np.ndarray | None = None  # (Q,) rows of points
@@ -218,7 +220,7 @@ def _unknown(name: str, part: Predictions) -> np.ndarray:
         return np.full(len(part.true), -1)
     if name == "images":
         return np.full((len(part), 2), "")
-    return np.full((len(part), 2 if name == "azimuths" else len(GRADES)), -1)
+    return np.full((len(part), 2 if name == "azimuths" else len(PAIR_GRADES)), -1)
 
 
 def predictions_of_pairs(pairs: Sequence[Mapping[str, Any]], info: PredictionInfo = NOWHERE) -> Predictions:
@@ -254,7 +256,7 @@ def predictions_of_pairs(pairs: Sequence[Mapping[str, Any]], info: PredictionInf
 KNOWN = {
     *("pair_id", "category", "source_category", "source_points", "target_points", "predicted_points"),
     *("source_size", "target_size", "source_bbox", "target_bbox", "ids", "source_visible", "target_visible"),
-    *("symmetric_ids", "scores", "azimuths", "further_targets", *GRADES),
+    *("symmetric_ids", "scores", "azimuths", "further_targets", *PAIR_GRADES),
 }
 
 
@@ -282,7 +284,7 @@ def _one(pair: Mapping[str, Any], row: int) -> dict[str, Any]:
     size = _array(pair["target_size"], (2,), "target_size", where)
     if not (size > 0).all():
         raise InputError(f"has the target_size {size.tolist()}", where, "Give width and height in pixels.")
-    grades = [-1 if pair.get(name) is None else int(pair[name]) for name in GRADES]
+    grades = [-1 if pair.get(name) is None else int(pair[name]) for name in PAIR_GRADES]
     category = str(pair.get("category") or "")
     further = pair.get("further_targets") or []
     return {

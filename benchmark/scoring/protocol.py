@@ -13,7 +13,6 @@ import numpy as np
 from baselines.protocol import PublishedProtocol
 from benchmark.scoring.frames import FRAME_KINDS, ProtocolFrame
 from sc_imagenet.core.errors import InputError, unknown_name
-from sc_imagenet.data.catalog import canonical, info
 
 # What d is, for the image that the prediction lies in.
 THRESHOLDS = {
@@ -216,6 +215,8 @@ class Protocol:
         if self.per_model:
             if not model and not size:
                 raise InputError(f"{self} is what a model's authors did", fix="Say which model: model='cats'.")
+            from sc_imagenet.data.catalog import canonical
+
             known = published or published_protocol(model) or PublishedProtocol(size or None, "forward")
             changed["frame"] = ProtocolFrame.square(known.frame)
             if canonical(dataset) == "pf-willow":
@@ -223,6 +224,8 @@ class Protocol:
         return replace(self, **changed, on={}, per_model=False)
 
     def _threshold_of(self, dataset: str) -> str:
+        from sc_imagenet.data.catalog import info
+
         if not dataset:
             raise InputError(f"{self} takes the threshold of the data set", fix="Say which: dataset='spair-71k'.")
         return NAMED_THRESHOLDS[info(dataset).threshold]
