@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.scoring import protocol
+from benchmark.scoring.bootstrap import scores
 from benchmark.scoring.evaluation import pair_thresholds
 from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.metric import PCK
 from benchmark.scoring.predictions import predictions_of_pairs
 from benchmark.scoring.protocols import ALL
+from benchmark.scoring.readouts import average_precision, jamais_vu_kap, kap_quantities, visibility_aware_kap
 from sc_imagenet.core.errors import InputError
 from tests.scoring.made import pairs
 
@@ -308,3 +310,25 @@ def test_geco_shares_of_classes_sum_to_all_source_visible_points():
     shares = {name: found[f"geco share_{name}@0.1"].value for name in ("10", "01", "11", "00", "1x")}
     assert sum(shares.values()) == pytest.approx(100)
     assert min(shares.values()) > 0
+
+
+def test_what_is_predicted_for_points_that_one_image_alone_shows_changes_no_hit_of_pck_dagger():
+    rows = pairs()
+    lost, hidden = [], 0
+    for row in rows:
+        mutual = (np.asarray(row["source_visible"]) & np.asarray(row["target_visible"])).astype(bool)
+        hidden += int((~mutual).sum())
+        lost.append({**row, "predicted_points": np.where(mutual[:, None], row["predicted_points"], np.nan)})
+    assert hidden > 20
+    same(metric_of(rows, ["jamais-vu-dagger@1"]).compute(20), metric_of(lost, ["jamais-vu-dagger@1"]).compute(20))
+
+
+def test_keypoint_average_precision_differs_by_whether_hidden_points_are_positives():
+    within, beyond, visible = np.array([0.6, 0.8]), np.array([0.5, 0.7]), np.array([True, False])
+    # As released both are positives: 0.8 right, 0.7 wrong, 0.6 right, 0.5 wrong.
+    assert average_precision(*jamais_vu_kap(within, beyond)) == pytest.approx((1 + 2 / 3) / 2)
+    # As the text has it the hidden point's best, 0.8, is wrong and ahead of the only positive, 0.6.
+    assert average_precision(*visibility_aware_kap(within, beyond, visible)) == 0.5
+    (quantity,) = kap_quantities(np.array([[0.5], [1.0]]), [0.1])
+    found = scores([quantity], np.array(["cat", "cat"]), draws=200)["kap@0.1/image"]
+    assert (found.low, found.value, found.high) == (50, 75, 100)
