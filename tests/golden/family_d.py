@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.scoring import details, protocols, readouts
+from benchmark.scoring import foreign, protocols, readouts
 from benchmark.scoring.evaluation import distance, evaluate_predictions
 from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.predictions import Predictions
@@ -225,18 +225,18 @@ def _soco(arrays: Arrays) -> Iterator[Compared]:
         theirs_said = np.concatenate([np.array(record["pred"]) for record in records])
         scales = [record["thresh_scale"] for record in records]
         both = {
-            kind: evaluate_predictions(details.soco_predictions(pairs, said, kind, UNIT, info("soco")), protocol)
-            for kind in details.SOCO_KINDS
+            kind: evaluate_predictions(foreign.soco_predictions(pairs, said, kind, UNIT, info("soco")), protocol)
+            for kind in foreign.SOCO_KINDS
         }
         ours = [*ours_said.ravel(), *both["concept"].threshold]
         yield beside(f"soco_{group}_records_json", ours, [*theirs_said.ravel(), *scales], FRACTION)
         for reduction, average in (("pair", "image"), ("keypoint", "point")):
             key = f"soco_{group}_{reduction}_category_semantic_concept"
             table = np.column_stack(
-                [[100 * value[0] for value in both[kind].by_category(average).values()] for kind in details.SOCO_KINDS]
+                [[100 * value[0] for value in both[kind].by_category(average).values()] for kind in foreign.SOCO_KINDS]
             )
             yield beside(key, table, arrays[key], 1e-5)
-            means = [100 * both[kind].value(f"macro-{average}")[0] for kind in details.SOCO_KINDS]
+            means = [100 * both[kind].value(f"macro-{average}")[0] for kind in foreign.SOCO_KINDS]
             yield beside(f"soco_{group}_{reduction}_mean", means, arrays[f"soco_{group}_{reduction}_mean"], 1e-5)
 
 
@@ -248,26 +248,26 @@ def _soco_script(arrays: Arrays) -> Iterator[Compared]:
         theirs = [np.array(each) for each in json.loads(str(arrays[f"{group}_predictions_unit_json"]))]
         yield beside(f"{group}_predictions_unit_json", np.concatenate(said), np.concatenate(theirs), FRACTION)
         both = {
-            kind: evaluate_predictions(details.soco_predictions(pairs, said, kind, UNIT, info("soco")), protocol)
-            for kind in details.SOCO_KINDS
+            kind: evaluate_predictions(foreign.soco_predictions(pairs, said, kind, UNIT, info("soco")), protocol)
+            for kind in foreign.SOCO_KINDS
         }
         rows = json.loads(str(arrays[f"{group}_rows_json"]))
         ours = [
-            [100 * both[kind].shares[row, 0] for kind in details.SOCO_KINDS]
-            + [both[kind].counts[row] for kind in details.SOCO_KINDS]
+            [100 * both[kind].shares[row, 0] for kind in foreign.SOCO_KINDS]
+            + [both[kind].counts[row] for kind in foreign.SOCO_KINDS]
             for row in range(len(rows))
         ]
         names = ("semantic_pck", "concept_pck", "semantic_keypoints", "concept_keypoints")
         yield beside(f"{group}_rows_json", ours, [[row[name] for name in names] for row in rows], 1e-5)
         result = json.loads(str(arrays[f"{group}_result_json"]))
         listed = [result["overall"][name] for name in ("semantic_pck", "concept_pck")]
-        mine = [100 * both[kind].value("macro-image")[0] for kind in details.SOCO_KINDS]
+        mine = [100 * both[kind].value("macro-image")[0] for kind in foreign.SOCO_KINDS]
         for category, values in result["per_category"].items():
             listed += [values[name] for name in names]
-            for kind in details.SOCO_KINDS:
+            for kind in foreign.SOCO_KINDS:
                 mine.append(100 * both[kind].by_category("image")[category][0])
             mine += [
                 int(both[kind].where(pairs=both[kind].categories == category).counts.sum())
-                for kind in details.SOCO_KINDS
+                for kind in foreign.SOCO_KINDS
             ]
         yield beside(f"{group}_result_json", mine, listed, 1e-5)
