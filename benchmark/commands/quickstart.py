@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmark.commands.options import OUTPUT, Runs
 from benchmark.commands.run import run_and_print
-from benchmark.report.generated import FOLDER, figure
+from benchmark.report.contents import FOLDER, figure
 from benchmark.report.write import write_reports
 from benchmark.running.arguments import Options
 from benchmark.running.generate import generate_set

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from benchmark.commands.options import OUTPUT, DataRoot, Json, Runs
-from benchmark.report.tables import build_from
+from benchmark.report.reproduction import build_from
 from benchmark.report.terminal import console, lines_of
 from benchmark.report.write import write_report
 from sc_imagenet.core.errors import InputError

@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from benchmark.report import run_sheet
-from benchmark.report.tables import Report
+from benchmark.report import run_details
+from benchmark.report.reproduction import Report
 from benchmark.scoring.curves import ALPHAS
 
 
@@ -72,7 +72,7 @@ def runs_csv(report: Report) -> str:
             result.direction,
             result.seconds,
             result.peak_memory,
-            run_sheet.training(result),
+            run_details.training(result),
             data,
             *((found.pairs, found.published) if (found := counts.get((result.run, data))) else (None, None)),
             metric,

@@ -8,9 +8,9 @@ from importlib.resources import files
 from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
 from markupsafe import Markup
 
-from benchmark.report import ablation_table, charts, run_sheet, wording
+from benchmark.report import ablation_table, charts, run_details, wording
 from benchmark.report.pictures import Figure, described
-from benchmark.report.tables import Report, TableView
+from benchmark.report.reproduction import Report, TableView
 from benchmark.scoring.curves import ALPHAS
 from sc_imagenet.data.catalog import info
 
@@ -28,7 +28,7 @@ def to_html(report: Report, figures: Sequence[Figure | None] = ()) -> str:
         style=Markup(_file("style.css")),
         script=Markup(_file("script.js")),
         text=wording,
-        run_text=run_sheet,
+        run_text=run_details,
         charts=charts,
         described=described,
         groups=_groups,

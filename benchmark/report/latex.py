@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmark.report import wording
-from benchmark.report.tables import Cell, Report, TableView
+from benchmark.report.reproduction import Cell, Report, TableView
 from sc_imagenet.data.catalog import info
 
 _SPECIAL = {

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.report import run_sheet
+from benchmark.report import run_details
 from benchmark.report.leaderboard import Board, BoardEntry
-from benchmark.report.tables import Report
+from benchmark.report.reproduction import Report
 from benchmark.scoring import comparison, pck
 from benchmark.scoring.comparison import Comparison
 from benchmark.scoring.pck import Metric
@@ -278,4 +278,4 @@ def _drawn(predictions: Predictions, pair_id: str, metric: Metric, images: tuple
 def described(figure: Figure, shown: Shown, second: bool) -> str:
     """A picture in words, for those who do not see it."""
     run, share = (figure.compared, shown.compared) if second else (figure.baseline, shown.baseline)
-    return f"{shown.category}: {run_sheet.arrow(run)} by {run.title}, {share:.0f} % of the points right"
+    return f"{shown.category}: {run_details.arrow(run)} by {run.title}, {share:.0f} % of the points right"

@@ -12,7 +12,7 @@ from typing import Any
 
 from baselines import registry
 from baselines.recipe import ANY, find_recipe
-from benchmark.report.tables import Report, TableRow, build
+from benchmark.report.reproduction import Report, TableRow, build
 from benchmark.running.arguments import Options
 from benchmark.running.data_tables import place_of
 from benchmark.scoring.runs import find_runs

@@ -8,11 +8,11 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.report import run_sheet, wording
+from benchmark.report import run_details, wording
 from benchmark.report.ablation_table import HEADINGS, LEGEND, AblationTable, words
-from benchmark.report.generated import GeneratedSet
+from benchmark.report.contents import GeneratedSet
 from benchmark.report.leaderboard import Board, Measured
-from benchmark.report.tables import Cell, Report, TableView
+from benchmark.report.reproduction import Cell, Report, TableView
 from sc_imagenet.data.catalog import info
 
 _WIDE = 10  # columns: beyond, a cell holds the measured value alone, below the paper's
@@ -33,7 +33,7 @@ def lines_of(report: Report) -> Iterator[RenderableType]:
     yield from map(_generated, report.generated)
     yield from map(_board, report.boards)
     for result in report.unscored:
-        yield f"not evaluated: {escape(run_sheet.one_line(result))}"
+        yield f"not evaluated: {escape(run_details.one_line(result))}"
     yield f"\n{wording.summary(report)}"
     for sheet in report.sheets:
         for problem in sheet.problems:
@@ -93,11 +93,14 @@ def _board(board: Board) -> Table:
     for setting in board.settings:
         result = setting.result
         table.add_row(
-            *(escape(t) for t in (result.model, result.backbone, run_sheet.training(result), run_sheet.recipe(result))),
+            *(
+                escape(t)
+                for t in (result.model, result.backbone, run_details.training(result), run_details.recipe(result))
+            ),
             *(_score(score) for score in setting.scores),
-            run_sheet.arrow(result),
+            run_details.arrow(result),
             wording.seeds(setting),
-            run_sheet.duration(setting.seconds),
+            run_details.duration(setting.seconds),
             escape("\n".join(entry.result.run for entry in setting.entries)),
         )
     return table

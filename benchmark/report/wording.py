@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmark.report.ablation_table import LEGEND, AblationTable
 from benchmark.report.leaderboard import Board, Measured, Setting
 from benchmark.report.paper_tables import Column, PaperTable, Row
-from benchmark.report.tables import Cell, Report, TableView
+from benchmark.report.reproduction import Cell, Report, TableView
 from benchmark.scoring.result import count_of_pairs
 from sc_imagenet.data.catalog import info
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from benchmark.report.csv_files import curves_csv, runs_csv, tables_csv
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
-from benchmark.report.markdown import to_markdown
 from benchmark.report.pictures import figures
-from benchmark.report.tables import Report, build_from
+from benchmark.report.reproduction import Report, build_from
+from benchmark.report.writers import to_markdown
 from sc_imagenet.core.errors import unknown_name
 from sc_imagenet.core.files import atomic_path
 

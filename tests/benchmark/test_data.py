@@ -17,7 +17,7 @@ from baselines import registry
 from benchmark.commands.data import picture_of_pairs
 from benchmark.commands.score import scored
 from benchmark.report.pictures import PairImages
-from benchmark.report.tables import build
+from benchmark.report.reproduction import build
 from benchmark.running.arguments import Options, changes_of, make_accelerator
 from benchmark.running.data import Pairs
 from benchmark.running.run import Run

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmark.report.pictures import baseline_of, figures
-from benchmark.report.tables import build
+from benchmark.report.reproduction import build
 from tests.benchmark.runs import make_run
 
 PAIRS = [f"{number:06d}-a{number}-b{number}:cat" for number in range(7)]

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from benchmark import cli
-from benchmark.report import paper_tables, tables
-from benchmark.report.tables import build, build_from, preparation_for
+from benchmark.report import paper_tables, reproduction
+from benchmark.report.reproduction import build, build_from, preparation_for
 from benchmark.scoring.runs import FoundRun, find_runs
 from sc_imagenet.data.catalog import info
 from sc_imagenet.generation import classes
@@ -81,9 +81,9 @@ def first_row(report):
 def run(small_paper):
     """What the report's two commands for the full procedure leave, on the data set that is here."""
     row = first_row(build([])).row
-    column = next(column for column in tables.paper_tables.table_4().columns if column.dataset == "pf-willow")
+    column = next(column for column in paper_tables.table_4().columns if column.dataset == "pf-willow")
     call(preparation_for(row).words)
-    words = tables.command_for(row, column).words
+    words = reproduction.command_for(row, column).words
     call([word.replace("pf-pascal,pf-willow", "pf-willow") for word in words])
     (found,), problems = find_runs(small_paper / "runs")
     assert not problems

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.report.plan import plan
-from benchmark.report.tables import build
+from benchmark.report.reproduction import build
 from tests.benchmark.command_line import parse
 from tests.benchmark.runs import make_run
 

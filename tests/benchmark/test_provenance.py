@@ -4,8 +4,8 @@ import json
 import shlex
 
 from benchmark.report.html import to_html
-from benchmark.report.run_sheet import command_of, read_log, sheet_of
-from benchmark.report.tables import build
+from benchmark.report.reproduction import build
+from benchmark.report.run_details import command_of, read_log, sheet_of
 from benchmark.scoring.runs import FoundRun
 from tests.benchmark.runs import make_run
 

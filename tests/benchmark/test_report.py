@@ -16,12 +16,12 @@ from baselines.recipe import find_recipe
 from benchmark.report.csv_files import curves_csv, runs_csv, tables_csv
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
-from benchmark.report.markdown import to_markdown
 from benchmark.report.paper_tables import tables
-from benchmark.report.run_sheet import command_of
-from benchmark.report.tables import build, build_from, preparation_for
+from benchmark.report.reproduction import build, build_from, preparation_for
+from benchmark.report.run_details import command_of
 from benchmark.report.terminal import console, lines_of
 from benchmark.report.write import write_reports
+from benchmark.report.writers import to_markdown
 from benchmark.scoring.curves import ALPHAS
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.result import EvaluatedData

@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.report.html import to_html
 from benchmark.report.pictures import figures
-from benchmark.report.tables import build
+from benchmark.report.reproduction import build
 from benchmark.scoring.runs import find_runs
 from tests.benchmark.chromium import PROGRAM, Chromium
 from tests.benchmark.runs import SPAIR, make_run

@@ -21,9 +21,9 @@ from benchmark.report.charts import Line, chart
 from benchmark.report.csv_files import runs_csv
 from benchmark.report.html import to_html
 from benchmark.report.latex import escaped, to_latex
-from benchmark.report.markdown import _escape, to_markdown
-from benchmark.report.tables import build
+from benchmark.report.reproduction import build
 from benchmark.report.write import write_reports
+from benchmark.report.writers import _escape, to_markdown
 from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.errors import InputError, visible
 from tests.benchmark.runs import make_run

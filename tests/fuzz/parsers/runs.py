@@ -15,9 +15,9 @@ from typing import Any
 from benchmark.report.csv_files import curves_csv, runs_csv, tables_csv
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
-from benchmark.report.markdown import to_markdown
-from benchmark.report.tables import build
+from benchmark.report.reproduction import build
 from benchmark.report.terminal import console, lines_of
+from benchmark.report.writers import to_markdown
 from benchmark.scoring.result import read_result
 from benchmark.scoring.runs import find_runs
 from tests.benchmark.runs import make_run

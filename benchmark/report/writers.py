@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from benchmark.report import ablation_table, run_sheet, wording
+from benchmark.report import ablation_table, run_details, wording
 from benchmark.report.leaderboard import Board, Measured, Setting
-from benchmark.report.tables import Cell, Report, TableView
+from benchmark.report.reproduction import Cell, Report, TableView
 
 
 def to_markdown(report: Report) -> str:
@@ -42,7 +42,7 @@ def to_markdown(report: Report) -> str:
     if faulty:
         lines += ["", "### Incomplete", "", *(f"- {_escape(f'{s.result.run}: {problem}')}" for s, problem in faulty)]
     if report.unscored:
-        lines += ["", "### Not evaluated", "", *(f"- {_escape(run_sheet.one_line(r))}" for r in report.unscored)]
+        lines += ["", "### Not evaluated", "", *(f"- {_escape(run_details.one_line(r))}" for r in report.unscored)]
     lines += ["", "## Notes", "", *(f"- {note}" for note in report.notes)]
     if report.problems:
         lines += ["", "## Left out", "", *(f"- {_escape(problem)}" for problem in report.problems)]
@@ -72,13 +72,13 @@ def _board(board: Board, settings: Sequence[Setting]) -> list[str]:
         [
             setting.result.model,
             setting.result.backbone,
-            run_sheet.training(setting.result),
-            run_sheet.recipe(setting.result),
+            run_details.training(setting.result),
+            run_details.recipe(setting.result),
             *(_score(score) for score in setting.scores),
-            run_sheet.arrow(setting.result),
+            run_details.arrow(setting.result),
             wording.seeds(setting),
-            run_sheet.duration(setting.seconds),
-            run_sheet.size(setting.peak_memory),
+            run_details.duration(setting.seconds),
+            run_details.size(setting.peak_memory),
             ", ".join(entry.result.run for entry in setting.entries),
         ]
         for setting in settings

@@ -14,10 +14,10 @@ from baselines.recipe import find_recipe
 from benchmark.report import paper_tables
 from benchmark.report.ablation_table import FOLDER as ABLATIONS
 from benchmark.report.ablation_table import AblationTable, ablation_table
-from benchmark.report.generated import GeneratedSet, find_generated
+from benchmark.report.contents import GeneratedSet, find_generated
 from benchmark.report.leaderboard import Board, Measured, averaged, boards_of
 from benchmark.report.paper_tables import FULL_PROCEDURE, GENERATOR, IBOT, Column, PaperTable, Row
-from benchmark.report.run_sheet import Sheet, sheet_of
+from benchmark.report.run_details import Sheet, sheet_of
 from benchmark.scoring.bundles import paper, published
 from benchmark.scoring.curves import Curves, run_curves
 from benchmark.scoring.pck import Metric
