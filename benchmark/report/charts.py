@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-from benchmark.report import run_details, wording
+from benchmark.report import run_details, tables
 from benchmark.report.leaderboard import Board, Setting
 from benchmark.report.run_details import Sheet
 from benchmark.scoring.curves import ALPHAS
@@ -122,7 +122,7 @@ def curve_chart(board: Board) -> CurveChart | None:
         return None
     lines = [
         Line(
-            f"{setting.result.title}, {run_details.training(setting.result)}, {wording.which_runs(setting)}",
+            f"{setting.result.title}, {run_details.training(setting.result)}, {tables.which_runs(setting)}",
             list(zip(ALPHAS, setting.curve)),
             style,
             filters(setting.result),
@@ -131,7 +131,7 @@ def curve_chart(board: Board) -> CurveChart | None:
     ]
     best = styled[0][1]
     title = (
-        f"PCK over alpha of {len(styled)} settings on {wording.board_title(board)}; the best, {best.result.title} "
+        f"PCK over alpha of {len(styled)} settings on {tables.board_title(board)}; the best, {best.result.title} "
         f"{run_details.training(best.result)}, from {best.curve[0]:.1f} at {ALPHAS[0]:g} "
         f"to {best.curve[-1]:.1f} at {ALPHAS[-1]:g}"
     )

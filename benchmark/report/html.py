@@ -8,7 +8,7 @@ from importlib.resources import files
 from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
 from markupsafe import Markup
 
-from benchmark.report import ablation_table, charts, run_details, wording
+from benchmark.report import ablation_table, charts, run_details, tables
 from benchmark.report.pictures import Figure, described
 from benchmark.report.reproduction import Report, TableView
 from benchmark.scoring.curves import ALPHAS
@@ -27,7 +27,7 @@ def to_html(report: Report, figures: Sequence[Figure | None] = ()) -> str:
         options=_options(report),
         style=Markup(_file("style.css")),
         script=Markup(_file("script.js")),
-        text=wording,
+        text=tables,
         run_text=run_details,
         charts=charts,
         described=described,

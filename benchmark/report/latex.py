@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.report import wording
+from benchmark.report import tables
 from benchmark.report.reproduction import Cell, Report, TableView
 from sc_imagenet.data.catalog import info
 
@@ -47,12 +47,12 @@ def _table(view: TableView) -> str:
     if not paper.by_category:
         lines += _groups(view)
     by_category = paper.by_category
-    heads = [column.category or "all" if by_category else wording.column_title(column) for column in paper.columns]
+    heads = [column.category or "all" if by_category else tables.column_title(column) for column in paper.columns]
     lines += [_row(["Method", *map(escaped, heads)]), r"\midrule"]
     for number, row in enumerate(view.rows):
         if row.row.pretrain and not view.rows[number - 1].row.pretrain:
             lines.append(r"\midrule")
-        name = wording.method(row.row)
+        name = tables.method(row.row)
         lines.append(_row([escaped(name), *map(_cell, row.cells)]))
     lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table*}"]
     return "\n".join(lines)
@@ -77,7 +77,7 @@ def _cell(cell: Cell) -> str:
     printed = "--" if cell.paper is None else f"{cell.paper:.1f}"
     if cell.measured is None:
         return printed
-    change = f" ({escaped(wording.difference(cell))})" if cell.difference is not None else ""
+    change = f" ({escaped(tables.difference(cell))})" if cell.difference is not None else ""
     return rf"{printed} / \textbf{{{cell.measured.value:.1f}}}{change}"
 
 

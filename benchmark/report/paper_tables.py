@@ -206,7 +206,7 @@ def _ablation(number: int, title: str, file: str, switches: Mapping[str, Mapping
 
 
 def _lines(name: str) -> list[dict[str, str]]:
-    text = (files("benchmark.report.paper") / name).read_text(encoding="utf-8")
+    text = (files("benchmark.report") / "paper" / name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 

@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.report import run_details, wording
+from benchmark.report import run_details, tables
 from benchmark.report.ablation_table import HEADINGS, LEGEND, AblationTable, words
 from benchmark.report.contents import GeneratedSet
 from benchmark.report.leaderboard import Board, Measured
@@ -34,7 +34,7 @@ def lines_of(report: Report) -> Iterator[RenderableType]:
     yield from map(_board, report.boards)
     for result in report.unscored:
         yield f"not evaluated: {escape(run_details.one_line(result))}"
-    yield f"\n{wording.summary(report)}"
+    yield f"\n{tables.summary(report)}"
     for sheet in report.sheets:
         for problem in sheet.problems:
             yield f"[yellow]{escape(sheet.result.run)}:[/] {escape(problem)}"
@@ -58,12 +58,12 @@ def _table(view: TableView) -> Table:
     table.add_column("method")
     short = len(columns) > _WIDE
     for column in columns:
-        head = wording.column_title(column)
+        head = tables.column_title(column)
         data = "all" if column.category is None else ""
         table.add_column((head[:5] if column.category else data) if short else f"{info(column.dataset).title}\n{head}")
     for row in view.rows:
         if any(cell.measured for cell in row.cells):
-            name = wording.method(row.row)
+            name = tables.method(row.row)
             table.add_row(escape(name), *(_cell(cell, short) for cell in row.cells))
     return table
 
@@ -73,7 +73,7 @@ def _cell(cell: Cell, short: bool) -> str:
     if cell.measured is None:
         return f"[dim]{printed}[/]"
     gap = "\n" if short else " "
-    delta = "" if short or cell.difference is None else f" ({wording.difference(cell)})"
+    delta = "" if short or cell.difference is None else f" ({tables.difference(cell)})"
     return f"[dim]{printed}[/]{gap}[bold]{cell.measured.value:.1f}[/]{delta}"
 
 
@@ -83,8 +83,8 @@ def _board(board: Board) -> Table:
         "backbone",
         "training",
         "recipe",
-        title=escape(wording.board_title(board)),
-        caption=wording.protocol(board),
+        title=escape(tables.board_title(board)),
+        caption=tables.protocol(board),
     )
     for metric in board.metrics:
         table.add_column(f"PCK@{metric.alpha:.2f}", justify="right")
@@ -99,7 +99,7 @@ def _board(board: Board) -> Table:
             ),
             *(_score(score) for score in setting.scores),
             run_details.arrow(result),
-            wording.seeds(setting),
+            tables.seeds(setting),
             run_details.duration(setting.seconds),
             escape("\n".join(entry.result.run for entry in setting.entries)),
         )
@@ -107,7 +107,7 @@ def _board(board: Board) -> Table:
 
 
 def _score(score: Measured | None) -> str:
-    return f"{score.value:.1f} [dim]{wording.spread(score)}[/]" if score else ""
+    return f"{score.value:.1f} [dim]{tables.spread(score)}[/]" if score else ""
 
 
 def ablation_grid(table: AblationTable) -> Table:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from benchmark.report import ablation_table, run_details, wording
+from benchmark.report import ablation_table, run_details, tables
 from benchmark.report.leaderboard import Board, Measured, Setting
 from benchmark.report.reproduction import Cell, Report, TableView
 
 
 def to_markdown(report: Report) -> str:
     """The whole report as GitHub's Markdown; names from data are escaped."""
-    lines = ["# Semantic correspondence: paper and measured", "", wording.summary(report), "", wording.HOW_TO_READ]
+    lines = ["# Semantic correspondence: paper and measured", "", tables.summary(report), "", tables.HOW_TO_READ]
     for table in report.tables:
         lines += ["", f"## Table {table.paper.number}: {table.paper.title}", "", *_table(table)]
-        if absent := wording.absent(table):
+        if absent := tables.absent(table):
             lines += ["", absent]
         commands = dict.fromkeys(str(command) for row in table.rows for command in row.commands)
         if commands:
             lines += ["", "Commands that fill empty cells:", "", *(f"    {command}" for command in commands)]
-    lines += ["", "## Ablations of the generator", "", _escape(wording.ablations(report.ablations)), ""]
+    lines += ["", "## Ablations of the generator", "", _escape(tables.ablations(report.ablations)), ""]
     lines += _grid(ablation_table.HEADINGS, map(ablation_table.words, report.ablations.rows))
     empty = [row.command for row in report.ablations.rows if not row.seeds]
     if empty:
@@ -29,10 +29,10 @@ def to_markdown(report: Report) -> str:
         lines += ["", f"## Generated data set {_escape(made.name)}", "", f"{_escape(made.how)}.", ""]
         lines += _grid(["", "count"], made.counts.items())
         if made.errors:
-            lines += ["", wording.TRUE_ERRORS, "", *_grid(["", "labels"], made.errors.items())]
-    lines += ["", "## All runs", "", wording.SEEDS_GROUPED]
+            lines += ["", tables.TRUE_ERRORS, "", *_grid(["", "labels"], made.errors.items())]
+    lines += ["", "## All runs", "", tables.SEEDS_GROUPED]
     for board in report.boards:
-        lines += ["", f"### {_escape(wording.board_title(board))}", "", f"PCK, {wording.protocol(board)}.", ""]
+        lines += ["", f"### {_escape(tables.board_title(board))}", "", f"PCK, {tables.protocol(board)}.", ""]
         lines += _board(board, board.settings)
         if board.singles:
             lines += ["", "Run by run:", "", *_board(board, board.singles)]
@@ -50,8 +50,8 @@ def to_markdown(report: Report) -> str:
 
 
 def _table(view: TableView) -> list[str]:
-    heads = [wording.column_head(view.paper, column) for column in view.paper.columns]
-    rows = ([wording.method(row.row), *(_cell(cell) for cell in row.cells)] for row in view.rows)
+    heads = [tables.column_head(view.paper, column) for column in view.paper.columns]
+    rows = ([tables.method(row.row), *(_cell(cell) for cell in row.cells)] for row in view.rows)
     return _grid(["method", *heads], rows)
 
 
@@ -59,8 +59,8 @@ def _cell(cell: Cell) -> str:
     printed = "" if cell.paper is None else f"{cell.paper:.1f}"
     if cell.measured is None:
         return printed
-    span = wording.interval(cell.measured)
-    details = ", ".join(part for part in (span, wording.difference(cell)) if part)
+    span = tables.interval(cell.measured)
+    details = ", ".join(part for part in (span, tables.difference(cell)) if part)
     return f"{printed} / **{cell.measured.value:.1f}**" + (f" ({details})" if details else "")
 
 
@@ -76,7 +76,7 @@ def _board(board: Board, settings: Sequence[Setting]) -> list[str]:
             run_details.recipe(setting.result),
             *(_score(score) for score in setting.scores),
             run_details.arrow(setting.result),
-            wording.seeds(setting),
+            tables.seeds(setting),
             run_details.duration(setting.seconds),
             run_details.size(setting.peak_memory),
             ", ".join(entry.result.run for entry in setting.entries),
@@ -91,11 +91,11 @@ def _categories(board: Board) -> list[str]:
         [name, *(f"{s.categories[name]:.1f}" if name in s.categories else "" for s in board.settings)]
         for name in board.categories
     )
-    return _grid(["category", *(f"{s.result.model}, {wording.which_runs(s)}" for s in board.settings)], rows)
+    return _grid(["category", *(f"{s.result.model}, {tables.which_runs(s)}" for s in board.settings)], rows)
 
 
 def _score(score: Measured | None) -> str:
-    return f"{score.value:.1f} ({wording.spread(score)})" if score else ""
+    return f"{score.value:.1f} ({tables.spread(score)})" if score else ""
 
 
 def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

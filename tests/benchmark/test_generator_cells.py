@@ -42,7 +42,7 @@ def small_paper(tmp_path_factory):
     """The paper at a size that trains in seconds: its backbone, options, classes, and the pairs of one test split."""
     folder = tmp_path_factory.mktemp("paper")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "paper_options", lambda: TINY)
+        patch.setattr(reproduction, "paper_options", lambda: TINY)
         patch.setattr(paper_tables, "GENERATOR_BACKBONE", BACKBONE)
         patch.setitem(paper_tables.FULL_PROCEDURE, "size", TINY.size)
         patch.setattr(classes, "imagenet_classes", lambda: tuple(KEPT))
