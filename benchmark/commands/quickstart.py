@@ -12,8 +12,9 @@ from rich.table import Table
 
 from benchmark.commands.options import OUTPUT, Runs
 from benchmark.commands.run import run_and_print
-from benchmark.report.contents import FOLDER, figure
-from benchmark.report.write import write_reports
+from benchmark.report.contents import GENERATED
+from benchmark.report.table import number
+from benchmark.report.writers import write_reports
 from benchmark.running.arguments import Options
 from benchmark.running.generate import generate_set
 from benchmark.scoring.result import Result
@@ -48,7 +49,7 @@ def quickstart(
 def run_quickstart(runs: Path, out: Path) -> None:
     """Run it, or take it up where it was left; prints the scores and where the report lies."""
     data = embedded().name
-    labels = runs / FOLDER / data
+    labels = runs / GENERATED / data
     say(f"[1/5] {MODEL} untrained, on unseen pairs of {data} (rendered now if this is the first time)")
     before = run_and_print(Options(MODEL, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
     say(f"[2/5] labels for {data}'s photographs from their class names alone: a minute on two cores")
@@ -76,7 +77,7 @@ def print_label_errors(data: str, errors: Mapping[str, Any]) -> None:
     table.add_column()
     table.add_column(justify="right")
     for name, value in errors.items():
-        table.add_row(name, figure(value))
+        table.add_row(name, number(value))
     Console(highlight=False).print(table)
 
 

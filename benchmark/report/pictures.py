@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from benchmark.report import run_details
-from benchmark.report.leaderboard import Board, BoardEntry
-from benchmark.report.reproduction import Report
+from benchmark.report.contents import Report
+from benchmark.report.leaderboard import Leaderboard, LeaderboardEntry
 from benchmark.scoring import comparison, pck
 from benchmark.scoring.comparison import Comparison
 from benchmark.scoring.pck import Metric
@@ -182,6 +182,11 @@ class Figure:
     shown: tuple[Shown, ...]
     note: str  # why there are no pictures; "" where there are
 
+    def in_words(self, shown: Shown, second: bool) -> str:
+        """A picture in words, for those who do not see it: of the baseline or of the second run, the compared one."""
+        run, share = (self.compared, shown.compared) if second else (self.baseline, shown.baseline)
+        return f"{shown.category}: {run_details.arrow(run)} by {run.title}, {share:.0f} % of the points right"
+
 
 def figures(report: Report, root: Path | None = None) -> tuple[Figure | None, ...]:
     """A figure for each board of a report, None where there is nothing to compare.
@@ -190,17 +195,17 @@ def figures(report: Report, root: Path | None = None) -> tuple[Figure | None, ..
         report: with runs whose predictions are still there.
         root: where the data sets lie; else ``SC_DATA_ROOT``.
     """
-    folders = {sheet.result.run: Path(sheet.folder) for sheet in report.sheets}
+    folders = {sheet.result.run: Path(sheet.folder) for sheet in report.details}
     found: list[Figure | None] = []
     spent = 0
-    for board in report.boards:
+    for board in report.leaderboards:
         figure = _figure(board, folders, root, draw=spent < MOST_BYTES)
         spent += sum(len(picture) for shown in figure.shown for picture in shown.pictures) if figure else 0
         found.append(figure)
     return tuple(found)
 
 
-def baseline_of(entries: Sequence[BoardEntry]) -> tuple[BoardEntry, str] | None:
+def baseline_of(entries: Sequence[LeaderboardEntry]) -> tuple[LeaderboardEntry, str] | None:
     """The run that the best one of a board (the first) is held against, and why.
 
     The same model and fine-tuning without its pre-training, if there is such a run; else an untrained run,
@@ -231,7 +236,7 @@ def baseline_of(entries: Sequence[BoardEntry]) -> tuple[BoardEntry, str] | None:
     return weakest, "the same with another seed" if alike else "the weakest run"
 
 
-def _figure(board: Board, folders: dict[str, Path], root: Path | None, draw: bool) -> Figure | None:
+def _figure(board: Leaderboard, folders: dict[str, Path], root: Path | None, draw: bool) -> Figure | None:
     metric = board.metrics[1]
     names = {entry.result.run: prediction_file(board.dataset, board.split, entry.mark) for entry in board.entries}
     files = {run: folders[run] / "predictions" / name for run, name in names.items()}
@@ -260,7 +265,7 @@ def _figure(board: Board, folders: dict[str, Path], root: Path | None, draw: boo
     return Figure(baseline, compared, chosen[1], metric, len(first), tuple(shown), note)
 
 
-def _images(board: Board, root: Path | None) -> tuple[PairImages | None, str]:
+def _images(board: Leaderboard, root: Path | None) -> tuple[PairImages | None, str]:
     try:
         return PairImages(board.dataset, board.split, root, board.form), ""
     except InputError as error:
@@ -273,9 +278,3 @@ def _drawn(predictions: Predictions, pair_id: str, metric: Metric, images: tuple
     packed = io.BytesIO()
     picture.save(packed, "WEBP", quality=QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(packed.getvalue()).decode()
-
-
-def described(figure: Figure, shown: Shown, second: bool) -> str:
-    """A picture in words, for those who do not see it."""
-    run, share = (figure.compared, shown.compared) if second else (figure.baseline, shown.baseline)
-    return f"{shown.category}: {run_details.arrow(run)} by {run.title}, {share:.0f} % of the points right"

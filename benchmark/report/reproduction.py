@@ -6,26 +6,14 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from baselines.cascade import Cascade
-from baselines.recipe import find_recipe
-from benchmark.report import paper_tables
-from benchmark.report.ablation_table import FOLDER as ABLATIONS
-from benchmark.report.ablation_table import AblationTable, ablation_table
-from benchmark.report.contents import GeneratedSet, find_generated
-from benchmark.report.leaderboard import Board, Measured, averaged, boards_of
+from benchmark.report.leaderboard import MeanScore, averaged
 from benchmark.report.paper_tables import FULL_PROCEDURE, GENERATOR, IBOT, Column, PaperTable, Row
-from benchmark.report.run_details import Sheet, sheet_of
 from benchmark.scoring.bundles import paper, published
-from benchmark.scoring.curves import Curves, run_curves
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.result import Result
-from benchmark.scoring.runs import FoundRun, find_runs
 from sc_imagenet.core.command import Command
-from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.progress import Update
 from sc_imagenet.data.catalog import info
 from sc_imagenet.data.imagenet import IMAGENET
 from sc_imagenet.generation.cascade.options import NetworkOptions, TrainingOptions, paper_options
@@ -56,13 +44,13 @@ def reproduces(result: Result, row: Row, column: Column) -> bool:
     return (
         row.model == result.model
         and result.pretrain == row.pretrain
-        and _trained_alike(result, row, column)
         and result.preset == "paper"
         and result.backbone.split(".")[0] == row.backbone
         and (known is None or known.direction == result.direction)
         and any(
             data.name == column.dataset and data.split == "test" and whole in (None, data.pairs) for data in result.data
         )
+        and _trained_alike(result, row, column)  # last: it imports the model, and with it torch
     )
 
 
@@ -92,6 +80,8 @@ def _built_alike(result: Result, row: Row) -> bool:
 
     An option of the network that is not stated has its default. ``layers`` and backbone follow from the training.
     """
+    from baselines.cascade import Cascade  # and with it torch
+
     given = result.arguments.get("network") or {}
     if not isinstance(given, Mapping):
         return False
@@ -108,6 +98,8 @@ def _built_alike(result: Result, row: Row) -> bool:
 
 def _recipes(result: Result) -> bool:
     """Whether the recipes and arguments that a run recorded are those that this version has for its data."""
+    from baselines.recipe import find_recipe
+
     for dataset, recorded in ((result.pretrain, result.pretrain_recipe), (result.finetune, result.recipe)):
         if dataset is None or not recorded:  # an older result does not tell of its pre-training
             continue
@@ -179,15 +171,15 @@ def _folder(row: Row) -> str:
     return "/".join(["generator", *(changed or ["full"])])
 
 
-# What a report says, before it is written in any format.
+# A table of the paper with what was measured in its cells.
 
 
 @dataclass(frozen=True)
-class Cell:
+class PaperCell:
     """A figure of the paper beside the measured one."""
 
     paper: float | None
-    measured: Measured | None
+    measured: MeanScore | None
     command: Command | None  # what would fill it; None when no model here can
 
     @property
@@ -197,11 +189,11 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class TableRow:
+class MeasuredRow:
     """A method's cells."""
 
     row: Row
-    cells: tuple[Cell, ...]
+    cells: tuple[PaperCell, ...]
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -213,11 +205,11 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class TableView:
+class MeasuredTable:
     """A table of the paper with what was measured."""
 
     paper: PaperTable
-    rows: tuple[TableRow, ...]
+    rows: tuple[MeasuredRow, ...]
 
     @property
     def filled(self) -> int:
@@ -230,89 +222,23 @@ class TableView:
         return sum(cell.paper is not None for row in self.rows for cell in row.cells)
 
 
-@dataclass(frozen=True)
-class Report:
-    """Everything that a report shows."""
-
-    tables: tuple[TableView, ...]
-    boards: tuple[Board, ...]
-    sheets: tuple[Sheet, ...]  # of all runs, by model and id
-    unscored: tuple[Result, ...]  # trained, but evaluated on nothing
-    problems: tuple[str, ...]
-    ablations: AblationTable
-    generated: tuple[GeneratedSet, ...]
-    notes: tuple[str, ...] = paper_tables.NOTES
-
-    @property
-    def runs(self) -> int:
-        """How many runs it is about."""
-        return len(self.sheets)
-
-
-def build_from(runs: Path, update: Update | None = None) -> Report:
-    """The report of all that lies in a folder of runs: runs, ablations and generated data sets."""
-    found, problems = find_runs(runs)
-    generated, unread = find_generated(runs)
-    problems += unread
-    ablations = None
-    try:
-        ablations = ablation_table(runs / ABLATIONS)
-    except InputError as error:
-        problems.append(str(error))
-    return build(found, problems, update, ablations, generated)
-
-
-def build(
-    found: Sequence[FoundRun],
-    problems: Sequence[str] = (),
-    update: Update | None = None,
-    ablations: AblationTable | None = None,
-    generated: Sequence[GeneratedSet] = (),
-) -> Report:
-    """Put the runs beside the paper's tables and against each other.
-
-    Args:
-        found: finished runs, each id once.
-        problems: a line for each run that is not among them.
-        update: shows progress: a run scored by an older version has no curves yet, and its predictions are read.
-        ablations: of the generator; None: none were measured.
-        generated: data sets made here.
-    """
-    results = [run.result for run in found]
-    curves: dict[str, Curves] = {}
-    sheets = []
-    for number, run in enumerate(sorted(found, key=lambda run: (run.result.model, run.result.run))):
-        if update is not None:
-            update("runs", number, len(found))
-        curves[run.result.run], gaps = run_curves(run.folder, run.result)
-        sheets.append(sheet_of(run, gaps, found))
-    return Report(
-        tuple(_table(table, results) for table in paper_tables.tables()),
-        boards_of(found, curves),
-        tuple(sheets),
-        tuple(result for result in results if not result.data),
-        tuple(problems),
-        ablations or ablation_table(Path("runs") / ABLATIONS, read=False),
-        tuple(generated),
-    )
-
-
-def _table(table: PaperTable, results: Sequence[Result]) -> TableView:
+def with_measured(table: PaperTable, results: Sequence[Result]) -> MeasuredTable:
+    """A table with each cell's runs; those of one cell are averaged."""
     rows = tuple(
-        TableRow(
+        MeasuredRow(
             row,
             tuple(
-                Cell(value, _measured(results, row, column), command_for(row, column))
+                PaperCell(value, _measured(results, row, column), command_for(row, column))
                 for column, value in zip(table.columns, row.values)
             ),
         )
         for row in table.rows
     )
-    return TableView(table, rows)
+    return MeasuredTable(table, rows)
 
 
-def _measured(results: Sequence[Result], row: Row, column: Column) -> Measured | None:
-    found: list[Measured] = []
+def _measured(results: Sequence[Result], row: Row, column: Column) -> MeanScore | None:
+    found: list[MeanScore] = []
     for result in results:
         if not reproduces(result, row, column):
             continue
@@ -320,9 +246,9 @@ def _measured(results: Sequence[Result], row: Row, column: Column) -> Measured |
         if column.category is None:
             score = result.metrics.get(column.dataset, {}).get(name)
             if score:
-                found.append(Measured(**score, runs=(result.run,), metric=name))
+                found.append(MeanScore(**score, runs=(result.run,), metric=name))
         else:
             value = result.per_category.get(column.dataset, {}).get(name, {}).get(column.category)
             if value is not None:
-                found.append(Measured(value, None, None, (result.run,), name))
+                found.append(MeanScore(value, None, None, (result.run,), name))
     return averaged(found)

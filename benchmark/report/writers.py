@@ -1,110 +1,297 @@
-"""The report as Markdown."""
+"""The report as Markdown, LaTeX, CSV and in the terminal: each writes any table; and all formats into a folder."""
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
-from benchmark.report import ablation_table, run_details, tables
-from benchmark.report.leaderboard import Board, Measured, Setting
-from benchmark.report.reproduction import Cell, Report, TableView
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from benchmark.report import run_details, tables
+from benchmark.report.contents import Report, build_from
+from benchmark.report.table import EN_DASH, MINUS, Cell, Column, Table
+from sc_imagenet.core.errors import unknown_name
+from sc_imagenet.core.files import atomic_path
+
+FORMATS = ("html", "md", "tex", "csv")
+
+
+def write_reports(runs: Path, out: Path, root: Path | None = None) -> list[Path]:
+    """Report on all that lies in a folder of runs, in every format; returns the files' paths."""
+    return write_report(build_from(runs), out, FORMATS, root)
+
+
+def write_report(report: Report, out: Path, formats: Sequence[str], root: Path | None = None) -> list[Path]:
+    """Write the files, each atomically, and return their paths.
+
+    Args:
+        report: what to write.
+        out: the folder; made if it is not there.
+        formats: of ``FORMATS``.
+        root: where the data sets lie whose images the HTML shows; else ``SC_DATA_ROOT``.
+
+    Raises:
+        InputError: an unknown format, or the folder cannot be written.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown_name("report format", name, FORMATS)
+    contents: dict[str, str] = {}
+    if "html" in formats:
+        from benchmark.report.html import to_html  # and with them jinja2 and Pillow
+        from benchmark.report.pictures import figures
+
+        contents["report.html"] = to_html(report, figures(report, root))
+    if "md" in formats:
+        contents["report.md"] = to_markdown(report)
+    if "tex" in formats:
+        contents["tables.tex"] = to_latex(report)
+    if "csv" in formats:
+        contents["tables.csv"] = csv_of(tables.figures_table(report))
+        contents["runs.csv"] = csv_of(tables.runs_table(report))
+        contents["curves.csv"] = csv_of(tables.curves_table(report))
+    for name, content in contents.items():
+        with atomic_path(out / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return [out / name for name in contents]
+
+
+# Markdown.
 
 
 def to_markdown(report: Report) -> str:
     """The whole report as GitHub's Markdown; names from data are escaped."""
-    lines = ["# Semantic correspondence: paper and measured", "", tables.summary(report), "", tables.HOW_TO_READ]
+    lines = [f"# {tables.TITLE}", "", tables.summary(report), "", tables.HOW_TO_READ]
     for table in report.tables:
-        lines += ["", f"## Table {table.paper.number}: {table.paper.title}", "", *_table(table)]
-        if absent := tables.absent(table):
-            lines += ["", absent]
-        commands = dict.fromkeys(str(command) for row in table.rows for command in row.commands)
-        if commands:
-            lines += ["", "Commands that fill empty cells:", "", *(f"    {command}" for command in commands)]
-    lines += ["", "## Ablations of the generator", "", _escape(tables.ablations(report.ablations)), ""]
-    lines += _grid(ablation_table.HEADINGS, map(ablation_table.words, report.ablations.rows))
-    empty = [row.command for row in report.ablations.rows if not row.seeds]
-    if empty:
-        lines += ["", "Commands that fill empty rows:", "", *(f"    {command}" for command in empty)]
+        lines += markdown_of(tables.paper_table(table), "## ")
+    lines += markdown_of(tables.ablation_grid(report.ablations), "## ")
     for made in report.generated:
-        lines += ["", f"## Generated data set {_escape(made.name)}", "", f"{_escape(made.how)}.", ""]
-        lines += _grid(["", "count"], made.counts.items())
-        if made.errors:
-            lines += ["", tables.TRUE_ERRORS, "", *_grid(["", "labels"], made.errors.items())]
+        counts, *errors = tables.generated_tables(made)
+        lines += markdown_of(counts, "## ")
+        for table in errors:
+            lines += markdown_of(table)
     lines += ["", "## All runs", "", tables.SEEDS_GROUPED]
-    for board in report.boards:
-        lines += ["", f"### {_escape(tables.board_title(board))}", "", f"PCK, {tables.protocol(board)}.", ""]
-        lines += _board(board, board.settings)
-        if board.singles:
-            lines += ["", "Run by run:", "", *_board(board, board.singles)]
-        if board.categories:
-            lines += ["", f"By category, {board.metrics[1]}:", "", *_categories(board)]
-    faulty = [(sheet, problem) for sheet in report.sheets for problem in sheet.problems]
-    if faulty:
-        lines += ["", "### Incomplete", "", *(f"- {_escape(f'{s.result.run}: {problem}')}" for s, problem in faulty)]
-    if report.unscored:
-        lines += ["", "### Not evaluated", "", *(f"- {_escape(run_details.one_line(r))}" for r in report.unscored)]
+    for board in report.leaderboards:
+        lines += markdown_of(tables.leaderboard_table(board), "### ")
+        for more in (tables.single_runs_table(board), tables.category_table(board)):
+            lines += markdown_of(more) if more else []
+    faulty = [f"{of.result.run}: {problem}" for of in report.details for problem in of.problems]
+    lines += _list("### Incomplete", faulty)
+    lines += _list("### Not evaluated", map(run_details.one_line, report.unscored))
     lines += ["", "## Notes", "", *(f"- {note}" for note in report.notes)]
-    if report.problems:
-        lines += ["", "## Left out", "", *(f"- {_escape(problem)}" for problem in report.problems)]
+    lines += _list("## Left out", report.problems)
     return "\n".join(lines) + "\n"
 
 
-def _table(view: TableView) -> list[str]:
-    heads = [tables.column_head(view.paper, column) for column in view.paper.columns]
-    rows = ([tables.method(row.row), *(_cell(cell) for cell in row.cells)] for row in view.rows)
-    return _grid(["method", *heads], rows)
+def markdown_of(table: Table, level: str = "") -> list[str]:
+    """A table's lines, its heading first: of a level (``"## "``), or a line above it."""
+    table = table.written_as("md")
+    heading = markdown_escaped(table.heading)
+    lines = ["", f"{level}{heading}" if level else f"{heading}:", ""]
+    if table.caption:
+        lines += [markdown_escaped(table.caption), ""]
+    heads = [markdown_escaped(", ".join(filter(None, (each.full_head, each.detail)))) for each in table.columns]
+    cells = ([_markdown_cell(*pair) for pair in zip(table.columns, row.cells)] for row in table.rows)
+    lines += [f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *cells)]
+    for note in table.notes:
+        lines += ["", note]
+    if table.commands:
+        lines += ["", "Commands that fill empty cells:", "", *(f"    {command}" for command in table.commands)]
+    return lines
 
 
-def _cell(cell: Cell) -> str:
-    printed = "" if cell.paper is None else f"{cell.paper:.1f}"
-    if cell.measured is None:
-        return printed
-    span = tables.interval(cell.measured)
-    details = ", ".join(part for part in (span, tables.difference(cell)) if part)
-    return f"{printed} / **{cell.measured.value:.1f}**" + (f" ({details})" if details else "")
-
-
-def _board(board: Board, settings: Sequence[Setting]) -> list[str]:
-    heads = ["model", "backbone", "training", "recipe"]
-    heads += [f"PCK@{metric.alpha:.2f}" for metric in board.metrics]
-    heads += ["direction", "seeds", "trained for", "peak memory", "run"]
-    rows = (
-        [
-            setting.result.model,
-            setting.result.backbone,
-            run_details.training(setting.result),
-            run_details.recipe(setting.result),
-            *(_score(score) for score in setting.scores),
-            run_details.arrow(setting.result),
-            tables.seeds(setting),
-            run_details.duration(setting.seconds),
-            run_details.size(setting.peak_memory),
-            ", ".join(entry.result.run for entry in setting.entries),
-        ]
-        for setting in settings
-    )
-    return _grid(heads, rows)
-
-
-def _categories(board: Board) -> list[str]:
-    rows = (
-        [name, *(f"{s.categories[name]:.1f}" if name in s.categories else "" for s in board.settings)]
-        for name in board.categories
-    )
-    return _grid(["category", *(f"{s.result.model}, {tables.which_runs(s)}" for s in board.settings)], rows)
-
-
-def _score(score: Measured | None) -> str:
-    return f"{score.value:.1f} ({tables.spread(score)})" if score else ""
-
-
-def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [heads, ["---"] * len(heads), *rows]
-    escaped = ([_escape(cell) if i != 1 else cell for cell in line] for i, line in enumerate(lines))
-    return [f"| {' | '.join(line)} |" for line in escaped]
-
-
-def _escape(cell: str) -> str:
+def markdown_escaped(words: str) -> str:
     """Text that can neither end a table's cell nor start a tag, a link, an image or code."""
-    plain = cell.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+    plain = words.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
     return re.sub(r"[\\|\[\]`*]", r"\\\g<0>", plain)
+
+
+def _markdown_cell(column: Column, cell: Cell) -> str:
+    if column.kind == "runs":
+        return markdown_escaped(", ".join(cell.runs))
+    if column.kind != "paper":
+        return markdown_escaped(f"{cell.words} ({cell.detail})" if cell.detail else cell.words)
+    if cell.value is None:
+        return cell.printed
+    details = ", ".join(filter(None, (cell.interval, cell.difference)))
+    return f"{cell.printed} / **{cell.text}**" + (f" ({details})" if details else "")
+
+
+def _list(heading: str, lines: Iterable[str]) -> list[str]:
+    """A heading with its points; nothing of none."""
+    points = [f"- {markdown_escaped(line)}" for line in lines]
+    return ["", heading, "", *points] if points else []
+
+
+# LaTeX: for a paper of one's own (needs booktabs and graphicx).
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    MINUS: "$-$",
+    EN_DASH: "--",
+}
+
+
+def to_latex(report: Report) -> str:
+    r"""Tables 1 to 5, each a ``table`` to ``\input``: the paper's figure, then the measured one and its difference."""
+    head = "% \\usepackage{booktabs,graphicx}. A cell: the paper's figure, then in bold the measured one (difference)."
+    return "\n\n".join([head, *(latex_of(tables.paper_table(table)) for table in report.tables)]) + "\n"
+
+
+def latex_of(table: Table) -> str:
+    """A table of the paper, across the page's whole width."""
+    table = table.written_as("tex")
+    caption = f"{table.title[0].upper()}{table.title[1:]} ({table.measured} of {table.printed} figures measured)."
+    lines = [
+        r"\begin{table*}[t]",
+        r"\centering",
+        rf"\caption{{{latex_escaped(caption)}}}",
+        rf"\label{{tab:paper-{table.number}}}",
+        r"\resizebox{\textwidth}{!}{%",
+        rf"\begin{{tabular}}{{l{'c' * (len(table.columns) - 1)}}}",
+        r"\toprule",
+        *_latex_groups(table),
+        _latex_row([latex_escaped(column.head) for column in table.columns]),
+        r"\midrule",
+    ]
+    for row in table.rows:
+        lines += [r"\midrule"] if row.divided else []
+        lines.append(_latex_row([_latex_cell(*pair) for pair in zip(table.columns, row.cells)]))
+    lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table*}"]
+    return "\n".join(lines)
+
+
+def latex_escaped(words: str) -> str:
+    r"""Text with what LaTeX would read as commands written out.
+
+    >>> latex_escaped("car_side & 50 %")
+    'car\\_side \\& 50 \\%'
+    """
+    return "".join(_SPECIAL.get(sign, sign) for sign in " ".join(words.split()))
+
+
+def _latex_groups(table: Table) -> list[str]:
+    """The line above the headings, and the rules below its groups."""
+    heads, rules, start = [], [], 1
+    for group, columns in table.groups():
+        span = len(columns)
+        heads.append(rf"\multicolumn{{{span}}}{{c}}{{{latex_escaped(group)}}}" if group else "")
+        rules += [rf"\cmidrule(lr){{{start}-{start + span - 1}}}"] if group else []
+        start += span
+    return [_latex_row(heads), "".join(rules)] if rules else []
+
+
+def _latex_cell(column: Column, cell: Cell) -> str:
+    if column.kind != "paper":
+        return latex_escaped(cell.words)
+    printed = cell.printed or "--"
+    if cell.value is None:
+        return printed
+    change = f" ({latex_escaped(cell.difference)})" if cell.difference else ""
+    return rf"{printed} / \textbf{{{cell.text}}}{change}"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+# CSV.
+
+
+def csv_of(table: Table) -> str:
+    """A table as CSV: figures as they are, text such that no spreadsheet takes it for a formula.
+
+    >>> print(csv_of(Table("", (Column("run"), Column("value")), (Row((Cell("=HYPERLINK(A1)"), Cell(-1.25))),))))
+    run,value
+    '=HYPERLINK(A1),-1.25
+    <BLANKLINE>
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([column.head for column in table.columns])
+    writer.writerows([_no_formula(cell.value) for cell in row.cells] for row in table.rows)
+    return text.getvalue()
+
+
+def _no_formula(value: str | float | None) -> str | float | None:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
+# The terminal, as what rich prints.
+
+
+def console() -> Console:
+    """Standard output; a file or pipe has no width of its own, a fixed one keeps the tables whole there."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=160)
+
+
+def lines_of(report: Report) -> Iterator[RenderableType]:
+    """The tables that have measured cells, those of all runs, and what is wrong with some."""
+    for table in report.tables:
+        if table.filled:
+            yield terminal_of(tables.paper_table(table))
+    if report.ablations.measured:
+        yield terminal_of(tables.ablation_grid(report.ablations))
+    for made in report.generated:
+        yield from map(terminal_of, tables.generated_tables(made))
+    for board in report.leaderboards:
+        yield terminal_of(tables.leaderboard_table(board))
+    for result in report.unscored:
+        yield f"not evaluated: {escape(run_details.one_line(result))}"
+    yield f"\n{tables.summary(report)}"
+    for of in report.details:
+        for problem in of.problems:
+            yield f"[yellow]{escape(of.result.run)}:[/] {escape(problem)}"
+    for problem in report.problems:
+        yield f"[yellow]left out:[/] {escape(problem)}"
+
+
+def terminal_of(table: Table) -> RenderableType:
+    """A table for the terminal, its caption below; of a paper's table the rows with measured figures."""
+    table = table.written_as("terminal")
+    beside_paper = table.number is not None
+    shown = RichTable(
+        title=escape(table.heading),
+        title_justify="left" if table.dense else "center",
+        caption="paper, then measured (difference)" if beside_paper else escape(table.caption),
+        box=None if table.dense else box.HEAVY_HEAD,
+        pad_edge=not table.dense,
+    )
+    for column in table.columns:
+        head = column.head[:5] if table.crowded and column.kind == "paper" else column.head
+        right = column.kind == "figure" or (table.dense and "right" in column.style)
+        name = f"{column.group}\n{head}" if column.group else head
+        shown.add_column(escape(name), justify="right" if right else "left")
+    for row in table.rows:
+        if not beside_paper or any(cell.runs for cell in row.cells):
+            shown.add_row(*(_terminal_cell(*pair, table.crowded) for pair in zip(table.columns, row.cells)))
+    if table.dense:  # a narrow table would break its caption into many lines
+        shown.caption = None
+        return Group(shown, escape(table.caption))
+    return shown
+
+
+def _terminal_cell(column: Column, cell: Cell, crowded: bool) -> str:
+    if column.kind == "runs":
+        return escape("\n".join(cell.runs))
+    if column.kind != "paper":
+        return escape(cell.words) + (f" [dim]{cell.detail}[/]" if cell.detail else "")
+    if cell.value is None:
+        return f"[dim]{cell.printed}[/]"
+    if crowded:
+        return f"[dim]{cell.printed}[/]\n[bold]{cell.text}[/]"
+    difference = f" ({cell.difference})" if cell.difference else ""
+    return f"[dim]{cell.printed}[/] [bold]{cell.text}[/]{difference}"

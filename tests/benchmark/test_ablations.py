@@ -10,8 +10,8 @@ from PIL import Image
 
 from benchmark.report.ablation_table import CASES, ablation_table, agreement, case_called, paper_figures, row_of, words
 from benchmark.report.ablations import Setting, options_of, run_ablations
+from benchmark.report.contents import build_from
 from benchmark.report.html import to_html
-from benchmark.report.reproduction import build_from
 from benchmark.report.writers import to_markdown
 from sc_imagenet.core.errors import InputError
 from tests.benchmark.test_score import scbench

@@ -13,7 +13,8 @@ from PIL import Image
 
 from benchmark import cli
 from benchmark.report import paper_tables, reproduction
-from benchmark.report.reproduction import build, build_from, preparation_for
+from benchmark.report.contents import build, build_from
+from benchmark.report.reproduction import preparation_for
 from benchmark.scoring.runs import FoundRun, find_runs
 from sc_imagenet.data.catalog import info
 from sc_imagenet.generation import classes

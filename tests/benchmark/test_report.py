@@ -13,15 +13,13 @@ import pytest
 
 from baselines import registry
 from baselines.recipe import find_recipe
-from benchmark.report.csv_files import curves_csv, runs_csv, tables_csv
+from benchmark.report.contents import build, build_from
 from benchmark.report.html import to_html
-from benchmark.report.latex import to_latex
 from benchmark.report.paper_tables import tables
-from benchmark.report.reproduction import build, build_from, preparation_for
+from benchmark.report.reproduction import preparation_for
 from benchmark.report.run_details import command_of
-from benchmark.report.terminal import console, lines_of
-from benchmark.report.write import write_reports
-from benchmark.report.writers import to_markdown
+from benchmark.report.tables import curves_table, figures_table, runs_table
+from benchmark.report.writers import console, csv_of, lines_of, to_latex, to_markdown, write_reports
 from benchmark.scoring.curves import ALPHAS
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.result import EvaluatedData
@@ -133,7 +131,7 @@ def test_table_3_takes_each_category_of_a_spair_run(tmp_path):
 def test_any_other_run_fills_no_cell_but_is_listed(tmp_path, what, fields):
     report = build([make_run(tmp_path, "r1", **{"data": PASCAL, "finetune": "pf-pascal", **fields}, draws=2)])
     assert filled(report) == [], what
-    assert [entry.result.run for board in report.boards for entry in board.entries] == ["r1"]
+    assert [entry.result.run for board in report.leaderboards for entry in board.entries] == ["r1"]
 
 
 GENERATED = {
@@ -277,14 +275,14 @@ def test_a_board_holds_the_runs_on_the_same_pairs_best_first(tmp_path):
         make_run(tmp_path, "only-trained", data=[]),
     ]
     report = build(runs)
-    boards = {(board.key, board.pairs): [entry.result.run for entry in board.entries] for board in report.boards}
+    boards = {(board.key, board.pairs): [entry.result.run for entry in board.entries] for board in report.leaderboards}
     assert boards == {
         ("toy", 10): ["limited"],
         ("toy", 30): ["strong", "weak"],
         ("toy:validation", 30): ["other-split"],
     }
     assert [result.run for result in report.unscored] == ["only-trained"]
-    assert report.boards[0].metrics[1] == Metric(0.1, "bbox-kp")
+    assert report.leaderboards[0].metrics[1] == Metric(0.1, "bbox-kp")
     for page in (to_html(report), to_markdown(report)):
         for run in runs:
             assert run.result.run in page
@@ -296,7 +294,7 @@ def test_runs_that_predict_the_other_way_are_never_ranked_together(tmp_path):
         make_run(tmp_path, "into-source", data=data, noise=60),
         make_run(tmp_path, "into-target", data=data, noise=4, model="nearest"),
     ]
-    boards = build(runs).boards
+    boards = build(runs).leaderboards
     assert [(board.direction, [e.result.run for e in board.entries]) for board in boards] == [
         ("backward", ["into-source"]),
         ("forward", ["into-target"]),
@@ -315,7 +313,7 @@ def test_runs_that_differ_in_their_seeds_alone_are_one_row(tmp_path):
     runs = [seeded(tmp_path, seed, small, noise=noise) for seed, noise in enumerate((9, 10, 12))]
     runs.append(seeded(tmp_path / "bf16", 3, large, noise=30))
     runs.append(make_run(tmp_path, "lost", data=[("toy", "test", 30)], seed=4, noise=9))  # no config.json
-    (board,) = build(runs).boards
+    (board,) = build(runs).leaderboards
     assert sorted(setting.seeds for setting in board.settings) == [(0, 1, 2), (3,), (4,)]
     (grouped,) = (setting for setting in board.settings if len(setting.seeds) == 3)
     name = str(board.metrics[1])
@@ -334,7 +332,7 @@ def test_grouped_runs_say_how_many_and_each_stays_within_reach(tmp_path):
     runs = [seeded(tmp_path, seed, {"model": "cats"}, noise=noise) for seed, noise in enumerate((9, 10, 12))]
     runs.append(make_run(tmp_path, "single", data=[("toy", "test", 30)], noise=40))
     report = build(runs)
-    mean = report.boards[0].settings[0].scores[1]
+    mean = report.leaderboards[0].settings[0].scores[1]
     for page in (to_html(report), to_markdown(report)):
         assert f"\N{PLUS-MINUS SIGN} {mean.spread:.1f}" in page
         assert "0, 1, 2 (n = 3)" in page
@@ -345,7 +343,7 @@ def test_grouped_runs_say_how_many_and_each_stays_within_reach(tmp_path):
     assert "The 4 runs one by one" in page
     assert re.search(r'data-runs="\d \d \d "[^>]*>3 runs</a>', page)
     assert "one by one" not in to_html(build(runs[-1:]))
-    assert [line["run"] for line in csv.DictReader(io.StringIO(curves_csv(report)))] == [
+    assert [line["run"] for line in csv.DictReader(io.StringIO(csv_of(curves_table(report))))] == [
         *("cats-0", "cats-1", "cats-2", "single")
     ]
 
@@ -405,7 +403,7 @@ def test_what_is_incomplete_says_so_in_every_form(tmp_path, capsys):
     for text in (*said.values(), capsys.readouterr().out):
         assert "35 of 12,234 pairs" in text
         assert "PF-PASCAL, test split, 299 pairs" in text
-    rows = list(csv.DictReader(io.StringIO(runs_csv(report))))
+    rows = list(csv.DictReader(io.StringIO(csv_of(runs_table(report)))))
     assert {(row["data"], row["pairs"], row["published"]) for row in rows} == {
         ("spair-71k", "35", "12234"),
         ("pf-pascal", "299", "299"),
@@ -415,7 +413,7 @@ def test_what_is_incomplete_says_so_in_every_form(tmp_path, capsys):
 def test_sheets_hold_every_figure(tmp_path):
     run = make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal")
     result, report = run.result, build([run])
-    cells = list(csv.DictReader(io.StringIO(tables_csv(report))))
+    cells = list(csv.DictReader(io.StringIO(csv_of(figures_table(report)))))
     assert len(cells) == 4 * 4 + 17 * 7 + 15 * 19 + 7 * 4 + 6 * 4
     measured = [line for line in cells if line["measured"]]
     assert [line["runs"] for line in measured] == ["r1"] * 3
@@ -423,11 +421,11 @@ def test_sheets_hold_every_figure(tmp_path):
     assert float(measured[0]["measured"]) == value
     assert float(measured[0]["difference"]) == pytest.approx(value - 75.4)
     assert measured[0]["metric"] == "pck@0.05/img@256/image"
-    lines = list(csv.DictReader(io.StringIO(runs_csv(report))))
+    lines = list(csv.DictReader(io.StringIO(csv_of(runs_table(report)))))
     assert {line["metric"]: float(line["value"]) for line in lines} == {
         name: score["value"] for name, score in result.metrics["pf-pascal"].items()
     }
-    curves = list(csv.DictReader(io.StringIO(curves_csv(report))))
+    curves = list(csv.DictReader(io.StringIO(csv_of(curves_table(report)))))
     assert [(line["run"], line["data"], line["protocol"]) for line in curves] == [("r1", "pf-pascal", "img/image")]
     assert float(curves[0]["0.1"]) == pytest.approx(result.metrics["pf-pascal"]["pck@0.1/img/image"]["value"], abs=1e-3)
 
@@ -488,8 +486,8 @@ def test_what_is_wrong_with_runs_is_said_in_its_place_and_the_others_stand(tmp_p
             assert line in " ".join(text.split()), line
     content = json.loads(scbench("report", "--runs", runs, "--json", light=False).stdout)
     assert (content["runs"], len(content["problems"])) == (3, 4)
-    assert [len(board["entries"]) for board in content["boards"]] == [3]
-    gaps = {sheet["result"]["run"]: " ".join(sheet["problems"]) for sheet in content["sheets"]}
+    assert [len(board["entries"]) for board in content["leaderboards"]] == [3]
+    gaps = {sheet["result"]["run"]: " ".join(sheet["problems"]) for sheet in content["details"]}
     assert "the predictions were deleted: no curve and no pictures for toy" in gaps["lost"]
     assert "the predictions were deleted: no pictures for toy" in gaps["bare"]
     assert gaps["lost"].removeprefix(str(runs)) in page

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
+from benchmark.report.contents import build
 from benchmark.report.html import to_html
 from benchmark.report.pictures import figures
-from benchmark.report.reproduction import build
 from benchmark.scoring.runs import find_runs
 from tests.benchmark.chromium import PROGRAM, Chromium
 from tests.benchmark.runs import SPAIR, make_run
