@@ -15,8 +15,6 @@ from benchmark.commands.run import run_and_print
 from benchmark.report.contents import GENERATED
 from benchmark.report.table import number
 from benchmark.report.writers import write_reports
-from benchmark.running.arguments import Options
-from benchmark.running.generate import generate_set
 from benchmark.scoring.result import Result
 from sc_imagenet.core.progress import say
 from sc_imagenet.data.catalog import embedded
@@ -48,6 +46,9 @@ def quickstart(
 
 def run_quickstart(runs: Path, out: Path) -> None:
     """Run it, or take it up where it was left; prints the scores and where the report lies."""
+    from benchmark.running.arguments import Options  # and with them torch, which help does without
+    from benchmark.running.generate import generate_set
+
     data = embedded().name
     labels = runs / GENERATED / data
     say(f"[1/5] {MODEL} untrained, on unseen pairs of {data} (rendered now if this is the first time)")

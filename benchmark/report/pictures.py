@@ -25,8 +25,7 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.drawing import contact_sheet, draw_pair
 from sc_imagenet.data.images import open_image
 from sc_imagenet.data.roots import open_source
-from sc_imagenet.data.schema import check_entry, generated_name
-from sc_imagenet.sources.source import Entry
+from sc_imagenet.sources.source import Entry, check_entry
 
 # The two images of pairs by their ids, for pictures of stored predictions.
 
@@ -47,10 +46,13 @@ class PairImages:
     """
 
     def __init__(self, dataset: str, split: str, root: Path | None = None, form: str | None = None) -> None:
-        if form is not None and (root is None or dataset not in (generated_name(root), root.absolute().name)):
-            raise InputError(
-                f"where the generated set {dataset} lies is not known", fix="Give its folder as --data-root."
-            )
+        if form is not None:
+            from sc_imagenet.data.schema import generated_name  # and with it datasets
+
+            if root is None or dataset not in (generated_name(root), root.absolute().name):
+                raise InputError(
+                    f"where the generated set {dataset} lies is not known", fix="Give its folder as --data-root."
+                )
         source = open_source(form or dataset, root)
         folder = source.image_root()
         if folder is None or not folder.is_dir():
@@ -76,7 +78,7 @@ class PairImages:
 
 # Stored predictions drawn on their images: green is correct, red is wrong, the truth is crossed.
 
-WIDTH = 2000  # pixels of a sheet with both runs side by side
+WIDTH = 2000  # pixels of a picture with both runs side by side
 
 
 def picture_of_pair(
@@ -195,7 +197,7 @@ def figures(report: Report, root: Path | None = None) -> tuple[Figure | None, ..
         report: with runs whose predictions are still there.
         root: where the data sets lie; else ``SC_DATA_ROOT``.
     """
-    folders = {sheet.result.run: Path(sheet.folder) for sheet in report.details}
+    folders = {details.result.run: Path(details.folder) for details in report.details}
     found: list[Figure | None] = []
     spent = 0
     for board in report.leaderboards:
@@ -248,7 +250,7 @@ def _figure(board: Leaderboard, folders: dict[str, Path], root: Path | None, dra
     try:
         first, second = comparison.align(*(read_predictions(files[run.run]) for run in (baseline, compared)))
         shares = comparison.pair_shares(first, metric), comparison.pair_shares(second, metric)
-    except InputError:  # damaged since it was scored; the run's own sheet says so
+    except InputError:  # damaged since it was scored; what is told of the run says so
         return None
     images, note = _images(board, root) if draw else (None, "left out to keep this file small")
     shown = []

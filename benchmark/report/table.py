@@ -209,6 +209,12 @@ class Table:
         if format == "html":
             below = {before: place for before, place in pairwise(kept) if self.columns[place].below}
         places = [place for place in kept if place not in below.values()]
+        columns = (
+            replace(self.columns[place], detail=self.columns[below[place]].head.lower())
+            if place in below
+            else self.columns[place]
+            for place in places
+        )
         rows = (
             tuple(
                 replace(row.cells[place], below=row.cells[below[place]].text) if place in below else row.cells[place]
@@ -218,7 +224,7 @@ class Table:
         )
         return replace(
             self,
-            columns=tuple(self.columns[place] for place in places),
+            columns=tuple(columns),
             rows=tuple(replace(row, cells=cells) for row, cells in zip(self.rows, rows)),
         )
 

@@ -128,9 +128,10 @@ def _ablation_row(row: AblationRow) -> Row:
 
 def generated_tables(made: GeneratedSet) -> tuple[Table, ...]:
     """What a generated data set holds and, where it is known, how far its labels lie from the truth."""
-    title = f"Generated data set {made.name}"
-    counts = _two_columns(title, "count", made.counts, f"{made.how}.")
-    return (counts, _two_columns(f"True errors of the labels of {made.name}", "labels", made.errors, TRUE_ERRORS)) if made.errors else (counts,)
+    counts = _two_columns(f"Generated data set {made.name}", "count", made.counts, f"{made.how}.")
+    if not made.errors:
+        return (counts,)
+    return counts, _two_columns(f"True errors of the labels of {made.name}", "labels", made.errors, TRUE_ERRORS)
 
 
 def _two_columns(title: str, head: str, lines: Mapping[str, str], caption: str = "") -> Table:
@@ -305,8 +306,12 @@ def curves_table(report: Report) -> Table:
         heads,
         (
             (
-                *(entry.result.run, entry.result.model, board.key, board.direction),
-                *(board.metrics[1].protocol, *entry.curve),
+                entry.result.run,
+                entry.result.model,
+                board.key,
+                board.direction,
+                board.metrics[1].protocol,
+                *entry.curve,
             )
             for board in report.leaderboards
             for entry in board.entries

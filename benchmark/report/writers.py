@@ -72,10 +72,8 @@ def to_markdown(report: Report) -> str:
         lines += markdown_of(tables.paper_table(table), "## ")
     lines += markdown_of(tables.ablation_grid(report.ablations), "## ")
     for made in report.generated:
-        counts, *errors = tables.generated_tables(made)
-        lines += markdown_of(counts, "## ")
-        for table in errors:
-            lines += markdown_of(table)
+        for generated in tables.generated_tables(made):
+            lines += markdown_of(generated, "## ")
     lines += ["", "## All runs", "", tables.SEEDS_GROUPED]
     for board in report.leaderboards:
         lines += markdown_of(tables.leaderboard_table(board), "### ")
@@ -264,8 +262,7 @@ def terminal_of(table: Table) -> RenderableType:
     table = table.written_as("terminal")
     beside_paper = table.number is not None
     shown = RichTable(
-        title=escape(table.heading),
-        title_justify="left" if table.dense else "center",
+        title=None if table.dense else escape(table.heading),
         caption="paper, then measured (difference)" if beside_paper else escape(table.caption),
         box=None if table.dense else box.HEAVY_HEAD,
         pad_edge=not table.dense,
@@ -278,9 +275,9 @@ def terminal_of(table: Table) -> RenderableType:
     for row in table.rows:
         if not beside_paper or any(cell.runs for cell in row.cells):
             shown.add_row(*(_terminal_cell(*pair, table.crowded) for pair in zip(table.columns, row.cells)))
-    if table.dense:  # a narrow table would break its caption into many lines
+    if table.dense:  # a narrow table would break its title and caption into many lines
         shown.caption = None
-        return Group(shown, escape(table.caption))
+        return Group(f"[italic]{escape(table.heading)}[/]", shown, escape(table.caption))
     return shown
 
 

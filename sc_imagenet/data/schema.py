@@ -11,7 +11,7 @@ from datasets import ClassLabel, Features, Image, List, Value
 
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json
-from sc_imagenet.core.names import check_inside, check_name, is_file_name
+from sc_imagenet.core.names import is_file_name
 from sc_imagenet.data.catalog import catalog, info
 from sc_imagenet.data.imagenet import WNID
 from sc_imagenet.data.images import open_image
@@ -165,13 +165,6 @@ TOLERANCE = 1.0  # px: annotations round, some count pixels from 1
 
 
 FLOAT32 = 3.4e38  # the largest number that is stored
-
-
-def check_entry(entry: Entry, where: object) -> None:
-    """Raise InputError if a pair's id cannot be printed, or its id or images lead out of the data set."""
-    for name in (entry.pair_id, entry.source, entry.target):
-        check_inside(name, where)
-    check_name("class", entry.category, where)
 
 
 def check_pair(

@@ -23,8 +23,8 @@ from sc_imagenet.data.convert import available_splits, why_none
 from sc_imagenet.data.images import image_header, open_image
 from sc_imagenet.data.orientation import Stored
 from sc_imagenet.data.roots import open_source
-from sc_imagenet.data.schema import check_entry, check_pair, check_size
-from sc_imagenet.sources.source import Annotation, Entry, Options, Source
+from sc_imagenet.data.schema import check_pair, check_size
+from sc_imagenet.sources.source import Annotation, Entry, Options, Source, check_entry
 from sc_imagenet.sources.tables import recorded_size
 
 State = Literal["ok", "partial", "differs", "damaged", "counted", "unchecked"]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import files_in
+from sc_imagenet.core.names import check_inside, check_name
 
 Outside = Literal["error", "keep"]
 Size = tuple[int, int]  # width, height
@@ -95,6 +96,13 @@ class Entry:
     target: str
     annotation: Any  # where its points are; the reader knows
     mirrored: bool = False
+
+
+def check_entry(entry: Entry, where: object) -> None:
+    """Raise InputError if a pair's id cannot be printed, or its id or images lead out of the data set."""
+    for name in (entry.pair_id, entry.source, entry.target):
+        check_inside(name, where)
+    check_name("class", entry.category, where)
 
 
 @dataclass(frozen=True, slots=True)

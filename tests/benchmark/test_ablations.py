@@ -159,7 +159,7 @@ def test_a_case_that_fails_does_not_stop_the_others(photographs, tmp_path):
 
 def test_mistakes_are_one_line(photographs, tmp_path):
     for seeds in ("three", "0"):
-        done = scbench("ablate", photographs, "--out", tmp_path, "--seeds", seeds, check=False, light=False)
+        done = scbench("ablate", photographs, "--out", tmp_path, "--seeds", seeds, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert "neither a number of seeds nor a list" in done.stderr
     with pytest.raises(InputError, match="Did you mean 'full'"):

@@ -341,7 +341,7 @@ def test_grouped_runs_say_how_many_and_each_stays_within_reach(tmp_path):
             assert run.result.run in page
     page = to_html(report)
     assert "The 4 runs one by one" in page
-    assert re.search(r'data-runs="\d \d \d "[^>]*>3 runs</a>', page)
+    assert re.search(r'data-runs="\d \d \d"[^>]*>3 runs</a>', page)
     assert "one by one" not in to_html(build(runs[-1:]))
     assert [line["run"] for line in csv.DictReader(io.StringIO(csv_of(curves_table(report))))] == [
         *("cats-0", "cats-1", "cats-2", "single")
@@ -450,12 +450,12 @@ def test_the_command_writes_all_formats_and_says_what_it_left_out(tmp_path):
     make_run(tmp_path / "runs", "r1", data=[("toy", "test", 8)])
     (tmp_path / "runs" / "cats" / "half").mkdir()
     (tmp_path / "runs" / "cats" / "half" / "config.json").write_text("{}")
-    done = scbench("report", "--runs", tmp_path / "runs", "--out", tmp_path / "out", light=False)
+    done = scbench("report", "--runs", tmp_path / "runs", "--out", tmp_path / "out")
     names = {file.name for file in (tmp_path / "out").iterdir()}
     assert names == {"report.html", "report.md", "tables.tex", "tables.csv", "runs.csv", "curves.csv"}
     assert "Toy, test split, 8 of 300 pairs" in done.stdout
     assert "half: has no result.json" in done.stdout
-    content = json.loads(scbench("report", "--runs", tmp_path / "runs", "--json", light=False).stdout)
+    content = json.loads(scbench("report", "--runs", tmp_path / "runs", "--json").stdout)
     assert content["runs"] == 1
     assert len(content["problems"]) == 1
 
@@ -474,7 +474,7 @@ def test_what_is_wrong_with_runs_is_said_in_its_place_and_the_others_stand(tmp_p
             (runs / "cats" / name / "result.json").write_text(json.dumps(content))
     (runs / "cats/cut/result.json").write_text((good.folder / "result.json").read_text()[:200])
     shutil.copytree(good.folder, runs / "copied" / "good")
-    done = scbench("report", "--runs", runs, "--out", tmp_path / "out", light=False)
+    done = scbench("report", "--runs", runs, "--out", tmp_path / "out")
     page, words = ((tmp_path / "out" / name).read_text() for name in ("report.html", "report.md"))
     for line in (
         "cats/half: has no result.json: still running, or interrupted; run it again",
@@ -484,7 +484,7 @@ def test_what_is_wrong_with_runs_is_said_in_its_place_and_the_others_stand(tmp_p
     ):
         for text in (page.replace("&#39;", "'"), words, done.stdout.replace("\n", " ")):
             assert line in " ".join(text.split()), line
-    content = json.loads(scbench("report", "--runs", runs, "--json", light=False).stdout)
+    content = json.loads(scbench("report", "--runs", runs, "--json").stdout)
     assert (content["runs"], len(content["problems"])) == (3, 4)
     assert [len(board["entries"]) for board in content["leaderboards"]] == [3]
     gaps = {sheet["result"]["run"]: " ".join(sheet["problems"]) for sheet in content["details"]}
@@ -534,10 +534,10 @@ def test_a_run_on_a_generated_set_keeps_its_name_and_fills_no_cell_of_the_releas
 
 
 def test_mistakes_in_the_command_end_in_one_line(tmp_path):
-    done = scbench("report", "--runs", tmp_path / "none", check=False, light=False)
+    done = scbench("report", "--runs", tmp_path / "none", check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no such folder of runs" in done.stderr
-    done = scbench("report", "--runs", tmp_path, "--format", "htm", "--out", tmp_path / "out", check=False, light=False)
+    done = scbench("report", "--runs", tmp_path, "--format", "htm", "--out", tmp_path / "out", check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "Did you mean 'html'" in done.stderr
     assert not (tmp_path / "out").exists()

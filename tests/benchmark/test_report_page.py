@@ -124,8 +124,8 @@ def test_filters_hide_what_is_not_asked_for(browser, page):
         "supervision",
     ]  # one backbone: nothing to choose
     choose = "(() => { const f = document.forms[0]; f.%s.value = '%s'; f.dispatchEvent(new Event('change')); })()"
-    shown = "[...document.querySelectorAll('.sheet')].filter((e) => e.checkVisibility()).length"
-    boards = "[...document.querySelectorAll('.board')].filter((e) => e.checkVisibility()).length"
+    shown = "[...document.querySelectorAll('.run')].filter((e) => e.checkVisibility()).length"
+    boards = "[...document.querySelectorAll('.leaderboard')].filter((e) => e.checkVisibility()).length"
     assert (browser.value(shown), browser.value(boards)) == (4, 2)
     browser.value(choose % ("model", "nearest"))
     assert (browser.value(shown), browser.value(boards)) == (1, 1)
