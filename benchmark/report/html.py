@@ -41,15 +41,8 @@ class RunSection:
 
 def to_html(report: Report, figures: Sequence[Figure | None] = ()) -> str:
     """The whole report; every text from data is escaped. ``figures`` are those of its leaderboards, in their order."""
-    loader = PackageLoader("benchmark.report", "page")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["training"] = run_details.training
-    environment.filters["recipe"] = run_details.recipe
-    environment.filters["filters"] = filters
+    environment = templates()
     pictured = [*figures] or [None] * len(report.leaderboards)
-    style, script = (Markup(loader.get_source(environment, name)[0]) for name in ("style.css", "script.js"))
     return environment.get_template("page.html").render(
         report=report,
         title=tables.TITLE,
@@ -64,9 +57,25 @@ def to_html(report: Report, figures: Sequence[Figure | None] = ()) -> str:
         runs=[_run(details) for details in report.details],
         number_of={details.result.run: number for number, details in enumerate(report.details)},
         choices=_choices(report),
-        style=style,
-        script=script,
+        style=_verbatim(environment, "style.css"),
+        script=_verbatim(environment, "script.js"),
     )
+
+
+def templates() -> Environment:
+    """The page's templates; what they print is escaped, and a name they do not know is an error."""
+    loader = PackageLoader("benchmark.report", "page")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"training": run_details.training, "recipe": run_details.recipe, "filters": filters}
+    return environment
+
+
+def _verbatim(environment: Environment, name: str) -> Markup:
+    """A file beside the templates that is no template."""
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, name)[0])
 
 
 def _on_page(table: Table) -> Table:
