@@ -28,7 +28,7 @@ from sc_imagenet.data.images import open_image
 from sc_imagenet.data.load import load_dataset
 from sc_imagenet.data.record import read_record
 from sc_imagenet.data.shards import write_pairs
-from tests.benchmark.test_report import filled
+from tests.benchmark.report.test_reproduction import filled
 from tests.sc_imagenet.made_data import sc_release
 
 SIDES = ("source", "target")

@@ -12,8 +12,8 @@ from benchmark.report.html import to_html
 from benchmark.report.pictures import figures
 from benchmark.scoring.runs import find_runs
 from tests.benchmark.chromium import PROGRAM, Chromium
+from tests.benchmark.report.test_pictures import PAIRS, made_root
 from tests.benchmark.runs import SPAIR, make_run
-from tests.benchmark.test_figures import PAIRS, made_root
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
 EVIL = "<script>window.pwned = 1</script>"
