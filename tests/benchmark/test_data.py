@@ -126,7 +126,7 @@ def test_the_record_of_a_run_and_the_report_tell_the_own_name(tmp_path):
     assert problems == []
     report = build(found)
     assert filled(report) == []
-    assert any("pre-trained on my-set" in dict(sheet.facts).get("Training", "") for sheet in report.details)
+    assert any("pre-trained on my-set" in dict(run.facts).get("Training", "") for run in report.details)
     # Scored under SC-ImageNet's protocol, and as itself: by its name, with its pictures.
     (data,) = (data for data in result.data if data.name == "my-set")
     assert (data.key, data.form, data.pairs) == ("my-set:validation", "sc-imagenet", 2)

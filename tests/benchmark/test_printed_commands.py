@@ -80,8 +80,8 @@ def test_every_command_of_the_report_is_taken(tmp_path):
     for command in commands:
         parse(command.words[1:])
     assert report.details
-    for sheet in report.details:
-        parse(shlex.split(sheet.command)[1:])
+    for details in report.details:
+        parse(shlex.split(details.command)[1:])
 
 
 @pytest.mark.parametrize("table", [1, 2, 3, 4, 5])

@@ -87,7 +87,7 @@ def test_one_run_or_deleted_predictions_make_no_figure(tmp_path):
     next((floor.folder / "predictions").iterdir()).unlink()
     report = build([floor, ours])
     assert figures(report, tmp_path) == (None,)
-    of_ours, (problem,) = (sheet.problems for sheet in report.details)
+    of_ours, (problem,) = (run.problems for run in report.details)
     assert of_ours == ()
     assert "the predictions were deleted: no pictures for spair-71k:validation" in problem  # its curve was stored
     (floor.folder / "curves.json").unlink()

@@ -44,11 +44,16 @@ def test_lost_and_damaged_files_take_only_their_own_lines_along(tmp_path):
     for name in ("environment.json", "config.json"):
         (run.folder / name).write_text("[")
     (run.folder / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": "x"}\n[3]\n{"step": 3, "lo')
-    sheet = details_of(run, ["its predictions are gone"])
-    assert sheet.command == "scbench run cats --finetune toy --eval toy"
-    assert "Versions" not in dict(sheet.facts)
-    assert sheet.training.loss == ((1.0, 2.0),)
+    details = details_of(run, ["its predictions are gone"])
+    assert details.command == "scbench run cats --finetune toy --eval toy"
+    assert "Versions" not in dict(details.facts)
+    assert details.training.loss == ((1.0, 2.0),)
     assert "r1" in to_html(build([run]))
+
+
+def test_a_change_without_a_value_is_printed_as_an_option(tmp_path):
+    details = details_of(make_run(tmp_path, "r1", changes=("--limit 5", "--odd"), **TOY), [])
+    assert details.command.startswith("scbench run cats --finetune toy --eval toy --limit 5 --odd")
 
 
 def test_a_run_that_only_evaluates_shows_the_training_of_its_weights(tmp_path):
@@ -56,9 +61,9 @@ def test_a_run_that_only_evaluates_shows_the_training_of_its_weights(tmp_path):
     forward = make_run(tmp_path, "forward", weights_sha256="w" * 64, **TOY)
     log = "".join(json.dumps({"step": k, "loss": 1 / k, "validation_pck": k}) + "\n" for k in (1, 2, 3))
     (trained.folder / "log.jsonl").write_text(log)
-    sheet = details_of(forward, [], [trained, forward])
-    assert sheet.training.validation == ((1.0, 1.0), (2.0, 2.0), (3.0, 3.0))
-    assert dict(sheet.facts)["Weights trained in"] == "trained"
+    details = details_of(forward, [], [trained, forward])
+    assert details.training.validation == ((1.0, 1.0), (2.0, 2.0), (3.0, 3.0))
+    assert dict(details.facts)["Weights trained in"] == "trained"
 
 
 def test_a_long_log_is_thinned_and_keeps_its_ends(tmp_path):
