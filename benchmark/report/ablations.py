@@ -13,7 +13,7 @@ import torch
 
 from benchmark.report.ablation_table import CASES, NEAREST, Case, case_called
 from benchmark.running.arguments import RunOptions, make_accelerator
-from benchmark.running.cascade import FEWEST_IMAGES, train, training_content
+from benchmark.running.cascade import FEWEST_OF_A_PAIR, train, training_content
 from benchmark.running.data import NamedPairs
 from benchmark.running.run import Run
 from sc_imagenet.core.errors import InputError, unknown_name
@@ -145,7 +145,7 @@ def _claim(setting: Setting, manifest: str) -> None:
         found, _ = scan_kept(
             setting.photographs,
             features / "seen.jsonl",
-            fewest=FEWEST_IMAGES,
+            fewest=FEWEST_OF_A_PAIR,
             report=lambda done, total: update("photographs", done, total),
         )
     wanted = {
