@@ -23,7 +23,7 @@ from sc_imagenet.core.progress import Update
 
 # Data sets that ``scbench generate`` made below the folder of runs.
 
-GENERATED = "generated"  # of the folder of runs, with a folder for each data set
+GENERATED_SETS = "generated"  # of the folder of runs, with a folder for each data set
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class GeneratedSet:
 def find_generated(runs: Path) -> tuple[tuple[GeneratedSet, ...], tuple[str, ...]]:
     """All finished data sets below a folder of runs, and a line for each that cannot be read."""
     found, problems = [], []
-    for file in sorted(Path(runs).glob(f"{GENERATED}/*/generation.json")):
+    for file in sorted(Path(runs).glob(f"{GENERATED_SETS}/*/generation.json")):
         try:
             found.append(_read(file.parent))
         except InputError as error:

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from baselines import registry
-from baselines.recipe import ANY, find_recipe
+from baselines.recipe import ANY
+from baselines.registry import find_recipe
 from benchmark.report.paper_tables import tables
 from benchmark.report.reproduction import MeasuredRow, with_measured
-from benchmark.running.arguments import Options
-from benchmark.running.data_tables import place_of
+from benchmark.running.arguments import RunOptions
 from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.catalog import info
+from sc_imagenet.data.roots import place_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def plan(table: int, runs: Path, data_root: Path | None) -> list[PlannedRun]:
 
 
 def _planned(command: Command, row: MeasuredRow, done: bool, data_root: Path | None) -> PlannedRun:
-    options = Options(**options_of(command))
+    options = RunOptions(**options_of(command))
     trained = [name for name in (options.pretrain, options.finetune) if name]
     needed = dict.fromkeys([*trained, *options.evaluate])
     root = str(data_root) if data_root else None
@@ -106,7 +107,7 @@ def _stage(model: str, dataset: str) -> PlannedStage:
 
 
 def options_of(command: Command) -> dict[str, Any]:
-    """What a planned ``scbench run`` asks for, as fields of ``Options``.
+    """What a planned ``scbench run`` asks for, as fields of ``RunOptions``.
 
     >>> options_of(Command("run", ("vat",), {"pretrain": "sc-imagenet", "eval": ("spair-71k",)}))["evaluate"]
     ('spair-71k',)

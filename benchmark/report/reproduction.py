@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmark.report.leaderboard import MeanScore, averaged
-from benchmark.report.paper_tables import FULL_PROCEDURE, GENERATOR, IBOT, Column, PaperTable, Row
+from benchmark.report.paper_tables import FULL_PROCEDURE, GENERATOR, IBOT, PaperColumn, PaperRow, PaperTable
 from benchmark.scoring.bundles import paper, published
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.result import Result
@@ -26,13 +26,13 @@ _OF_THE_GENERATOR = ("recipe.model.", "--backbone ")  # changes that its argumen
 _FREE = ("pretrained", "seed", "saliency")  # options of a training that name files, or that runs may vary
 
 
-def metric_of(column: Column, result: Result) -> Metric:
+def metric_of(column: PaperColumn, result: Result) -> Metric:
     """The protocol that the paper's figures of this column and model were taken under."""
     metrics = paper(column.dataset, result.model, result.size, result.protocol)
     return next(metric for metric in metrics if metric.alpha == column.alpha)
 
 
-def reproduces(result: Result, row: Row, column: Column) -> bool:
+def reproduces(result: Result, row: PaperRow, column: PaperColumn) -> bool:
     """Whether a run is what the paper did for this cell.
 
     Same model, pre-training, training, backbone and weights of the backbone; the ``paper`` recipe unchanged, as it is
@@ -54,7 +54,7 @@ def reproduces(result: Result, row: Row, column: Column) -> bool:
     )
 
 
-def _trained_alike(result: Result, row: Row, column: Column) -> bool:
+def _trained_alike(result: Result, row: PaperRow, column: PaperColumn) -> bool:
     if row.model == GENERATOR:
         changes = [change for change in result.changes if not change.startswith(_OF_THE_GENERATOR)]
         same = result.backbone_weights == "ibot" and _built_alike(result, row)
@@ -75,7 +75,7 @@ def _trained_alike(result: Result, row: Row, column: Column) -> bool:
     return result.checkpoint is None and result.finetune == (row.train_set or column.finetune) and _recipes(result)
 
 
-def _built_alike(result: Result, row: Row) -> bool:
+def _built_alike(result: Result, row: PaperRow) -> bool:
     """Whether a run's generator is the paper's but for what the row switches.
 
     An option of the network that is not stated has its default. ``layers`` and backbone follow from the training.
@@ -98,7 +98,7 @@ def _built_alike(result: Result, row: Row) -> bool:
 
 def _recipes(result: Result) -> bool:
     """Whether the recipes and arguments that a run recorded are those that this version has for its data."""
-    from baselines.recipe import find_recipe
+    from baselines.registry import find_recipe
 
     for dataset, recorded in ((result.pretrain, result.pretrain_recipe), (result.finetune, result.recipe)):
         if dataset is None or not recorded:  # an older result does not tell of its pre-training
@@ -117,7 +117,7 @@ def _same(recorded: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
     return bool(json.loads(json.dumps(recorded)) == json.loads(json.dumps(wanted)))
 
 
-def paper_training(row: Row) -> TrainingOptions:
+def paper_training(row: PaperRow) -> TrainingOptions:
     """The options that the paper's generator of this row was trained with; ours where the paper leaves them open."""
     options = paper_options()
     network: dict[str, Any] = {}
@@ -129,7 +129,7 @@ def paper_training(row: Row) -> TrainingOptions:
     return replace(options, network=replace(options.network, **network))
 
 
-def command_for(row: Row, column: Column) -> Command | None:
+def command_for(row: PaperRow, column: PaperColumn) -> Command | None:
     """The command whose run would fill a cell; None when this repository has no such model."""
     if row.model is None:
         return None
@@ -147,7 +147,7 @@ def command_for(row: Row, column: Column) -> Command | None:
     return Command("run", (row.model,), options)
 
 
-def preparation_for(row: Row) -> Command | None:
+def preparation_for(row: PaperRow) -> Command | None:
     """The command that must come before ``command_for``'s: it trains a generator on photographs with class names."""
     if row.train_set != FILTERED_IMAGENET:
         return None
@@ -165,7 +165,7 @@ def _departures(options: Any, defaults: Any) -> dict[str, Any]:
     return {name: value for name, value in ours.items() if value != plain[name]}
 
 
-def _folder(row: Row) -> str:
+def _folder(row: PaperRow) -> str:
     """Where a row's generator is trained; rows of the same settings share it."""
     changed = [f"{key.split('.')[-1]}-{value}" for key, value in row.settings.items() if FULL_PROCEDURE[key] != value]
     return "/".join(["generator", *(changed or ["full"])])
@@ -192,7 +192,7 @@ class PaperCell:
 class MeasuredRow:
     """A method's cells."""
 
-    row: Row
+    row: PaperRow
     cells: tuple[PaperCell, ...]
 
     @property
@@ -237,7 +237,7 @@ def with_measured(table: PaperTable, results: Sequence[Result]) -> MeasuredTable
     return MeasuredTable(table, rows)
 
 
-def _measured(results: Sequence[Result], row: Row, column: Column) -> MeanScore | None:
+def _measured(results: Sequence[Result], row: PaperRow, column: PaperColumn) -> MeanScore | None:
     found: list[MeanScore] = []
     for result in results:
         if not reproduces(result, row, column):

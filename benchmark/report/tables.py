@@ -8,9 +8,7 @@ from benchmark.report import run_details
 from benchmark.report.ablation_table import HEADINGS, LEGEND, AblationRow, AblationTable, words
 from benchmark.report.contents import GeneratedSet, Report
 from benchmark.report.leaderboard import Leaderboard, MeanScore, Setting, filters
-from benchmark.report.paper_tables import Column as PaperColumn
-from benchmark.report.paper_tables import PaperTable
-from benchmark.report.paper_tables import Row as PaperRow
+from benchmark.report.paper_tables import PaperColumn, PaperRow, PaperTable
 from benchmark.report.reproduction import MeasuredRow, MeasuredTable, PaperCell
 from benchmark.report.run_details import ProtocolTable
 from benchmark.report.table import Cell, Column, Format, Row, Table

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.errors import InputError, check_inside, check_name
 from sc_imagenet.core.files import files_in
-from sc_imagenet.core.names import check_inside, check_name
 
 Outside = Literal["error", "keep"]
 Size = tuple[int, int]  # width, height
@@ -67,7 +66,7 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Options:
+class SourceOptions:
     """What may be said of a data set besides its root.
 
     imagenet_dir   folder of ImageNet images, or a data set ``OWNER/NAME`` (a Hub name or a folder of Parquet); for a
@@ -143,7 +142,7 @@ class Source:
     version: ClassVar[int] = 1
     outside: ClassVar[Outside] = "error"
 
-    def __init__(self, root: Path, options: Options) -> None:
+    def __init__(self, root: Path, options: SourceOptions) -> None:
         self.root = root
         self.options = options
 

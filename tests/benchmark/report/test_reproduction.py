@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from baselines import registry
-from baselines.recipe import find_recipe
+from baselines.registry import find_recipe
 from benchmark.report.contents import build
 from benchmark.report.html import to_html
 from benchmark.report.paper_tables import tables
@@ -14,8 +14,7 @@ from benchmark.report.run_details import command_of
 from benchmark.report.writers import to_markdown
 from benchmark.scoring.result import EvaluatedData
 from benchmark.scoring.runs import FoundRun
-from sc_imagenet.core.command import Command
-from sc_imagenet.core.settings import nested, settings_of
+from sc_imagenet.core.command import Command, nested, settings_of
 from sc_imagenet.generation.cascade.options import TrainingOptions, paper_options
 from tests.benchmark.runs import make_run
 
