@@ -18,8 +18,8 @@ from sc_imagenet.data.catalog import info
 from sc_imagenet.data.images import image_header
 from sc_imagenet.data.orientation import UPRIGHT, Stored
 from sc_imagenet.data.record import Record
-from sc_imagenet.data.schema import check_entry, check_pair, check_unique, known_size, pair_features
-from sc_imagenet.sources.source import Annotation, Entry, Source
+from sc_imagenet.data.schema import check_pair, check_unique, known_size, pair_features
+from sc_imagenet.sources.source import Annotation, Entry, Source, check_entry
 
 # How many images are stored, from their headers: each file is opened once, however many pairs name it.
 
