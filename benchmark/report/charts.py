@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from benchmark.report import run_details
 from benchmark.report.leaderboard import Leaderboard, Setting, filters
 from benchmark.report.run_details import RunDetails
-from benchmark.scoring.curves import ALPHAS
+from benchmark.scoring.details import CURVE_ALPHAS
 
 # Line charts as inline SVG: no script, no font, no network; colours come from the page's style.
 
@@ -117,7 +117,7 @@ def curve_chart(board: Leaderboard) -> CurveChart | None:
     lines = [
         Line(
             f"{setting.result.title}, {run_details.training(setting.result)}, {setting.which_runs}",
-            list(zip(ALPHAS, setting.curve)),
+            list(zip(CURVE_ALPHAS, setting.curve)),
             style,
             filters(setting.result),
         )
@@ -126,8 +126,8 @@ def curve_chart(board: Leaderboard) -> CurveChart | None:
     best = styled[0][1]
     title = (
         f"PCK over alpha of {len(styled)} settings on {board.heading}; the best, {best.result.title} "
-        f"{run_details.training(best.result)}, from {best.curve[0]:.1f} at {ALPHAS[0]:g} "
-        f"to {best.curve[-1]:.1f} at {ALPHAS[-1]:g}"
+        f"{run_details.training(best.result)}, from {best.curve[0]:.1f} at {CURVE_ALPHAS[0]:g} "
+        f"to {best.curve[-1]:.1f} at {CURVE_ALPHAS[-1]:g}"
     )
     return CurveChart(
         chart(title, lines[::-1], "alpha", "PCK, %", floor=0),

@@ -14,9 +14,8 @@ from benchmark.report.leaderboard import Leaderboard, leaderboards_of
 from benchmark.report.reproduction import MeasuredTable, with_measured
 from benchmark.report.run_details import RunDetails, details_of
 from benchmark.report.table import number
-from benchmark.scoring.curves import Curves, run_curves
 from benchmark.scoring.result import Result
-from benchmark.scoring.runs import FoundRun, find_runs
+from benchmark.scoring.runs import Curves, FoundRun, find_runs, run_curves
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json
 from sc_imagenet.core.progress import Update

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
 
-from benchmark.scoring import bundles
-from benchmark.scoring.curves import Curves
+from benchmark.scoring import pck
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import MARK
 from benchmark.scoring.result import EvaluatedData, Result, count_of_pairs, data_key
-from benchmark.scoring.runs import FoundRun
+from benchmark.scoring.runs import Curves, FoundRun
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json
 from sc_imagenet.data.catalog import info
@@ -66,7 +65,7 @@ class LeaderboardEntry:
     setting: str  # the same for runs that differ in their seeds alone
     scores: tuple[MeanScore | None, ...]  # by alpha
     categories: dict[str, float]  # at alpha 0.1
-    curve: tuple[float, ...]  # PCK at each of curves.ALPHAS; () where there is none
+    curve: tuple[float, ...]  # PCK at each of details.CURVE_ALPHAS; () where there is none
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Setting:
 
     @cached_property
     def curve(self) -> tuple[float, ...]:
-        """PCK at each of curves.ALPHAS; () where no run has one."""
+        """PCK at each of details.CURVE_ALPHAS; () where no run has one."""
         return tuple(map(fmean, zip(*(entry.curve for entry in self.entries if entry.curve))))
 
     @property
@@ -193,7 +192,7 @@ def leaderboards_of(found: Sequence[FoundRun], curves: Mapping[str, Curves]) -> 
         others = {m for n, s, _, m, _, f in groups if f and (n, s) == (name, split)} - {manifest}
         data = data_key(name, split, manifest[:MARK] if form and others else "")
         counted = max((part for _, part in members), key=lambda part: part.without_box)  # older results lack it
-        metrics = tuple(bundles.strict(form or name))
+        metrics = tuple(pck.strict_metrics(form or name))
         title = name if form else info(name).title
         entries = [
             _entry(run.result, settings[run.result.run], part, metrics, curves[run.result.run].get(part.key, {}))

@@ -15,8 +15,8 @@ from PIL import Image
 from benchmark.report import run_details
 from benchmark.report.contents import Report
 from benchmark.report.leaderboard import Leaderboard, LeaderboardEntry
-from benchmark.scoring import comparison, pck
-from benchmark.scoring.comparison import Comparison
+from benchmark.scoring import comparison
+from benchmark.scoring.comparison import Comparison, Measure
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import prediction_file, read_predictions
 from benchmark.scoring.predictions import Predictions
@@ -84,7 +84,7 @@ WIDTH = 2000  # pixels of a picture with both runs side by side
 def picture_of_pair(
     predictions: Predictions,
     pair_id: str,
-    metric: Metric,
+    metric: Measure,
     images: tuple[Image.Image, Image.Image],
     title: str | None = None,
     height: int = 400,
@@ -106,8 +106,7 @@ def picture_of_pair(
     left, right = images if predictions.info.direction == "forward" else images[::-1]
     if left.size != tuple(one.other_sizes[0]) or right.size != tuple(one.sizes[0]):
         raise InputError(f"the images of pair {pair_id!r} here have another size than when it was predicted")
-    reach = metric.alpha * pck.thresholds(one, metric.threshold, metric.frame)
-    correct = pck.distances(one, metric.frame) <= reach
+    correct = comparison.correct_points(one, metric)
     return draw_pair(left, right, one.other, one.predicted, correct=correct, truth=one.true, title=title, height=height)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmark.report.leaderboard import MeanScore, averaged
 from benchmark.report.paper_tables import FULL_PROCEDURE, GENERATOR, IBOT, PaperColumn, PaperRow, PaperTable
-from benchmark.scoring.bundles import paper, published
-from benchmark.scoring.pck import Metric
+from benchmark.scoring.pck import Metric, paper_metrics
+from benchmark.scoring.protocol import published_protocol
 from benchmark.scoring.result import Result
 from sc_imagenet.core.command import Command
 from sc_imagenet.data.catalog import info
@@ -28,7 +28,7 @@ _FREE = ("pretrained", "seed", "saliency")  # options of a training that name fi
 
 def metric_of(column: PaperColumn, result: Result) -> Metric:
     """The protocol that the paper's figures of this column and model were taken under."""
-    metrics = paper(column.dataset, result.model, result.size, result.protocol)
+    metrics = paper_metrics(column.dataset, result.model, result.size, result.protocol)
     return next(metric for metric in metrics if metric.alpha == column.alpha)
 
 
@@ -39,7 +39,7 @@ def reproduces(result: Result, row: PaperRow, column: PaperColumn) -> bool:
     today, too; of the generator the paper's procedure and training options but for what the row switches; the whole
     test split, predicted in the authors' direction. Anything else stands among the runs only.
     """
-    known = result.protocol or published(result.model)
+    known = result.protocol or published_protocol(result.model)
     whole = info(column.dataset).pairs.get("test")
     return (
         row.model == result.model

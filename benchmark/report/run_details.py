@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.scoring import bundles
+from benchmark.scoring import pck
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.result import EvaluatedData, Result, data_key
 from benchmark.scoring.runs import FoundRun
@@ -104,9 +104,9 @@ def protocol_table(result: Result, data: EvaluatedData) -> ProtocolTable:
         if metric.legacy:
             legacy.add(metric.protocol)
     named = {
-        "strict": {metric.protocol for metric in bundles.strict(data.scored_as)},
+        "strict": {metric.protocol for metric in pck.strict_metrics(data.scored_as)},
         "paper": {
-            metric.protocol for metric in bundles.paper(data.scored_as, result.model, result.size, result.protocol)
+            metric.protocol for metric in pck.paper_metrics(data.scored_as, result.model, result.size, result.protocol)
         },
         "legacy": legacy,
     }

@@ -12,7 +12,7 @@ from benchmark.report.paper_tables import PaperColumn, PaperRow, PaperTable
 from benchmark.report.reproduction import MeasuredRow, MeasuredTable, PaperCell
 from benchmark.report.run_details import ProtocolTable
 from benchmark.report.table import Cell, Column, Format, Row, Table
-from benchmark.scoring.curves import ALPHAS
+from benchmark.scoring.details import CURVE_ALPHAS
 from sc_imagenet.data.catalog import info
 
 TITLE = "Semantic correspondence: paper and measured"
@@ -299,7 +299,7 @@ def runs_table(report: Report) -> Table:
 
 def curves_table(report: Report) -> Table:
     """PCK over alpha of every run under its leaderboard's protocol."""
-    heads = ["run", "model", "data", "direction", "protocol", *(f"{alpha:g}" for alpha in ALPHAS)]
+    heads = ["run", "model", "data", "direction", "protocol", *(f"{alpha:g}" for alpha in CURVE_ALPHAS)]
     return _plain(
         heads,
         (

@@ -195,6 +195,8 @@ def _added(found: Annotation) -> dict[str, Any]:
     added: dict[str, Any] = dict(zip(("source_azimuth", "target_azimuth"), azimuths))
     if found.keypoint_ids is not None:
         added["keypoint_ids"] = found.keypoint_ids
+        added["keypoint_names"] = found.keypoint_names
+        added["symmetric_ids"] = found.symmetric_ids
         added["unpaired_ids"] = [number for number, *_ in found.unpaired]
         added["unpaired_points"] = [[x, y] for _, x, y, _ in found.unpaired]
         added["unpaired_in_source"] = [in_source for *_, in_source in found.unpaired]

@@ -111,6 +111,8 @@ class Annotation:
     They are in the image as stored, whatever its EXIF orientation: conversion turns them with it.
 
     keypoint_ids  of the points, as the data set numbers them; None where it does not
+    keypoint_names, symmetric_ids   what it calls them, and the id of each one's left-right partner, its own where it
+                                    has none; None where it does not tell
     unpaired      points that one of the images alone shows: (id, x, y, whether it is the source that does)
     azimuths      view of the source's and of the target's object in SPair-71k's eighths of a turn, or -1
     annotated_source_size, annotated_target_size   (width, height) as stored that the data set says its image had when
@@ -124,6 +126,8 @@ class Annotation:
     target_bbox: list[float] | None = None
     grades: tuple[int, int, int, int] = (-1, -1, -1, -1)  # viewpoint, scale, truncation, occlusion
     keypoint_ids: list[int] | None = None
+    keypoint_names: list[str] | None = None
+    symmetric_ids: list[int] | None = None
     unpaired: tuple[tuple[int, float, float, bool], ...] = ()
     azimuths: tuple[int, int] = (-1, -1)
     annotated_source_size: Size | None = None

@@ -12,7 +12,7 @@ from benchmark.report.contents import build
 from benchmark.report.html import to_html
 from benchmark.report.tables import curves_table
 from benchmark.report.writers import csv_of, to_markdown
-from benchmark.scoring.curves import ALPHAS
+from benchmark.scoring.details import CURVE_ALPHAS
 from benchmark.scoring.pck import Metric
 from tests.benchmark.runs import make_run
 
@@ -73,7 +73,7 @@ def test_runs_that_differ_in_their_seeds_alone_are_one_row(tmp_path):
     assert grouped.scores[1].spread == pytest.approx(statistics.stdev(values))
     cubes = [run.result.per_category["toy"][name]["cube"] for run in runs[:3]]
     assert grouped.categories["cube"] == pytest.approx(statistics.mean(cubes))
-    at = ALPHAS.index(0.1)
+    at = CURVE_ALPHAS.index(0.1)
     curves = [entry.curve[at] for entry in grouped.entries]
     assert grouped.curve[at] == pytest.approx(statistics.mean(curves))
     assert grouped.result.run == "cats-0"

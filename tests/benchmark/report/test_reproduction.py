@@ -234,7 +234,8 @@ def test_the_printed_training_of_the_generator_is_the_papers():
 
 
 def test_predictions_in_the_other_direction_fill_no_cell(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmark.scoring.bundles.published", lambda model: None)  # written forward, as for any model
+    for place in ("tests.benchmark.runs", "benchmark.scoring.pck"):
+        monkeypatch.setattr(f"{place}.published_protocol", lambda model: None)  # written forward, as for any model
     run = make_run(tmp_path, "r1", data=PASCAL, finetune="pf-pascal", draws=2)
     monkeypatch.undo()
     assert run.result.direction == "forward"

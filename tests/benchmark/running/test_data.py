@@ -21,7 +21,7 @@ from benchmark.report.pictures import PairImages
 from benchmark.running.arguments import RunOptions, changes_of, make_accelerator
 from benchmark.running.data import NamedPairs
 from benchmark.running.run import Run
-from benchmark.scoring.comparing import shared_predictions
+from benchmark.scoring.comparison import shared_predictions
 from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.images import open_image
