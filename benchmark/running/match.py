@@ -64,13 +64,13 @@ def transferred(
     given = given.detach().cpu().double() if hasattr(given, "detach") else given
     found = np.asarray(given, np.float64)
     if found.shape != points.shape:
-        raise InputError(f"{name_of(model)} gives points of shape {found.shape} for {points.shape}", where=where)
+        raise InputError(f"{model_name(model)} gives points of shape {found.shape} for {points.shape}", where=where)
     if not np.isfinite(found).all():
-        raise InputError(f"{name_of(model)} gives points that are NaN or infinite", where=where)
+        raise InputError(f"{model_name(model)} gives points that are NaN or infinite", where=where)
     return found
 
 
-def name_of(model: Model) -> str:
+def model_name(model: Model) -> str:
     """What records call a model: its registered name, else that of its class or function."""
     if isinstance(model, Matcher) and (card := type(model).registered()) is not None:
         return card.name
@@ -126,7 +126,7 @@ def evaluate(
         raise InputError(f"limit={limit} leaves no pair")
     pairs = NamedPairs.parse(data, "test", None if root is None else Path(root))
     chosen = protocols_named(protocols)
-    name, size = name_of(model), model.size if isinstance(model, Matcher) else 0
+    name, size = model_name(model), model.size if isinstance(model, Matcher) else 0
     for protocol in chosen:
         protocol.for_data(pairs.dataset, name, size or None)  # refused before the work, not after it
     rows = pairs.open(limit)

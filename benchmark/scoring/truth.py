@@ -10,9 +10,9 @@ from benchmark.scoring.predictions import PredictionInfo, Predictions
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.data.catalog import canonical, info
 from sc_imagenet.data.roots import open_source
-from sc_imagenet.data.schema import check_entry, check_pair, check_unique, known_size
+from sc_imagenet.data.schema import check_pair, check_unique, known_size
 from sc_imagenet.data.shard_writing import image_sizes
-from sc_imagenet.sources.source import Annotation, Entry, Source
+from sc_imagenet.sources.source import Annotation, Entry, Source, check_entry
 
 
 def read_truth(dataset: str, split: str = "test", root: Path | str | None = None) -> Predictions:

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import ClassLabel, Features, Image, List, Value
 
-from sc_imagenet.core.errors import InputError, check_inside, check_name, is_file_name
+from sc_imagenet.core.errors import InputError, is_file_name
 from sc_imagenet.core.files import read_json
 from sc_imagenet.data.catalog import catalog, info
 from sc_imagenet.data.imagenet import WNID
@@ -166,13 +166,6 @@ TOLERANCE = 1.0  # px: annotations round, some count pixels from 1
 
 
 FLOAT32 = 3.4e38  # the largest number that is stored
-
-
-def check_entry(entry: Entry, where: object) -> None:
-    """Raise InputError if a pair's id cannot be printed, or its id or images lead out of the data set."""
-    for name in (entry.pair_id, entry.source, entry.target):
-        check_inside(name, where)
-    check_name("class", entry.category, where)
 
 
 def check_pair(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.errors import InputError, check_inside, check_name
 from sc_imagenet.core.files import files_in
 
 Outside = Literal["error", "keep"]
@@ -95,6 +95,13 @@ class Entry:
     target: str
     annotation: Any  # where its points are; the reader knows
     mirrored: bool = False
+
+
+def check_entry(entry: Entry, where: object) -> None:
+    """Raise InputError if a pair's id cannot be printed, or its id or images lead out of the data set."""
+    for name in (entry.pair_id, entry.source, entry.target):
+        check_inside(name, where)
+    check_name("class", entry.category, where)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from benchmark.scoring.prediction_files import predictions_of
 from benchmark.scoring.predictions import PredictionInfo
 from benchmark.scoring.protocols import protocols_named
 from tests.benchmark.commands.test_score import scbench
+from tests.benchmark.report.test_pictures import DATA, PAIRS, made_root
 from tests.benchmark.runs import make_run
-from tests.benchmark.test_figures import DATA, PAIRS, made_root
 
 TENTH = Metric(0.1, "img")
 
@@ -162,7 +162,7 @@ def test_the_command_prints_tables_json_and_a_picture(runs, tmp_path):
     root = made_root(tmp_path / "data")
     picture = tmp_path / "changed.png"
     drawn = ("--out", picture, "--data-root", root, "--pairs", 2)
-    done = scbench("compare", floor, ours, "--json", *drawn, light=False)
+    done = scbench("compare", floor, ours, "--json", *drawn)
     (found,) = json.loads(done.stdout)
     overall = found["metrics"]["pck@0.1/bbox/image"]
     assert overall["difference"] == pytest.approx(overall["second"] - overall["first"])
@@ -189,7 +189,7 @@ def test_the_command_prints_tables_json_and_a_picture(runs, tmp_path):
 def test_mistakes_end_in_one_line_and_code_2(runs, tmp_path, arguments, says):
     names = dict(zip(("floor", "ours", "toy"), runs))
     words = [argument.format(**names) for argument in arguments]
-    done = scbench("compare", *words, check=False, light="--out" not in words)
+    done = scbench("compare", *words, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert says in done.stderr

@@ -17,12 +17,12 @@ from benchmark.scoring.predictions import PredictionInfo
 from tests.benchmark.runs import make_run
 
 
-def scbench(*arguments, check=True, light=True):
-    """Run a command in a process of its own; a light one imports neither torch nor datasets."""
-    heavy = "{'torch', 'datasets', 'transformers'}" if light else "set()"
+def scbench(*arguments, check=True):
+    """Run a command in a process of its own, which imports neither torch nor datasets."""
     code = (
         "import sys; from benchmark.cli import main\n"
-        f"try: main()\nfinally: assert not {heavy} & set(sys.modules), 'heavy import'"
+        "heavy = {'torch', 'datasets', 'transformers', 'timm'}\n"
+        "try: main()\nfinally: assert not heavy & set(sys.modules), 'heavy import'"
     )
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
