@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.matcher import Matcher
+from baselines.matcher import Features, Matcher
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -20,8 +20,8 @@ from sc_imagenet.geometry.grids import pixels_of, read_at
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
 
 
-class Features(NamedTuple):
-    """Comparable features of a pair, each (B, C, h, w)."""
+class Described(NamedTuple):
+    """Comparable features of both images of pairs, each (B, C, h, w)."""
 
     source: Tensor
     target: Tensor
@@ -52,6 +52,7 @@ class Nearest(Matcher):
     """
 
     direction = "forward"
+    match_arguments = ("upsample", "window", "temperature")
     backbone: Backbone
 
     def __init__(
@@ -75,19 +76,18 @@ class Nearest(Matcher):
         self.backbone = build_backbone(backbone, layers, size, pretrained).requires_grad_(False)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
 
-    def forward(self, source: Tensor, target: Tensor) -> Features:
-        """Images (B, 3, S, S) -> features (B, C, h, w) of both, ready for inner products."""
-        both = self.describe(torch.cat((source, target)))
-        return Features(*both.chunk(2))
-
-    def describe(self, images: Tensor) -> Tensor:
-        """Images -> features (B, C, h, w) whose inner products are the mean of the layers' cosines."""
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, S, S) -> features (B, C, h, w) whose inner products are the mean of the layers' cosines."""
         maps = self.backbone(images)
         grid = self.grid or max(features.shape[-1] for features in maps)
         resized = [self._to_grid(features, grid) for features in maps]
         if self.standardise:
             resized = [F.instance_norm(features) for features in resized]
-        return torch.cat([F.normalize(features, dim=1) for features in resized], 1) / len(maps) ** 0.5
+        return [torch.cat([F.normalize(features, dim=1) for features in resized], 1) / len(maps) ** 0.5]
+
+    def match(self, source: Features, target: Features) -> Described:
+        """Nothing yet: which rows of the correlation are computed depends on the points."""
+        return Described(source[0], target[0])
 
     @staticmethod
     def _to_grid(features: Tensor, grid: int) -> Tensor:
@@ -96,7 +96,7 @@ class Nearest(Matcher):
         # Antialias where a map is made smaller: all that a cell covers counts.
         return F.interpolate(features, (grid, grid), mode="bilinear", antialias=features.shape[-1] > grid)
 
-    def transfer(self, output: Features, points: Tensor) -> Tensor:
+    def transfer(self, output: Described, points: Tensor) -> Tensor:
         """Points (B, K, 2) of the source -> the most similar places of the target.
 
         Only the asked rows of the correlation are computed. A point between cells reads its row bilinearly.
