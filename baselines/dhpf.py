@@ -85,6 +85,7 @@ class DHPF(Matcher):
     direction = "forward"
     training_arguments = ("rate", "threshold")
     match_weights = ("reductions.", "gates.")
+    trains_on_features = True
     backbone: Backbone
 
     def __init__(

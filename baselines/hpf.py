@@ -136,6 +136,10 @@ class HPF(Matcher):
         sizes = [[image.size, *(tuple(level.shape[1:]) for level in image.maps)] for image in seen]
         return [*maps, torch.tensor(sizes, device=images.device)]
 
+    def features(self, source: Tensor, target: Tensor) -> tuple[Features, Features]:
+        """Features of both; the backbone sees one image at a time anyway."""
+        return self.encode(source), self.encode(target)
+
     @torch.no_grad()
     def match(self, source: Features, target: Features) -> list[Match]:
         """Features -> the matches of each pair."""
@@ -160,9 +164,7 @@ class HPF(Matcher):
     def _of_maps(self, maps: list[Tensor], size: tuple[int, ...]) -> Hyperpixels:
         height, width = size
         grid = (maps[0].shape[1], maps[0].shape[2])
-        return Hyperpixels(
-            maps, (height, width), grid, self._inside(grid[0], height), self._inside(grid[1], width)
-        )
+        return Hyperpixels(maps, (height, width), grid, self._inside(grid[0], height), self._inside(grid[1], width))
 
     def _continued(self, own: Tensor) -> Tensor:
         """An image as the backbone sees it; as published, a ResNet sees it as it is."""

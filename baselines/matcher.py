@@ -48,6 +48,8 @@ class Matcher(nn.Module):
     match_arguments  names of constructor arguments that ``encode`` does not depend on: features kept on disk
                 serve whatever their values
     match_weights  how the names of weights begin that ``encode`` does not read: likewise
+    trains_on_features  whether ``training_loss`` takes its features from ``features_of`` and looks at no image: where
+                the encoder is frozen and images are not augmented, they are then encoded once
 
     Constructor arguments are plain JSON values, so that ``save_pretrained`` can keep them. ``from_pretrained``
     is strict, and fetches no weights for the backbone: those saved with the model are complete.
@@ -62,6 +64,7 @@ class Matcher(nn.Module):
     training_arguments: ClassVar[tuple[str, ...]] = ()
     match_arguments: ClassVar[tuple[str, ...]] = ()
     match_weights: ClassVar[tuple[str, ...]] = ()
+    trains_on_features: ClassVar[bool] = False
     card: ClassVar[Registered | None] = None  # set by ``registry.register``
     published: ClassVar[PublishedWeights | None] = None  # how the authors' files of weights are read
     _arguments: dict[str, Any]

@@ -62,6 +62,7 @@ class NCNet(Matcher):
     direction = "backward"
     match_arguments = ("kernel", "width", "sharpness")
     match_weights = ("consensus.",)
+    trains_on_features = True
     backbone: Backbone
 
     def __init__(

@@ -18,6 +18,8 @@ from benchmark.commands.options import (
     Backbone,
     Checkpoint,
     DataRoot,
+    Features,
+    FeaturesLimit,
     Json,
     Limit,
     MaxSteps,
@@ -32,6 +34,7 @@ from benchmark.commands.options import (
 from benchmark.commands.score import print_tables, scored
 from benchmark.report.plan import PlannedRun, open_runs, options_of, plan
 from benchmark.running.arguments import RunOptions, make_accelerator
+from benchmark.running.features import LIMIT
 from benchmark.running.run import Run
 from benchmark.scoring.result import Result
 from sc_imagenet.core.command import settings_of, several
@@ -80,6 +83,8 @@ def run(
         ),
     ] = "official",
     workers: Workers = 0,
+    features: Features = "memory",
+    features_limit: FeaturesLimit = LIMIT,
     tracker: Annotated[
         str | None,
         typer.Option(
@@ -133,6 +138,8 @@ def run(
         direction=direction,
         workers=workers,
         tracker=tracker,
+        features=features,
+        features_limit=features_limit,
     )
     if table is not None:
         if model or pretrain or finetune or evaluate:

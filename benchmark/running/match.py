@@ -16,9 +16,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from baselines.matcher import Matcher
+from baselines.matcher import Direction, Matcher
 from benchmark.running.data import NamedPairs
+from benchmark.running.encoding import EncodedPairs, encode, roles, stacked
 from benchmark.running.evaluate import direction_of, not_finite, predict, predict_rows
+from benchmark.running.features import LIMIT, MB, check_mode
 from benchmark.scoring import metric
 from benchmark.scoring.metric import Scores
 from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, predictions_of, write_predictions
@@ -99,6 +101,8 @@ def evaluate(
     direction: str = "forward",
     draws: int = 1000,
     workers: int = 0,
+    features: str = "memory",
+    features_limit: int = LIMIT,
     out: Path | str | None = None,
 ) -> Evaluated:
     """Predict the pairs of a data set and score them; nothing is written but ``out``, where one is named.
@@ -115,6 +119,9 @@ def evaluate(
         direction: "forward", source to target; or "official", a matcher's own.
         draws: bootstrap draws behind the 95 % intervals, 0 for none.
         workers: processes that load pairs for a matcher.
+        features: what becomes of the features of an image that a matcher encodes: "keep" on disk for later runs,
+            "memory" until the end, or "off".
+        features_limit: so many MB of them are in memory, the rest on disk.
         out: a Parquet file to write the predictions to, as ``scbench score`` reads them.
 
     Raises:
@@ -124,6 +131,7 @@ def evaluate(
         raise unknown_name("direction", direction, ("forward", "official"))
     if limit is not None and limit < 1:
         raise InputError(f"limit={limit} leaves no pair")
+    check_mode(features)
     pairs = NamedPairs.parse(data, "test", None if root is None else Path(root))
     chosen = several(protocols)
     name, size = name_of(model), model.size if isinstance(model, Matcher) else 0
@@ -142,7 +150,7 @@ def evaluate(
     )
     found = []
     with bars() as update:
-        for row in _predicted(model, rows, about, workers):
+        for row in _predicted(model, rows, about, workers, features, features_limit * MB):
             found.append(row)
             update(str(pairs), len(found), len(rows))
     predictions = predictions_of(found, about)
@@ -151,13 +159,20 @@ def evaluate(
     return Evaluated(predictions, metric.score(predictions, chosen, draws))
 
 
-def _predicted(model: Model, rows: datasets.Dataset, about: PredictionInfo, workers: int) -> Iterator[dict[str, Any]]:
+def _predicted(
+    model: Model, rows: datasets.Dataset, about: PredictionInfo, workers: int, features: str, limit: int
+) -> Iterator[dict[str, Any]]:
     if not isinstance(model, Matcher):
         yield from _by_call(model, rows)
         return
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     pairs = PairDataset(rows, model.size, model.mean, model.std, keep_aspect=model.keep_aspect)
-    for row in predict_rows(model, pairs, range(len(rows)), about.direction, device, workers):
+    direction: Direction = "forward" if about.direction == "forward" else "backward"
+    encoded = None
+    if model.eval().encodes_alone:
+        encoded = EncodedPairs(model, pairs, direction, device, features=features, limit=limit, workers=workers)
+        encoded.expect(range(len(rows)))
+    for row in predict_rows(model, pairs, range(len(rows)), direction, device, workers, encoded):
         points = np.asarray(row["predicted_points"]).reshape(-1, 2)
         if bad := int((~np.isfinite(points).all(1)).sum()):
             raise not_finite(model, bad, len(points), f"pair {row['pair_id']} of {about.dataset}")
@@ -298,8 +313,9 @@ def _by_matcher(matcher: Matcher, source: Image.Image, target: Image.Image, poin
     a, b = (_as_input(matcher, image).to(device) for image in (source, target))
     frame = Frame(matcher.size, matcher.keep_aspect)
     start = torch.from_numpy(points * frame.scale(source.size)).float()[None]
-    there = predict(matcher, {"source": a, "target": b, "source_points": start.to(device)}, "forward")
-    back = predict(matcher, {"source": b, "target": a, "source_points": there}, "forward")
+    to, fro = _ways(matcher, a, b)
+    there = predict(matcher, {**to, "source_points": start.to(device)}, "forward")
+    back = predict(matcher, {**fro, "source_points": there}, "forward")
     found, returned = (
         frame.original(placed[0].double().cpu().numpy(), image.size)
         for placed, image in ((there, target), (back, source))
@@ -307,6 +323,21 @@ def _by_matcher(matcher: Matcher, source: Image.Image, target: Image.Image, poin
     if bad := int((~np.isfinite(np.hstack([found, returned])).all(1)).sum()):
         raise not_finite(matcher, bad, len(points), None)
     return found, returned
+
+
+def _ways(matcher: Matcher, a: Tensor, b: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two images as a batch of ``predict`` and the other way round; each is encoded once, or once a role."""
+    if not matcher.encodes_alone:
+        return {"source": a, "target": b}, {"source": b, "target": a}
+    kinds = roles(matcher, "forward")
+    if not matcher.encodes_by_role:
+        kinds = dict.fromkeys(kinds, "source")
+    seen = {role: [stacked(encode(matcher, image, role)) for image in (a, b)] for role in dict.fromkeys(kinds.values())}
+    to, fro = {}, {}
+    for number, (side, role) in enumerate(kinds.items()):
+        both = seen[role]
+        to[f"{side}_features"], fro[f"{side}_features"] = both[number], both[1 - number]
+    return to, fro
 
 
 def _as_input(matcher: Matcher, image: Image.Image) -> Tensor:

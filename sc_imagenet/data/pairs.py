@@ -76,24 +76,39 @@ class PairDataset(torch.utils.data.Dataset):
         return item
 
     def _side(self, name: str, row: Mapping[str, Any], draw: np.random.Generator) -> dict[str, Any]:
-        points = np.asarray(row[f"{name}_points"], dtype=np.float32).reshape(-1, 2)[: self.points]
-        box = row[f"{name}_bbox"]
-        bbox = np.full(4, np.nan, np.float32) if box is None else np.asarray(box, dtype=np.float32)
-        image, (width, height) = self._image(row[name])
-        if (recorded := row.get(f"{name}_size")) is not None:
-            check_size(row[name]["path"], (width, height), recorded, f"pair {row['pair_id']}")
-        images = {name: image}
-        origin, shown, crop = np.zeros(2, np.float32), (width, height), None
+        image, size = self._image(row[name])
+        images: dict[str, Tensor] = {name: image}
+        crop: Crop = None
         if self.augment is not None:
-            images[name], crop = self.augment(draw, image, self._kept(points, box, (width, height)))
+            kept = self._kept(self._points(name, row), row[f"{name}_bbox"], size)
+            images[name], crop = self.augment(draw, image, kept)
             if name == "target":
                 for view, changes in self.augment.views.items():
                     images[f"{name}_{view}"] = changed(draw, image, changes)
-            if crop is not None:
-                left, top, right, bottom = crop
-                origin, shown = np.array([left, top], np.float32), (right - left, bottom - top)
+        placed = self.placed(name, row, size, crop)
+        framed = {view: self._framed(image, crop, size, row["mirrored"]) for view, image in images.items()}
+        return {**framed, **placed}
+
+    def image(self, name: str, index: int) -> tuple[Tensor, tuple[int, int]]:
+        """The image of a row's side as the model takes it, (3, S, S), not augmented; and its original size."""
+        row = self.rows[index]
+        image, size = self._image(row[name])
+        return self._framed(image, None, size, row["mirrored"]), size
+
+    def placed(self, name: str, row: Mapping[str, Any], size: tuple[int, int], crop: Crop = None) -> dict[str, Tensor]:
+        """What an item holds of a row's side but for the image, which has ``size`` (width, height).
+
+        Raises:
+            InputError: the row records another size.
+        """
+        if (recorded := row.get(f"{name}_size")) is not None:
+            check_size(row[name]["path"], size, recorded, f"pair {row['pair_id']}")
+        left, top, right, bottom = crop or (0, 0, *size)
+        origin, shown = np.array([left, top], np.float32), (right - left, bottom - top)
+        box = row[f"{name}_bbox"]
+        bbox = np.full(4, np.nan, np.float32) if box is None else np.asarray(box, dtype=np.float32)
         scale = self.frame.scale(shown).astype(np.float32)
-        points = (points - origin) * scale
+        points = (self._points(name, row) - origin) * scale
         bbox = ((bbox.reshape(2, 2) - origin) * scale).reshape(4)
         if crop is not None:
             points = points.clip(0, self.frame.side - 1)
@@ -102,11 +117,13 @@ class PairDataset(torch.utils.data.Dataset):
             points[:, 0] = mirror - points[:, 0]
             bbox[[0, 2]] = mirror - bbox[[2, 0]]
         return {
-            **{view: self._framed(image, crop, shown, row["mirrored"]) for view, image in images.items()},
             f"{name}_points": torch.from_numpy(points),
             f"{name}_bbox": torch.from_numpy(bbox),
-            f"{name}_size": torch.tensor([width, height]),
+            f"{name}_size": torch.tensor(size),
         }
+
+    def _points(self, name: str, row: Mapping[str, Any]) -> np.ndarray:
+        return np.asarray(row[f"{name}_points"], dtype=np.float32).reshape(-1, 2)[: self.points]
 
     def _kept(self, points: np.ndarray, box: Sequence[float] | None, size: tuple[int, int]) -> np.ndarray:
         """The box that a crop must keep; the whole image where nothing is known."""
@@ -115,12 +132,13 @@ class PairDataset(torch.utils.data.Dataset):
             return np.asarray(box, np.float32)
         return np.concatenate([points.min(0), points.max(0)]) if len(points) else np.array([0, 0, *size], np.float32)
 
-    def _framed(self, image: Tensor, crop: Crop, shown: tuple[int, int], mirrored: bool) -> Tensor:
+    def _framed(self, image: Tensor, crop: Crop, size: tuple[int, int], mirrored: bool) -> Tensor:
         """An image (3, H, W), resized already if nothing is augmented, as the model takes it."""
         tensor = normalised_image(image.float().div_(255), self.mean, self.std)
+        shown = size
         if crop is not None:
             left, top, right, bottom = crop
-            tensor = tensor[:, top:bottom, left:right]
+            tensor, shown = tensor[:, top:bottom, left:right], (right - left, bottom - top)
         tensor = F.resize(tensor, self.frame.pixels(shown), antialias=False)
         return self.frame.place(tensor.flip(-1) if mirrored else tensor)
 
