@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +62,7 @@ class CATs(Matcher):
     """
 
     direction = "backward"
-    match_arguments = ("projection", "heads", "depth", "mlp_ratio", "start")
+    match_arguments: ClassVar[Sequence[str]] = ("projection", "heads", "depth", "mlp_ratio", "start")
     match_weights = ("proj.", "decoder.", "x_normal", "y_normal")
     temperature = 0.02  # of the soft-argmax
     backbone: Backbone

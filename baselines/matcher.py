@@ -62,7 +62,7 @@ class Matcher(nn.Module):
     std: tuple[float, float, float] = IMAGENET_STD
     backbone: nn.Module | None  # no value here: a class attribute would hide the child's module
     training_arguments: ClassVar[tuple[str, ...]] = ()
-    match_arguments: ClassVar[tuple[str, ...]] = ()
+    match_arguments: ClassVar[Sequence[str]] = ()
     match_weights: ClassVar[tuple[str, ...]] = ()
     trains_on_features: ClassVar[bool] = False
     card: ClassVar[Registered | None] = None  # set by ``registry.register``

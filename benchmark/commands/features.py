@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -90,7 +90,7 @@ def _is_chosen(each: KeptFeatures, identifier: str | None, model: str | None, da
     return time.time() - each.used > (days or 0) * DAY
 
 
-def _facts(each: KeptFeatures) -> dict[str, object]:
+def _facts(each: KeptFeatures) -> dict[str, Any]:
     """What is printed of an entry, as plain values."""
     arguments = each.about.get("arguments")
     return {

@@ -84,7 +84,7 @@ def load_images(
     Raises:
         InputError: an image that cannot be read.
     """
-    images = ErrorsAsValues(Images(pairs, wanted))
+    images, workers = ErrorsAsValues(Images(pairs, wanted)), min(workers, len(wanted))
     loader = DataLoader(
         images, batch_size=None, collate_fn=_as_it_is, num_workers=workers, worker_init_fn=_begin_worker
     )
