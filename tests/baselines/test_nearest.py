@@ -52,7 +52,7 @@ def test_plain_argmax_gives_centres_of_upsampled_cells():
 
 
 def test_only_the_asked_rows_are_looked_at(nearest):
-    features = Features(torch.randn(1, 8, 5, 5), torch.randn(1, 8, 5, 5))
+    features = nearest.match([torch.randn(1, 8, 5, 5)], [torch.randn(1, 8, 5, 5)])
     many = points_inside(30, 192)
     one = nearest.transfer(features, many[:, 7:8])
     torch.testing.assert_close(nearest.transfer(features, many)[:, 7:8], one, atol=1e-3, rtol=0)
