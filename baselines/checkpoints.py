@@ -14,7 +14,7 @@ from baselines.matcher import Matcher
 from baselines.weights import CONFIG, FILES, WEIGHTS, load_strictly, read_config
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, sha256_of
-from sc_imagenet.core.hub import fetch
+from sc_imagenet.core.hub import fetch_repository
 from sc_imagenet.data.tensor_files import State, read_state
 
 # Where weights lie: what ``--checkpoint`` takes, and the one file of weights it means.
@@ -40,7 +40,7 @@ def weights_file(given: Path | str) -> Path:
     if not path.is_dir():
         if path.suffix in SUFFIXES:
             raise InputError("no such file of weights", where=given)
-        path = fetch(given, (*FILES, TRAINED_ON))
+        path = fetch_repository(given, (*FILES, TRAINED_ON))
     for name in (WEIGHTS, BEST):
         if (path / name).is_file():
             return path / name

@@ -16,7 +16,7 @@ from baselines.model_card import Registered, model_card
 from baselines.weights import CARD, CONFIG, FILES, WEIGHTS, PublishedWeights, load_strictly, read_config, write_model
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path
-from sc_imagenet.core.hub import fetch, upload
+from sc_imagenet.core.hub import fetch_repository, upload
 from sc_imagenet.data.tensor_files import read_state
 
 Own = TypeVar("Own", bound="Matcher")
@@ -238,7 +238,7 @@ class Matcher(nn.Module):
         Raises:
             InputError: it cannot be had, or holds another model.
         """
-        folder = fetch(pretrained_model_name_or_path, FILES, revision=revision, token=token)
+        folder = fetch_repository(pretrained_model_name_or_path, FILES, revision=revision, token=token)
         name, saved = read_config(folder / CONFIG)
         known = {base.__dict__["card"].name for base in cls.__mro__ if base.__dict__.get("card") is not None}
         if name is not None and known and name not in known:

@@ -20,7 +20,7 @@ from baselines.protocol import PublishedProtocol
 from baselines.recipe import ANY, PRESETS, RECIPES, ListedRecipe, Recipe
 from baselines.weights import CONFIG, FILES, read_config
 from sc_imagenet.core.errors import InputError, unknown_name
-from sc_imagenet.core.hub import fetch
+from sc_imagenet.core.hub import fetch_repository
 from sc_imagenet.core.plugins import MODELS, included_modules, installed_modules
 
 M = TypeVar("M", bound=type[Matcher])
@@ -173,7 +173,9 @@ def from_pretrained(name_or_path: str | Path, **options: Any) -> Matcher:
     Raises:
         InputError: it cannot be had, does not say which model it is, or does not fit it.
     """
-    folder = fetch(name_or_path, FILES, revision=options.pop("revision", None), token=options.pop("token", None))
+    folder = fetch_repository(
+        name_or_path, FILES, revision=options.pop("revision", None), token=options.pop("token", None)
+    )
     name, _ = read_config(folder / CONFIG)
     if name is None:
         raise InputError(

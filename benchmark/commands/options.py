@@ -86,12 +86,9 @@ Features = Annotated[
     ),
 ]
 FeaturesLimit = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--features-limit",
-        min=1,
-        help="So many MB of features are in memory, the rest on disk.",
-        rich_help_panel=MACHINE,
+        min=1, help="So many MB of features are in memory, 1000 by default, the rest on disk.", rich_help_panel=MACHINE
     ),
 ]
 Workers = Annotated[

@@ -124,7 +124,7 @@ class RunConfig:
         >>> len(RunConfig(model="nearest", arguments={}).id)
         12
         """
-        text = json.dumps(self.as_json(), sort_keys=True)
+        text = json.dumps(identity(self.as_json()), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -136,3 +136,23 @@ class RunConfig:
     def before(self) -> RunConfig:
         """The run whose weights this one starts from: the same without its last stage."""
         return replace(self.training, stages=self.stages[:-1])
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration in JSON names its folder: in the words of the first release wherever these can say it.
+
+    Those had what only a training reads among the model's ``arguments``, one for all stages, and nothing of how the
+    best weights are chosen; so the folders of that time are found and taken up again.
+    """
+    stages = [dict(stage) for stage in config["stages"]]
+    recipes = [{**stage["recipe"]} for stage in stages]
+    arguments = dict(config["arguments"])
+    for stage, recipe in zip(stages, recipes):
+        stage["recipe"] = recipe
+        if recipe.get("validation") == "strict":
+            del recipe["validation"]
+    if all(recipe["model"] == recipes[-1]["model"] for recipe in recipes):
+        for recipe in recipes:
+            arguments |= recipe["model"]
+            recipe["model"] = {}
+    return {**config, "arguments": arguments, "stages": stages}

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.running.arguments import RunConfig
+from benchmark.running.arguments import RunConfig, identity
 from benchmark.scoring.prediction_files import prediction_file
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path, read_json, write_json
@@ -102,7 +102,7 @@ class RunFolder:
         if self.config.exists():
             there = read_json(self.config)
             before = there.pop("typed", {})
-            if there != content:
+            if identity(there) != identity(content):
                 raise InputError(
                     "belongs to a run of another configuration",
                     where=self.path,

@@ -26,7 +26,7 @@ from benchmark.scoring.metric import Scores
 from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, predictions_of, write_predictions
 from benchmark.scoring.predictions import PredictionInfo, Predictions
 from benchmark.scoring.protocol import Protocol as Scoring
-from benchmark.scoring.protocols import several
+from benchmark.scoring.protocols import protocols_named
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.progress import bars
 from sc_imagenet.data.images import Picture, to_rgb
@@ -66,13 +66,13 @@ def transferred(
     given = given.detach().cpu().double() if hasattr(given, "detach") else given
     found = np.asarray(given, np.float64)
     if found.shape != points.shape:
-        raise InputError(f"{name_of(model)} gives points of shape {found.shape} for {points.shape}", where=where)
+        raise InputError(f"{model_name(model)} gives points of shape {found.shape} for {points.shape}", where=where)
     if not np.isfinite(found).all():
-        raise InputError(f"{name_of(model)} gives points that are NaN or infinite", where=where)
+        raise InputError(f"{model_name(model)} gives points that are NaN or infinite", where=where)
     return found
 
 
-def name_of(model: Model) -> str:
+def model_name(model: Model) -> str:
     """What records call a model: its registered name, else that of its class or function."""
     if isinstance(model, Matcher) and (card := type(model).registered()) is not None:
         return card.name
@@ -133,8 +133,8 @@ def evaluate(
         raise InputError(f"limit={limit} leaves no pair")
     check_mode(features)
     pairs = NamedPairs.parse(data, "test", None if root is None else Path(root))
-    chosen = several(protocols)
-    name, size = name_of(model), model.size if isinstance(model, Matcher) else 0
+    chosen = protocols_named(protocols)
+    name, size = model_name(model), model.size if isinstance(model, Matcher) else 0
     for protocol in chosen:
         protocol.for_data(pairs.dataset, name, size or None)  # refused before the work, not after it
     rows = pairs.open(limit)
@@ -156,7 +156,7 @@ def evaluate(
     predictions = predictions_of(found, about)
     if out is not None:
         write_predictions(out, found, about)
-    return Evaluated(predictions, metric.score(predictions, chosen, draws))
+    return Evaluated(predictions, metric.score_protocols(predictions, chosen, draws))
 
 
 def _predicted(

@@ -60,7 +60,7 @@ def kind_of(path: Path | str) -> str | None:
     return None
 
 
-def extract(
+def unpack(
     archive: Path | str, folder: Path | str, holds: str | None = None, limits: Limits | None = None
 ) -> list[Path]:
     """Unpack a zip or a tar (plain, gzip, bzip2, xz) into ``folder``; return what was put there.

@@ -29,7 +29,7 @@ from sc_imagenet.data.catalog import canonical, info
 from sc_imagenet.data.record import FORMAT, Record, load_record, read_record, save_record
 from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.shard_writing import Progress, Writer, image_writer, pair_writer
-from sc_imagenet.data.shards import make_record, scan
+from sc_imagenet.data.shards import make_record, scan_shards
 from sc_imagenet.sources.source import Source, SourceOptions
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def _shipped_record(source: Source, config: str, split: str, force: bool) -> Rec
     known = load_record(home, folder) if home.exists() and not force else None
     if known is not None:
         return known
-    record = scan(folder, source.name, config, split)
+    record = scan_shards(folder, source.name, config, split)
     if own is not None:
         record = replace(record, points_outside=own.points_outside)
         if own.content_sha256 != record.content_sha256:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, sha256_of, write_json
-from sc_imagenet.data.archives import extract, kind_of
+from sc_imagenet.data.archives import kind_of, unpack
 from sc_imagenet.data.catalog import info
 from sc_imagenet.data.roots import DATA_ROOT
 from sc_imagenet.sources.source import DataSet, Mirror
@@ -49,7 +49,9 @@ class _Interrupted(Exception):
     """It broke off; the same mirror may go on."""
 
 
-def fetch(mirrors: Sequence[Mirror], folder: Path, report: DownloadReport | None = None, pause: float = 1.0) -> Path:
+def fetch_file(
+    mirrors: Sequence[Mirror], folder: Path, report: DownloadReport | None = None, pause: float = 1.0
+) -> Path:
     """Fetch one file from the first of its mirrors that gives it whole.
 
     A partial file is gone on with where the server says that it is still the same file (``Range`` and
@@ -334,9 +336,9 @@ def fetch_all(entry: DataSet, folder: Path, report: DownloadReport | None = None
         if there:
             parts.append(Part(file, "kept", there))
             continue
-        path = fetch(mirrors, folder, report)
+        path = fetch_file(mirrors, folder, report)
         if mirrors[0].archive:
-            unpacked = extract(path, folder, holds=mirrors[0].holds)
+            unpacked = unpack(path, folder, holds=mirrors[0].holds)
             path.unlink()
             path = unpacked[0].parent
         parts.append(Part(file, "downloaded", path))

@@ -91,14 +91,14 @@ def make_record(
 
     ``manifest`` is the hash of the annotations where the shards hold them turned with their images.
     """
-    record = scan(folder, dataset, config, split, points_outside)
+    record = scan_shards(folder, dataset, config, split, points_outside)
     if manifest is not None:
         record = replace(record, manifest_sha256=manifest)
     save_record(record, folder / f"{split}.json")
     return record
 
 
-def scan(folder: Path, dataset: str, config: str, split: str, points_outside: int = 0) -> Record:
+def scan_shards(folder: Path, dataset: str, config: str, split: str, points_outside: int = 0) -> Record:
     """Read every shard of a split: count, check, and hash the content.
 
     Raises:

@@ -96,7 +96,7 @@ def follow(first: Floats, then: Floats, grid: Grid) -> Floats:
 
     The match of the cell nearest to a place is looked up; what the place lies beside the cell's centre is kept.
 
-    >>> own = cell_places((1, 3)); right = own + np.float32([1, 0])
+    >>> own = own_places((1, 3)); right = own + np.float32([1, 0])
     >>> follow(right - np.float32([0.75, 0]), right, (1, 3))[:, 0].tolist()
     [1.25, 2.25, 3.25]
     """
@@ -109,7 +109,7 @@ def follow(first: Floats, then: Floats, grid: Grid) -> Floats:
     return transferred + (first - np.stack((column, row), -1))
 
 
-def cell_places(grid: Grid) -> Floats:
+def own_places(grid: Grid) -> Floats:
     """Every cell's own place, (N, 2)."""
     rows, columns = np.indices(grid, dtype=np.float32)
     return np.stack((columns.ravel(), rows.ravel()), -1)
@@ -123,7 +123,7 @@ def loop_offsets(places: Floats, grid: Grid) -> Floats:
     G * G * N places are held and not G * G * G * N.
     """
     count = len(places)
-    own = cell_places(grid)
+    own = own_places(grid)
     offset = np.zeros(places.shape[:3], np.float32)
     for s in range(count):
         others = [k for k in range(count) if k != s]
@@ -141,7 +141,7 @@ def clique_loops(images: Sequence[int], match: Match, grid: Grid, batch: int = 3
     count, cells = len(images), grid[0] * grid[1]
     places = np.empty((count, count, cells, 2), np.float32)
     confidence = np.ones((count, count, cells), np.float32)
-    places[np.arange(count), np.arange(count)] = cell_places(grid)
+    places[np.arange(count), np.arange(count)] = own_places(grid)
     pairs = [(s, t) for s in range(count) for t in range(count) if s != t]
     for start in range(0, len(pairs), batch):
         s, t = (list(side) for side in zip(*pairs[start : start + batch]))
@@ -153,7 +153,7 @@ def independent_scores(
     count: int, match: Match, grid: Grid, foreground: NDArray[np.bool_], seed: int, loops: int = LOOPS
 ) -> Floats:
     """Mean offset of each image over loops of its own, (count,), cells: three matchings a loop, none shared."""
-    own = cell_places(grid)
+    own = own_places(grid)
     draw = np.random.default_rng(seed)
     scores = np.zeros(count, np.float32)
     for s in range(count):

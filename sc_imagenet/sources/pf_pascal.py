@@ -91,7 +91,7 @@ class PfPascal(Source):
     """PF-PASCAL from either package."""
 
     name = "pf-pascal"
-    version = 2
+    version = 3
 
     def missing(self, split: str) -> str | None:
         if why := lacking(self._list(split) or self.root / f"{LISTS[split][0]}_pairs.csv"):
@@ -152,14 +152,18 @@ class PfPascal(Source):
         files = [self._mat(entry.category, image) for image in (entry.source, entry.target)]
         listed = bool(entry.annotation[2])
         where = "{} line {}".format(*entry.annotation) if listed else files[0]
-        points = _listed(entry) if listed else _annotated(entry, files)
+        ids = None
+        if listed:
+            points = _listed(entry)
+        else:
+            points, ids = _annotated(entry, files)
         boxes = [read_mat(file, "bbox").reshape(-1)[:4] if not listed or file.exists() else None for file in files]
         scales = [self._scale(size) for size in (source_size, target_size)]
         source, target = (((side - 1) * scale).tolist() for side, scale in zip(points, scales))
         source_box, target_box = (
             None if box is None else ((box - 1) * scale).tolist() for box, scale in zip(boxes, scales)
         )
-        return Annotation(source, target, where, source_box, target_box)
+        return Annotation(source, target, where, source_box, target_box, keypoint_ids=ids)
 
     def _scale(self, size: Size | None) -> float:
         """From the images that were annotated to one of ``size``."""
@@ -209,8 +213,11 @@ def _listed(entry: Entry) -> list[np.ndarray]:
     return [np.stack([x_a, y_a], 1), np.stack([x_b, y_b], 1)]
 
 
-def _annotated(entry: Entry, files: list[Path]) -> list[np.ndarray]:
-    """The points (K, 2) that both images' .mat files have, as MATLAB counts pixels."""
+def _annotated(entry: Entry, files: list[Path]) -> tuple[list[np.ndarray], list[int]]:
+    """The points (K, 2) that both images' .mat files have, as MATLAB counts pixels, and their rows there.
+
+    A row is the same part in all images of a class.
+    """
     source, target = (read_mat(file, "kps") for file in files)
     if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2:
         raise InputError(
@@ -219,4 +226,4 @@ def _annotated(entry: Entry, files: list[Path]) -> list[np.ndarray]:
             where=files[0],
         )
     both = ~(np.isnan(source).any(1) | np.isnan(target).any(1))
-    return [source[both], target[both]]
+    return [source[both], target[both]], np.flatnonzero(both).tolist()

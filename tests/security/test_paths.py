@@ -132,7 +132,7 @@ def test_pictures_of_pairs_open_no_file_outside(tmp_path):
 
 
 def test_parquet_of_imagenet_gives_no_file_from_elsewhere(tmp_path):
-    from sc_imagenet.data.imagenet import extract
+    from sc_imagenet.data.imagenet import extract_images
 
     secret = tmp_path / "n01440764_1.JPEG"
     secret.write_bytes(b"secret")
@@ -141,5 +141,5 @@ def test_parquet_of_imagenet_gives_no_file_from_elsewhere(tmp_path):
     cell = pa.array([{"bytes": None, "path": str(secret)}], pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     pq.write_table(pa.table({"image": cell}), data / "train.parquet")
     with pytest.raises(InputError, match="names an image outside of it"):
-        extract(str(data), {"n01440764/n01440764_1.JPEG"})
+        extract_images(str(data), {"n01440764/n01440764_1.JPEG"})
     assert not list(Path(tmp_path / "cache").rglob("*.JPEG"))

@@ -21,7 +21,7 @@ from sc_imagenet.data.shards import open_parquet, write_pairs
 from sc_imagenet.generation.export import Exported, export
 from sc_imagenet.generation.labelling import BINS, LABELS, SELECTED, to_bytes
 from sc_imagenet.generation.options import GenerationOptions
-from sc_imagenet.generation.photographs import Scan, scan
+from sc_imagenet.generation.photographs import Scan, scan_photographs
 
 pytestmark = pytest.mark.usefixtures("own_caches")
 
@@ -33,7 +33,7 @@ def photographs(root: Path, names: list[str]) -> Scan:
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(number).integers(0, 255, (40, 48, 3), np.uint8)
         Image.fromarray(pixels).save(path)
-    return scan(root, fewest=2)
+    return scan_photographs(root, fewest=2)
 
 
 def exported(out: Path, found: Scan) -> Exported:

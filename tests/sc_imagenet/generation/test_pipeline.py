@@ -23,7 +23,7 @@ from sc_imagenet.data.publish import prepare_data
 from sc_imagenet.generation.export import export, write_release
 from sc_imagenet.generation.labelling import ClassTask, _features, open_tools, to_bytes, tool_files
 from sc_imagenet.generation.options import AFTER_LABELS, GenerationOptions, key_before
-from sc_imagenet.generation.photographs import scan
+from sc_imagenet.generation.photographs import scan_photographs
 from sc_imagenet.generation.pipeline import (
     LocalEngine,
     PhotographSource,
@@ -193,7 +193,7 @@ def test_killed_at_any_time_and_run_again_it_gives_the_same(made, photographs, o
 
 def test_features_lie_alike_in_memory_whether_just_computed_or_read(photographs, options, tmp_path):
     """In another order sums differ in their last bits, and with them labels made after an interruption."""
-    found = scan(photographs)
+    found = scan_photographs(photographs)
     task = ClassTask(photographs, "boat", tuple(found.classes["boat"]), options, tmp_path / "features")
     computed, read = (_features(task, open_tools(options)) for _ in range(2))
     for name in ("tokens", "global_token"):
