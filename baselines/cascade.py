@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.matcher import Batch, Matcher
+from baselines.matcher import Features as Tensors
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from sc_imagenet.backbones import LITE0
@@ -24,7 +25,7 @@ from sc_imagenet.generation.cascade.network import SHARPNESS, CascadeNetwork
 from sc_imagenet.generation.cascade.options import STAGES, Stage, TrainingOptions
 from sc_imagenet.generation.cascade.view_features import Views
 from sc_imagenet.generation.cascade.views import View
-from sc_imagenet.generation.features import FeatureReader
+from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.saliency import feature_masks
 from sc_imagenet.geometry.correlation import Grid
 from sc_imagenet.geometry.grids import pixels_of, read_at
@@ -71,6 +72,8 @@ class Cascade(Matcher):
     """
 
     direction = "forward"
+    match_arguments = ("network", "stage", "upsample", "window")
+    match_weights = ("network.",)
     backbone: FeatureReader
 
     def __init__(
@@ -96,13 +99,15 @@ class Cascade(Matcher):
         self.network = CascadeNetwork(self.backbone.channels, options)
         trained_parameters(self.network, TrainingOptions(network=options))  # freezes the stages that nothing reads
 
-    def forward(self, source: Tensor, target: Tensor) -> Scores:
-        """Images (B, 3, S, S) -> scores of all matches."""
-        both = self.backbone(torch.cat((source, target)))
-        half = len(source)
-        ours, theirs = both[:half], both[half:]
-        masks = feature_masks(both.tokens).flatten(1)
-        volume = self.network.scores(ours, theirs, masks[:half], masks[half:], self.stage)
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, S, S) -> tokens (B, C, h, w), global tokens (B, C) and masks (B, N)."""
+        read = self.backbone(images)
+        return [read.tokens, read.global_token, feature_masks(read.tokens).flatten(1)]
+
+    def match(self, source: Tensors, target: Tensors) -> Scores:
+        """Features -> scores of all matches."""
+        ours, theirs = Features(source[0], source[1]), Features(target[0], target[1])
+        volume = self.network.scores(ours, theirs, source[2], target[2], self.stage)
         return Scores(volume, ours.grid, theirs.grid)
 
     def training_loss(self, batch: Batch, epoch: int) -> Tensor:
