@@ -57,6 +57,7 @@ class PairDataset(torch.utils.data.Dataset):
         self.frame = Frame(size, keep_aspect)
         self.mean, self.std = mean, std
         self.augment = augmentation(augment)
+        self.shrinks_first = self.augment is None and not keep_aspect  # images are resized as they are decoded
         self.points = points
         self.seed = seed
         self._decoded: OrderedDict[Any, tuple[Tensor, tuple[int, int]]] = OrderedDict()  # by path and state
@@ -133,7 +134,7 @@ class PairDataset(torch.utils.data.Dataset):
             return image, size
         opened = open_image(cell["path"] if key is not None else cell["bytes"], name=cell["path"])
         size = opened.size
-        if self.augment is None and not self.frame.keep_aspect:
+        if self.shrinks_first:
             opened = F.resize(opened, self.frame.pixels(size))
         image = F.pil_to_tensor(opened)
         if key is not None and image.nbytes <= DECODED_BYTES:
