@@ -65,13 +65,15 @@ def recipe(
 def find_recipe(model: str, dataset: str, preset: str = "paper") -> Recipe:
     """The recipe of a model for a data set: the one made for it, else the model's recipe for any.
 
+    Of ``synthetic:NAME`` it is the one for "synthetic", whatever photographs are named.
+
     Raises:
         InputError: unknown preset, or the model has no recipe for it.
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     _import_model(model)
-    for key in ((model, dataset, preset), (model, ANY, preset)):
+    for key in ((model, dataset.partition(":")[0], preset), (model, ANY, preset)):
         if key in _RECIPES:
             return _RECIPES[key]()
     raise InputError(
