@@ -107,7 +107,7 @@ LAPTOP = replace(
     PAPER,
     model={"backbone": laptop.BACKBONE, "layers": [5], "size": 240},
     batch=16,
-    epochs=20,
+    epochs=8,
     schedule="cosine",
     milestones=(),
     gamma=0.5,
