@@ -124,4 +124,4 @@ def small() -> Recipe:
 @recipe("cnngeo", preset="tiny")
 def tiny() -> Recipe:
     """At 192 px, 12 x 12 cells: ``scbench run cnngeo --preset tiny --finetune synthetic:toy --eval toy``."""
-    return replace(LAPTOP, model={**LAPTOP.model, "size": 192}, epochs=5)
+    return replace(LAPTOP, model={**LAPTOP.model, "size": 192}, epochs=4)

@@ -112,6 +112,9 @@ class PairDataset(torch.utils.data.Dataset):
     def _kept(self, points: np.ndarray, box: Sequence[float] | None, size: tuple[int, int]) -> np.ndarray:
         """The box that a crop must keep; the whole image where nothing is known."""
         assert self.augment is not None
+        if self.augment.keeps == "middle":
+            width, height = size
+            return np.array([width / 4, height / 4, 3 * width / 4, 3 * height / 4], np.float32)
         if box is not None and (self.augment.keeps == "object" or not len(points)):
             return np.asarray(box, np.float32)
         return np.concatenate([points.min(0), points.max(0)]) if len(points) else np.array([0, 0, *size], np.float32)
