@@ -7,19 +7,23 @@ transformation (see ``sc_imagenet/geometry/transformations.py``)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.matcher import Batch, Matcher
+from baselines.weights import load_strictly
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
 from sc_imagenet.core.errors import InputError, unknown_name
-from sc_imagenet.data.tensor_files import State
+from sc_imagenet.data.tensor_files import State, read_state
 from sc_imagenet.geometry.correlation import inner_product, unit
 from sc_imagenet.geometry.precision import at_least_float32
 from sc_imagenet.geometry.transformations import AFFINE, IDENTITY, SPLINE, lattice, squared_distance, transform, warp
+
+Own = TypeVar("Own", bound="GeometricMatcher")
 
 STRIDE = 16  # pixels of a cell
 FRAME = 224  # side of the frame in which the authors normalise points, from the centre of its first pixel
@@ -162,6 +166,33 @@ class GeometricMatcher(Matcher):
             far = squared_distance(theta, points[part], arrived[part])
             losses.append((far * valid[part]).sum() / valid.sum().clamp(min=1))
         return torch.stack(losses).sum()
+
+    @classmethod
+    def from_published(cls: type[Own], affine: Path | str, spline: Path | str) -> Own:
+        """The model of two of the authors' files, one of each network, in evaluation mode.
+
+        Each network keeps the backbone of its own file where the two differ, as they do where statistics of batch
+        normalisation went on during training. Kept with ``save_pretrained`` it is one model from then on; either
+        file alone is a checkpoint of a model of one network.
+
+        Raises:
+            InputError: files that cannot be read, are not one of each network, or have other backbones.
+        """
+        where = f"{affine} and {spline}"
+        assert cls.published is not None
+        states = [cls.published.convert(read_state(Path(file))) for file in (affine, spline)]
+        found = [arguments_of(state) for state in states]
+        if [each["stages"] for each in found] != ["affine", "tps"] or found[0]["backbone"] != found[1]["backbone"]:
+            fix = "Give the affine file, then that of the thin-plate spline, both of one backbone."
+            raise InputError("are no two networks of one model", where=where, fix=fix)
+        of_backbone = [{key: value for key, value in state.items() if key.startswith("backbone.")} for state in states]
+        first, second = of_backbone
+        shared = first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+        own = {} if shared else {f"spline_{key}": value for key, value in second.items()}
+        model = cls(found[0]["backbone"], shared=shared, pretrained=False)
+        optional = (*OPTIONAL, *(f"spline_{key}" for key in OPTIONAL))
+        load_strictly(model, cls.__name__, {**states[1], **states[0], **own}, where, optional)
+        return model.eval()
 
     def learners(self, batch: Batch) -> list[tuple[nn.Module, Tensor]]:
         """The networks that learn of a batch, each with the numbers of its pairs."""

@@ -152,9 +152,10 @@ LAPTOP = replace(PAPER, model=cnngeo.LAPTOP.model, lr=1e-5, backbone_lr=0.0, epo
 
 @recipe("weakalign", preset="small")
 def small() -> Recipe:
-    """``scbench run weakalign --preset small --checkpoint RUN --finetune same-class:FOLDER``: EfficientNet-Lite0, frozen.
+    """``scbench run weakalign --preset small --checkpoint RUN --finetune same-class:FOLDER``.
 
-    RUN is the folder of a run of ``cnngeo --preset small``; FOLDER holds <class>/<photograph>.
+    EfficientNet-Lite0, frozen. RUN is the folder of a run of ``cnngeo --preset small``, FOLDER holds
+    <class>/<photograph>.
     """
     return LAPTOP
 
@@ -167,7 +168,7 @@ def small_synthetic() -> Recipe:
 
 @recipe("weakalign", preset="tiny")
 def tiny() -> Recipe:
-    """``scbench run weakalign --preset tiny --pretrain synthetic:toy --finetune same-class:toy --eval toy``: at 192 px."""
+    """``scbench run weakalign --preset tiny --pretrain synthetic:toy --finetune same-class:toy --eval toy``."""
     return replace(LAPTOP, model=cnngeo.tiny().model)
 
 

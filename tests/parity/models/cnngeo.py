@@ -269,9 +269,11 @@ def compare(name: str, reference: Arrays) -> list[Comparison]:
     return beside(ours, wanted, {key: tolerance(key) for key in wanted}, thin)
 
 
-def without_noise(ours: dict[str, np.ndarray | Measured], wanted: dict[str, np.ndarray], key: str) -> None:
-    """Leave out, in both, gradients that would be zero but for rounding."""
-    real = wanted[key] > NOISE
+def without_noise(
+    ours: dict[str, np.ndarray | Measured], wanted: dict[str, np.ndarray], key: str, noise: float = NOISE
+) -> None:
+    """Leave out, in both, gradients that would be zero but for rounding: norms of at most ``noise``."""
+    real = wanted[key] > noise
     mine = ours[key]
     assert isinstance(mine, Measured)
     wanted[key] = wanted[key][real]
