@@ -24,13 +24,13 @@ POINTS = 10
 NOISE = 1e-7  # norm of a gradient that would be zero without rounding: of a bias before batch normalisation
 
 TOLERANCES = {
-    "whole_train_theta": Tolerance(3e-2, "no"),
-    "whole_train_loss": Tolerance(3e-2, "each"),
+    "whole_train_theta": Tolerance(3e-4, "no"),
+    "whole_train_loss": Tolerance(3e-4, "each"),
     "whole_train_grad_norms": Tolerance(5e-2, "each"),
     "backbone_eval_theta": Tolerance(5e-4, "no"),
     "backbone_eval_loss": Tolerance(3e-4, "each"),
     "backbone_eval_grad_norms": Tolerance(1e-2, "each"),
-    "theta": Tolerance(2e-6, "no"),
+    "theta": Tolerance(1e-6, "no"),
     "warped_points": Tolerance(5e-3, "no"),
     "warped_every8": Tolerance(3e-3, "no"),
 }
