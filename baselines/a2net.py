@@ -18,7 +18,7 @@ from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.data.tensor_files import State
-from sc_imagenet.geometry.precision import at_least_float32
+from sc_imagenet.geometry.correlation import at_least_float32
 
 WIDTH = 128  # channels of everything
 PLACES = 5  # learned maps that tell places apart

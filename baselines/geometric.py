@@ -19,9 +19,16 @@ from baselines.weights import load_strictly
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.data.tensor_files import State, read_state
-from sc_imagenet.geometry.correlation import inner_product, unit
-from sc_imagenet.geometry.precision import at_least_float32
-from sc_imagenet.geometry.transformations import AFFINE, IDENTITY, SPLINE, lattice, squared_distance, transform, warp
+from sc_imagenet.geometry.correlation import at_least_float32, inner_product, unit
+from sc_imagenet.geometry.transformations import (
+    AFFINE,
+    IDENTITY,
+    SPLINE,
+    lattice,
+    squared_distance,
+    transform,
+    warp_source,
+)
 
 Own = TypeVar("Own", bound="GeometricMatcher")
 
@@ -124,7 +131,7 @@ class GeometricMatcher(Matcher):
             affine = self.affine(self.correlate(ours, theirs))
             if self.spline is None:
                 return Transformation(affine, None)
-            source = warp(source, affine)
+            source = warp_source(source, affine)
             if self.spline_backbone is None:
                 return Transformation(affine, self.spline(self.correlate(self.describe(source), theirs)))
         assert self.spline is not None

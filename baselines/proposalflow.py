@@ -55,7 +55,7 @@ class Proposals(NamedTuple):
         return (self.boxes[:, 2:] - self.boxes[:, :2]) / 2
 
 
-class Match(NamedTuple):
+class BoxMatch(NamedTuple):
     """The best target box of every source box of one pair, and how sure it is."""
 
     source: Tensor  # (N, 4)
@@ -93,10 +93,11 @@ class ProposalFlow(Matcher):
         self._described: OrderedDict[bytes, Proposals] = OrderedDict()
 
     @torch.no_grad()
-    def forward(self, source: Tensor, target: Tensor) -> list[Match]:
+    def forward(self, source: Tensor, target: Tensor) -> list[BoxMatch]:
         """Images (B, 3, S, S), each in its own shape at the top left, -> the matches of each pair."""
         return [
-            match(self.propose(cut_out(ours)), self.propose(cut_out(theirs))) for ours, theirs in zip(source, target)
+            best_boxes(self.propose(cut_out(ours)), self.propose(cut_out(theirs)))
+            for ours, theirs in zip(source, target)
         ]
 
     def propose(self, image: Tensor) -> Proposals:
@@ -124,9 +125,9 @@ class ProposalFlow(Matcher):
             found.append((histograms(shown).flatten(1) - self.average) @ self.whitener.T)
         return torch.cat(found)
 
-    def transfer(self, output: list[Match], points: Tensor) -> Tensor:
+    def transfer(self, output: list[BoxMatch], points: Tensor) -> Tensor:
         """Points (B, K, 2) of the source -> of the target, as the surest box around them moves and stretches."""
-        return torch.stack([carry(one, own) for one, own in zip(output, points)])
+        return torch.stack([move_with_boxes(one, own) for one, own in zip(output, points)])
 
 
 @functools.cache
@@ -159,14 +160,14 @@ def sliding_windows(width: int, height: int, most: int) -> Tensor:
     return torch.cat((*found, whole))
 
 
-def match(source: Proposals, target: Proposals) -> Match:
+def best_boxes(source: Proposals, target: Proposals) -> BoxMatch:
     """The best target box of every source box by local offset matching."""
-    scores = local_offsets(source, target, hough(source, target, similarity(source, target)))
+    scores = local_offsets(source, target, hough(source, target, box_similarity(source, target)))
     confidence, best = scores.max(1)
-    return Match(source.boxes, target.boxes[best], confidence)
+    return BoxMatch(source.boxes, target.boxes[best], confidence)
 
 
-def similarity(source: Proposals, target: Proposals) -> Tensor:
+def box_similarity(source: Proposals, target: Proposals) -> Tensor:
     """Whitened inner products (N, M), negative ones as 0, and 0 where the proportions of boxes differ twofold."""
     ours, theirs = ((box.halves[:, 0] / box.halves[:, 1]).log2() for box in (source, target))
     alike = (theirs - ours[:, None]).abs() < 1
@@ -233,11 +234,11 @@ def _medians(offsets: Tensor, near: Tensor) -> Tensor:
     return (ranked[rows, last // 2] + ranked[rows, (last + 1) // 2]) / 2
 
 
-def carry(found: Match, points: Tensor) -> Tensor:
+def move_with_boxes(found: BoxMatch, points: Tensor) -> Tensor:
     """Points (K, 2) as the surest box around each moves and stretches; outside all boxes, as the surest one does.
 
     >>> boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
-    >>> carry(Match(boxes, 2 * boxes + 5, torch.ones(1)), torch.tensor([[5.0, 10.0]])).tolist()
+    >>> move_with_boxes(BoxMatch(boxes, 2 * boxes + 5, torch.ones(1)), torch.tensor([[5.0, 10.0]])).tolist()
     [[15.0, 25.0]]
     """
     around = ((points[:, None] >= found.source[:, :2]) & (points[:, None] <= found.source[:, 2:])).all(2)

@@ -19,8 +19,8 @@ from baselines.protocol import PublishedProtocol
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
-from sc_imagenet.geometry.precision import at_least_float32
-from sc_imagenet.geometry.transformations import lattice, transform, warp
+from sc_imagenet.geometry.correlation import at_least_float32
+from sc_imagenet.geometry.transformations import lattice, transform, warp_source
 
 # The authors count cells on the grid of another network: 15 cells of 15 pixels in an image of 227.
 RIM = 227 / 210
@@ -50,7 +50,7 @@ class Weakalign(CNNGeo):
         source, target = self.describe(torch.cat((batch["source"], batch["target"]))).chunk(2)
         correlation = self.correlate(source, target)
         affine = self.affine(correlation)
-        warped = self.describe(warp(batch["source"], affine), self.spline_backbone)
+        warped = self.describe(warp_source(batch["source"], affine), self.spline_backbone)
         if self.spline_backbone is not None:
             target = self.describe(batch["target"], self.spline_backbone)
         spline = self.spline(self.correlate(warped, target))

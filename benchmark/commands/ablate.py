@@ -12,10 +12,10 @@ from benchmark.commands.options import EVALUATION, OUTPUT, TRAINING, DataRoot, J
 from benchmark.report.ablation_table import ablation_table
 from benchmark.report.ablations import Setting, run_ablations
 from benchmark.report.terminal import ablation_grid, ablation_words, console
+from sc_imagenet.core.command import several
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json
 from sc_imagenet.core.progress import print_json
-from sc_imagenet.core.settings import several
 
 app = typer.Typer(add_completion=False)
 

@@ -20,9 +20,9 @@ from benchmark.scoring.comparison import ChangedPair, Comparison
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.result import count_of_pairs, published_pairs
+from sc_imagenet.core.command import several
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import print_json, say
-from sc_imagenet.core.settings import several
 
 app = typer.Typer(add_completion=False)
 

@@ -14,7 +14,7 @@ from benchmark.commands.options import OUTPUT, Runs
 from benchmark.commands.run import run_and_print
 from benchmark.report.generated import FOLDER, figure
 from benchmark.report.write import write_reports
-from benchmark.running.arguments import Options
+from benchmark.running.arguments import RunOptions
 from benchmark.running.generate import generate_set
 from benchmark.scoring.result import Result
 from sc_imagenet.core.progress import say
@@ -50,7 +50,7 @@ def run_quickstart(runs: Path, out: Path) -> None:
     data = embedded().name
     labels = runs / FOLDER / data
     say(f"[1/5] {MODEL} untrained, on unseen pairs of {data} (rendered now if this is the first time)")
-    before = run_and_print(Options(MODEL, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
+    before = run_and_print(RunOptions(MODEL, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
     say(f"[2/5] labels for {data}'s photographs from their class names alone: a minute on two cores")
     made = generate_set(("export",), data, labels, GenerationOptions(size=SIDE), "local", WORKERS)
     assert made is not None
@@ -58,10 +58,10 @@ def run_quickstart(runs: Path, out: Path) -> None:
     say(f"[3/5] {MODEL} trained on these labels: a minute on two cores")
     once = {"recipe.epochs": "1"}
     from_names = run_and_print(
-        Options(MODEL, str(labels), evaluate=(data,), preset=PRESET, settings=once, runs=runs, workers=1)
+        RunOptions(MODEL, str(labels), evaluate=(data,), preset=PRESET, settings=once, runs=runs, workers=1)
     )
     say(f"[4/5] {MODEL} trained on {data}'s true points: some minutes on two cores")
-    after = run_and_print(Options(MODEL, finetune=data, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
+    after = run_and_print(RunOptions(MODEL, finetune=data, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
     say("[5/5] report")
     pages = write_reports(runs, out)
     print_label_errors(data, made.label_errors)

@@ -31,12 +31,12 @@ from benchmark.commands.options import (
 )
 from benchmark.commands.score import print_tables, scored
 from benchmark.report.plan import PlannedRun, open_runs, options_of, plan
-from benchmark.running.arguments import Options, make_accelerator
+from benchmark.running.arguments import RunOptions, make_accelerator
 from benchmark.running.run import Run
 from benchmark.scoring.result import Result
+from sc_imagenet.core.command import settings_of, several
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.progress import print_json, say
-from sc_imagenet.core.settings import settings_of, several
 
 app = typer.Typer(add_completion=False)
 
@@ -115,7 +115,7 @@ def run(
     ):
         if value not in valid:
             raise unknown_name(name, value, valid)
-    options = Options(
+    options = RunOptions(
         model=model or "",
         pretrain=pretrain,
         finetune=finetune,
@@ -154,7 +154,7 @@ def run(
         run_and_print(options, as_json)
 
 
-def run_and_print(options: Options, as_json: bool = False) -> Result:
+def run_and_print(options: RunOptions, as_json: bool = False) -> Result:
     """Run, print the scores on what these options name, and return the result."""
     accelerator = make_accelerator(options)
     made = Run(options, accelerator)
@@ -168,7 +168,7 @@ def run_and_print(options: Options, as_json: bool = False) -> Result:
     return result
 
 
-def run_plan(planned: Sequence[PlannedRun], template: Options) -> None:
+def run_plan(planned: Sequence[PlannedRun], template: RunOptions) -> None:
     """Run what is missing, one after the other; ``template`` gives the options that all share.
 
     A run whose data is not here is named and left out.

@@ -28,10 +28,10 @@ from benchmark.scoring.protocols import NAMES, is_protocol
 from benchmark.scoring.protocols import several as protocols_of
 from benchmark.scoring.result import count_of_pairs, published_pairs
 from benchmark.scoring.runs import metrics_of, prediction_files
+from sc_imagenet.core.command import several
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import read_text
 from sc_imagenet.core.progress import print_json, say
-from sc_imagenet.core.settings import several
 
 app = typer.Typer(add_completion=False)
 

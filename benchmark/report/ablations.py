@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from benchmark.report.ablation_table import CASES, NEAREST, Case, case_called
-from benchmark.running.arguments import Options, make_accelerator
-from benchmark.running.cascade import FEWEST_IMAGES, train, training_content
-from benchmark.running.data import Pairs
+from benchmark.running.arguments import RunOptions, make_accelerator
+from benchmark.running.cascade import FEWEST_OF_A_PAIR, train, training_content
+from benchmark.running.data import NamedPairs
 from benchmark.running.run import Run
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import read_json, write_json
@@ -95,7 +95,7 @@ def run_ablations(setting: Setting, seeds: Sequence[int], only: Sequence[str] = 
             "no such folder of photographs", where=setting.photographs, fix="Give <folder>/<class>/<image>."
         )
     # What is not here is said before any training.
-    manifest = Pairs.parse(setting.evaluate, "test", setting.data_root).record().manifest_sha256
+    manifest = NamedPairs.parse(setting.evaluate, "test", setting.data_root).record().manifest_sha256
     _claim(setting, manifest)
     tasks = _tasks(setting, [case for case in CASES if not only or case.name in only], seeds)
     say(f"{sum(len(task.cases) for task in tasks)} cases to measure, {len(tasks)} trainings")
@@ -145,7 +145,7 @@ def _claim(setting: Setting, manifest: str) -> None:
         found, _ = scan_kept(
             setting.photographs,
             features / "seen.jsonl",
-            fewest=FEWEST_IMAGES,
+            fewest=FEWEST_OF_A_PAIR,
             report=lambda done, total: update("photographs", done, total),
         )
     wanted = {
@@ -181,7 +181,7 @@ def _tasks(setting: Setting, cases: Sequence[Case], seeds: Sequence[int]) -> lis
 
 def _measure(case: Case, task: Together) -> dict[str, Any]:
     setting, values = task.setting, task.values
-    run = Options(
+    run = RunOptions(
         model="cascade",
         evaluate=(setting.evaluate,),
         data_root=setting.data_root,

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from baselines import registry
-from baselines.recipe import ANY, find_recipe
+from baselines.recipe import ANY
+from baselines.registry import find_recipe
 from benchmark.report.tables import Report, TableRow, build
-from benchmark.running.arguments import Options
-from benchmark.running.data_tables import place_of
+from benchmark.running.arguments import RunOptions
 from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.catalog import info
+from sc_imagenet.data.roots import place_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _rows(report: Report, number: int) -> tuple[TableRow, ...]:
 
 
 def _planned(command: Command, row: TableRow, done: bool, data_root: Path | None) -> PlannedRun:
-    options = Options(**options_of(command))
+    options = RunOptions(**options_of(command))
     trained = [name for name in (options.pretrain, options.finetune) if name]
     needed = dict.fromkeys([*trained, *options.evaluate])
     root = str(data_root) if data_root else None
@@ -108,7 +109,7 @@ def _stage(model: str, dataset: str) -> PlannedStage:
 
 
 def options_of(command: Command) -> dict[str, Any]:
-    """What a planned ``scbench run`` asks for, as fields of ``Options``.
+    """What a planned ``scbench run`` asks for, as fields of ``RunOptions``.
 
     >>> options_of(Command("run", ("vat",), {"pretrain": "sc-imagenet", "eval": ("spair-71k",)}))["evaluate"]
     ('spair-71k',)

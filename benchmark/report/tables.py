@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines.cascade import Cascade
-from baselines.recipe import find_recipe
+from baselines.registry import find_recipe
 from benchmark.report import paper_tables
 from benchmark.report.ablation_table import FOLDER as ABLATIONS
 from benchmark.report.ablation_table import AblationTable, ablation_table

@@ -49,7 +49,7 @@ from sc_imagenet.generation.saliency import masks_key
 
 logger = logging.getLogger(__name__)
 MADE_OF = "made_of.json"
-FEWEST_IMAGES = 2  # of a class: a pair
+FEWEST_OF_A_PAIR = 2  # of a class: a pair
 
 
 def train(
@@ -112,7 +112,7 @@ def _train(
         photographs, _ = scan_kept(
             Path(photographs_root).expanduser(),
             shared / "seen.jsonl",
-            fewest=FEWEST_IMAGES,
+            fewest=FEWEST_OF_A_PAIR,
             report=lambda done, total: report("photographs", done, total, ""),
         )
     if accelerator.is_main_process:

@@ -10,7 +10,7 @@ from pathlib import Path
 import datasets
 
 from baselines import registry
-from benchmark.running.data import Pairs, evenly
+from benchmark.running.data import NamedPairs, evenly
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.catalog import canonical, catalog
 from sc_imagenet.data.pairs import PairDataset
@@ -23,7 +23,7 @@ ROWS = {SYNTHETIC: with_themselves, SAME_CLASS: of_one_class}
 WEAK = ("weak",)  # what models learn from whose pairs have no keypoints
 
 
-def training_pairs(text: str, model: str, root: Path | None) -> Pairs:
+def training_pairs(text: str, model: str, root: Path | None) -> NamedPairs:
     """What a person gave to ``--pretrain`` or ``--finetune``: NAME[:SPLIT], a generated set's folder, or photographs.
 
     Raises:
@@ -31,7 +31,7 @@ def training_pairs(text: str, model: str, root: Path | None) -> Pairs:
     """
     kind, _, where = text.partition(":")
     if kind not in ROWS:
-        return Pairs.parse(text, "train", root)
+        return NamedPairs.parse(text, "train", root)
     card = registry.card(model)
     if kind == SAME_CLASS and card.supervision not in WEAK:
         raise InputError(
@@ -66,7 +66,7 @@ def photograph_folder(where: str, root: Path | None) -> tuple[Path, str | None]:
 
 
 @dataclass(frozen=True)
-class PhotographPairs(Pairs):
+class PhotographPairs(NamedPairs):
     """All photographs of a folder, ``root``: with random transformations of themselves, or with others of their class.
 
     dataset    "synthetic" or "same-class"

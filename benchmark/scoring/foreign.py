@@ -27,8 +27,7 @@ import numpy as np
 
 from benchmark.scoring.frames import Frame
 from benchmark.scoring.pickled import LARGEST, read_pickle
-from sc_imagenet.core.errors import InputError, unknown_name
-from sc_imagenet.core.names import check_name
+from sc_imagenet.core.errors import InputError, check_name, unknown_name
 
 KEYS = ("pair_id", "source", "target")
 

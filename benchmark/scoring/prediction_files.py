@@ -19,9 +19,8 @@ import pyarrow.parquet as pq
 
 from baselines.protocol import PublishedProtocol
 from benchmark.scoring.predictions import GRADES, PredictionInfo, Predictions
-from sc_imagenet.core.errors import STEERING, InputError
+from sc_imagenet.core.errors import LONGEST, STEERING, InputError, check_names
 from sc_imagenet.core.files import atomic_path
-from sc_imagenet.core.names import LONGEST, check_names
 from sc_imagenet.data.parquet import parquet_file, with_fixed_lists, with_plain_lists
 
 _POINTS = pa.list_(pa.list_(pa.float32(), 2))

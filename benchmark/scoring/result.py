@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from baselines.protocol import PublishedProtocol
-from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.errors import InputError, check_name
 from sc_imagenet.core.files import read_json, write_json
-from sc_imagenet.core.names import check_name
 from sc_imagenet.data.catalog import catalog
 
 RESULT_VERSION = 1

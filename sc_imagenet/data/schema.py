@@ -9,9 +9,8 @@ from typing import Any
 
 from datasets import ClassLabel, Features, Image, List, Value
 
-from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.errors import InputError, check_inside, check_name, is_file_name
 from sc_imagenet.core.files import read_json
-from sc_imagenet.core.names import check_inside, check_name, is_file_name
 from sc_imagenet.data.catalog import catalog, info
 from sc_imagenet.data.imagenet import WNID
 from sc_imagenet.data.images import open_image

@@ -112,7 +112,7 @@ def pair_writer(source: Source, split: str, num_proc: int | None, progress: Prog
         }
         if not turned:
             return Written(outside)
-        manifest = shards.scan(folder, source.name, "pairs", split).manifest_sha256
+        manifest = shards.scan_shards(folder, source.name, "pairs", split).manifest_sha256
         for path in sorted(folder.glob(f"{split}-*.parquet")):
             _make_upright(path, turned, work.schema)
         return Written(outside, manifest)

@@ -123,16 +123,16 @@ def wide_affine(draws: Draws) -> Tensor:
 
 def narrow_affine(draws: Draws) -> Tensor:
     """Parameters (6,) of 6 draws as in 2018: turned by up to 15 degrees, two axes scaled by 0.75 to 1.25."""
-    turned, axes = rotation((draws[0] - 0.5) * np.pi / 6), rotation((draws[1] - 0.5) * np.pi / 3)
+    turned, axes = turn_matrix((draws[0] - 0.5) * np.pi / 6), turn_matrix((draws[1] - 0.5) * np.pi / 3)
     matrix = turned @ axes.T @ np.diag(0.75 + draws[2:4] / 2) @ axes
     shift = (draws[4:6] - 0.5) / 2
     return torch.from_numpy(np.column_stack((matrix, shift)).astype(np.float32).ravel())
 
 
-def rotation(angle: float) -> NDArray[np.float64]:
+def turn_matrix(angle: float) -> NDArray[np.float64]:
     """The matrix (2, 2) that turns by an angle in radians.
 
-    >>> rotation(np.pi / 2).round().tolist()
+    >>> turn_matrix(np.pi / 2).round().tolist()
     [[0.0, -1.0], [1.0, 0.0]]
     """
     cosine, sine = np.cos(angle), np.sin(angle)

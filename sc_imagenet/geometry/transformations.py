@@ -81,10 +81,11 @@ def transformed_grid(theta: Tensor, side: int) -> Tensor:
     return transform(theta, points).unflatten(1, (side, side))
 
 
-def warp(images: Tensor, theta: Tensor) -> Tensor:
+def warp_source(images: Tensor, theta: Tensor) -> Tensor:
     """Source images (B, C, S, S) as the target sees them; what comes from outside is 0.
 
-    >>> warp(torch.arange(9.0).view(1, 1, 3, 3), torch.tensor([[1.0, 0.0, 1.0, 0.0, 1.0, 0.0]]))[0, 0, 0].tolist()
+    >>> aside = torch.tensor([[1.0, 0.0, 1.0, 0.0, 1.0, 0.0]])
+    >>> warp_source(torch.arange(9.0).view(1, 1, 3, 3), aside)[0, 0, 0].tolist()
     [1.0, 2.0, 0.0]
     """
     return F.grid_sample(images, transformed_grid(theta, images.shape[-1]).to(images.dtype), align_corners=True)

@@ -188,7 +188,7 @@ class PfPascal(Source):
         return first_existing(*(self.root / f"{name}{ending}" for ending in endings for name in names))
 
     def _has_points(self, split: str) -> bool:
-        """Whether the list carries points: NCNet's test list has them in four columns after the class."""
+        """Whether the list has points: NCNet's test list has them in four columns after the class."""
         where = self._list(split)
         return where is not None and len(read_rows(where, columns=3)[0][1]) >= 7
 

@@ -66,7 +66,7 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Options:
+class SourceOptions:
     """What may be said of a data set besides its root.
 
     imagenet_dir   folder of ImageNet images, or a data set ``OWNER/NAME`` (a Hub name or a folder of Parquet); for a
@@ -135,7 +135,7 @@ class Source:
     version: ClassVar[int] = 1
     outside: ClassVar[Outside] = "error"
 
-    def __init__(self, root: Path, options: Options) -> None:
+    def __init__(self, root: Path, options: SourceOptions) -> None:
         self.root = root
         self.options = options
 

@@ -88,14 +88,14 @@ class RenderedToy(Source):
             PCK@0.1 of all points, where those beside the object or with a hidden target are wrong.
         """
         from sc_imagenet.data.shards import open_parquet
-        from sc_imagenet.toy.surface import carry, pictured
+        from sc_imagenet.toy.surface import pictured, transfer
 
         errors, on_object, visible, right = [], [], [], []
         for path in pairs:
             for row in open_parquet(path).read(["source", "target", "source_points", "target_points"]).to_pylist():
                 source, target = (pictured(PHOTOGRAPHS, *_image(row[side]["path"])) for side in ("source", "target"))
                 # The labels measure from the image's corner, the renderer from the middle of its first pixel.
-                true = carry(source, target, np.array(row["source_points"]) - 0.5)
+                true = transfer(source, target, np.array(row["source_points"]) - 0.5)
                 error = np.linalg.norm(np.array(row["target_points"]) - 0.5 - true.points, axis=1)
                 box = target.bbox
                 on_object.append(true.on_object)

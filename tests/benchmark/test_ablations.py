@@ -14,7 +14,7 @@ from benchmark.report.html import to_html
 from benchmark.report.markdown import to_markdown
 from benchmark.report.tables import build_from
 from sc_imagenet.core.errors import InputError
-from tests.benchmark.test_score import scbench
+from tests.benchmark.commands.test_score import scbench
 
 OPTIONS = {
     **{"backbone": "resnet10t", "pretrained": False, "size": 64, "batch": 4, "warmup": 1, "views": 1},

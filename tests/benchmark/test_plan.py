@@ -9,7 +9,7 @@ import pytest
 from benchmark.commands.run import print_plan, run_plan
 from benchmark.report import paper_tables
 from benchmark.report.plan import options_of, plan
-from benchmark.running.arguments import Options
+from benchmark.running.arguments import RunOptions
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError
 
@@ -54,7 +54,7 @@ def test_hours_are_steps_times_the_measured_step(tmp_path):
 
 def test_a_planned_command_is_read_back():
     command = Command("run", ("cats",), {"finetune": "pf-pascal", "eval": ("pf-pascal", "pf-willow")})
-    options = Options(**options_of(command))
+    options = RunOptions(**options_of(command))
     assert (options.model, options.pretrain, options.finetune) == ("cats", None, "pf-pascal")
     assert options.evaluate == ("pf-pascal", "pf-willow")
 
@@ -62,7 +62,7 @@ def test_a_planned_command_is_read_back():
 def test_without_data_nothing_is_run_and_each_run_is_named(tmp_path, capsys):
     planned = plan(2, tmp_path, None)
     with pytest.raises(InputError, match="data on this machine"):
-        run_plan(planned, Options("", runs=tmp_path))
+        run_plan(planned, RunOptions("", runs=tmp_path))
     assert capsys.readouterr().err.count("left out") == len(planned)
 
 

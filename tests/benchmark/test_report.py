@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import pytest
 
 from baselines import registry
-from baselines.recipe import find_recipe
+from baselines.registry import find_recipe
 from benchmark.report.csv_files import curves_csv, runs_csv, tables_csv
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
@@ -26,11 +26,10 @@ from benchmark.scoring.curves import ALPHAS
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.result import EvaluatedData
 from benchmark.scoring.runs import FoundRun
-from sc_imagenet.core.command import Command
-from sc_imagenet.core.settings import nested, settings_of
+from sc_imagenet.core.command import Command, nested, settings_of
 from sc_imagenet.generation.cascade.options import TrainingOptions, paper_options
+from tests.benchmark.commands.test_score import scbench
 from tests.benchmark.runs import make_run
-from tests.benchmark.test_score import scbench
 
 PASCAL = [("pf-pascal", "test", 299)]
 

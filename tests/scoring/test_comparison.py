@@ -10,9 +10,9 @@ from benchmark.scoring.comparison import align, compare
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import predictions_of
 from benchmark.scoring.predictions import PredictionInfo
+from tests.benchmark.commands.test_score import scbench
 from tests.benchmark.runs import make_run
 from tests.benchmark.test_figures import DATA, PAIRS, made_root
-from tests.benchmark.test_score import scbench
 
 TENTH = Metric(0.1, "img")
 

@@ -371,7 +371,7 @@ def test_shards_of_version_1_are_read_and_their_hashes_stay(tmp_path):
     import pyarrow.parquet as pq
 
     from sc_imagenet.data.schema import ADDED
-    from sc_imagenet.data.shards import scan, write_pairs
+    from sc_imagenet.data.shards import scan_shards, write_pairs
 
     row = {
         "pair_id": "a",
@@ -387,5 +387,5 @@ def test_shards_of_version_1_are_read_and_their_hashes_stay(tmp_path):
     path = today.files[0]
     table = pq.read_table(path)
     pq.write_table(table.drop_columns(list(ADDED)), path)
-    older = scan(tmp_path / "pairs", "sc-imagenet", "pairs", "test")
+    older = scan_shards(tmp_path / "pairs", "sc-imagenet", "pairs", "test")
     assert (older.manifest_sha256, older.content_sha256) == (today.manifest_sha256, today.content_sha256)

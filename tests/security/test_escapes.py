@@ -135,7 +135,7 @@ def test_errors_hold_no_control_characters(text):
 @pytest.mark.parametrize("name", ["\x1b[2J", "a\x1b]0;title\x07", "x\x9b31m", "a\nb", "\u202egnp.exe"])
 def test_names_that_steer_a_terminal_are_refused_or_written_out(tmp_path, name):
     from benchmark.scoring.result import read_result
-    from sc_imagenet.generation.photographs import scan
+    from sc_imagenet.generation.photographs import scan_photographs
 
     run = make_run(tmp_path / "runs", "r", data=[("toy", "test", 4)], draws=5, title=name)
     with pytest.raises(InputError, match="control characters") as caught:
@@ -148,7 +148,7 @@ def test_names_that_steer_a_terminal_are_refused_or_written_out(tmp_path, name):
         place.mkdir(parents=True)
         pixels = np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8)
         Image.fromarray(pixels).save(place / "a.png")
-    found = scan(tmp_path / "photographs", fewest=1, processes=1)
+    found = scan_photographs(tmp_path / "photographs", fewest=1, processes=1)
     assert list(found.classes) == ["cat"]
     assert name not in found.skipped[0].path
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from baselines.a2net import A2Net, by_offset, from_a2net
-from sc_imagenet.geometry.transformations import transform, warp
+from sc_imagenet.geometry.transformations import transform, warp_source
 from tests.parity.filling import geometric_state
 from tests.parity.models import cnngeo
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
@@ -72,7 +72,7 @@ def evaluated(reference: Arrays) -> dict[str, Tensor]:
     seen = network.preconv(aligned)
     attention = network.attention_of(seen)
     theta = affine(source, target).affine
-    warped = warp(source, theta)
+    warped = warp_source(source, theta)
     alone, after = (spline(images, target).spline for images in (source, warped))
     ways = {
         "aff": lambda points: transform(theta, points),

@@ -12,7 +12,7 @@ from baselines.cnngeo import CNNGeo
 from baselines.geometric import from_published, products
 from sc_imagenet.data.synthetic import narrow_affine, shown, spline_of, stretch
 from sc_imagenet.geometry import transformations
-from sc_imagenet.geometry.transformations import lattice, squared_distance, transform, warp
+from sc_imagenet.geometry.transformations import lattice, squared_distance, transform, warp_source
 from tests.parity.filling import geometric_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps
@@ -150,7 +150,7 @@ def evaluated(which: str, reference: Arrays) -> dict[str, Tensor]:
     out |= {f"feat_b_every{every}": theirs[0, ::every], "corr_raw_every16": products(ours, theirs)[0, ::16]}
     out |= {"corr_every16": correlation[0, ::16], "aff_conv1_every8": first[0, ::8], "aff_conv2": second[0]}
     theta = affine(source, target).affine
-    warped = warp(source, theta)
+    warped = warp_source(source, theta)
     alone, after = (spline(images, target).spline for images in (source, warped))
     out |= {"theta_aff": theta, "theta_tps_single_stage": alone, "theta_tps_after_aff": after}
     out["warped_every8"] = warped[0, :, ::8, ::8]

@@ -20,7 +20,7 @@ from baselines.weakalign import (
 )
 from sc_imagenet.data.synthetic import spline_of, wide_affine
 from sc_imagenet.geometry import transformations
-from sc_imagenet.geometry.transformations import IDENTITY, transform, warp
+from sc_imagenet.geometry.transformations import IDENTITY, transform, warp_source
 from tests.parity.filling import geometric_state
 from tests.parity.models import cnngeo
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
@@ -90,7 +90,7 @@ def evaluated(model: Weakalign, reference: Arrays) -> dict[str, Tensor]:
     ours, theirs = (model.describe(images) for images in (source, target))
     correlation = model.correlate(ours, theirs)
     affine, spline = model(source, target)
-    warped = warp(source, affine)
+    warped = warp_source(source, affine)
     seen = model.describe(warped)
     out = {"feat_src_every32": ours[0, ::32], "feat_trg_every32": theirs[0, ::32]}
     out |= {"feat_warped_every32": seen[0, ::32], "warped_every8": warped[..., ::8, ::8]}

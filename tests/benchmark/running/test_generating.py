@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.benchmark.test_running import finish, scbench
+from tests.benchmark.running.test_running import finish, scbench
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from made_data import imagenet, sc_release, spair
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.load import load_dataset
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def run(code: str, folder: Path, **environment: str) -> str:

@@ -34,7 +34,7 @@ def test_a_failed_write_keeps_what_was_there(tmp_path):
 )
 def test_a_full_disk_is_one_line(tmp_path, error):
     with (
-        pytest.raises(InputError, match=r"w\.bin: cannot be written \(No space left on device\).*make room"),
+        pytest.raises(InputError, match=r"w\.bin: cannot be written \(No space left on device\).*free some space"),
         atomic_path(tmp_path / "w.bin"),
     ):
         raise error

@@ -15,7 +15,7 @@ from benchmark import cli
 from sc_imagenet.backbones.pretrained import LITE0
 from tests.benchmark.command_line import commands, options_of, split
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("benchmark", "baselines", "sc_imagenet")
 TEXTS = (
     "README.md",

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe
-from benchmark.running.arguments import RunConfig, Stage
+from benchmark.running.arguments import RunConfig, RunStage
 from benchmark.running.folder import RunFolder
 from benchmark.running.loop import MatcherTraining, rate_factor
 from sc_imagenet.core.errors import InputError
@@ -233,7 +233,7 @@ def test_points_are_padded_and_marked(rows):
 
 
 def test_a_folder_refuses_another_configuration(tmp_path):
-    config = RunConfig("shift", {}, (Stage("toy", "train", None, "0", Recipe()),))
+    config = RunConfig("shift", {}, (RunStage("toy", "train", None, "0", Recipe()),))
     folder = RunFolder(tmp_path)
     folder.claim(config, {"eval": []})
     folder.claim(config, {"eval": []})

@@ -458,9 +458,9 @@ def paths(data, column):  # type: ignore[no-untyped-def]
 
 
 def options():  # type: ignore[no-untyped-def]
-    from sc_imagenet.sources.source import Options
+    from sc_imagenet.sources.source import SourceOptions
 
-    return Options()
+    return SourceOptions()
 
 
 def test_photographs_are_shared_out_in_bounded_time():

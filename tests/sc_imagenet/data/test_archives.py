@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.data.archives import Limits, extract, kind_of
+from sc_imagenet.data.archives import Limits, kind_of, unpack
 
 FILES = {"set/a.txt": b"alpha", "set/deep/b.txt": b"beta" * 1000}
 
@@ -43,7 +43,7 @@ def special(name: str, kind: bytes, to: str = "") -> tarfile.TarInfo:
 
 def refused(archive: Path, folder: Path, message: str, **options) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        extract(archive, folder, **options)
+        unpack(archive, folder, **options)
     assert "\n" not in str(caught.value)
     assert str(archive) in str(caught.value)
     assert list(folder.iterdir()) == []
@@ -62,7 +62,7 @@ def test_good_archive_is_unpacked_without_desktop_junk(tmp_path, out, name):
     files = {**FILES, "__MACOSX/set/._a.txt": b"x", "set/.DS_Store": b"x"}
     archive = (make_zip if name.endswith("zip") else make_tar)(tmp_path / name, files)
     assert kind_of(archive) == ("zip" if name.endswith("zip") else "tar")
-    assert extract(archive, out) == [out / "set"]
+    assert unpack(archive, out) == [out / "set"]
     found = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
     assert found == FILES
 
@@ -70,7 +70,7 @@ def test_good_archive_is_unpacked_without_desktop_junk(tmp_path, out, name):
 @pytest.mark.parametrize("top", ["SPair-71k/", ""])
 def test_folder_around_what_is_expected_is_left_out(tmp_path, out, top):
     archive = make_zip(tmp_path / "s.zip", {f"{top}Layout/l.txt": b"l", f"{top}README": b"r"})
-    assert extract(archive, out, holds="Layout") == [out / "Layout", out / "README"]
+    assert unpack(archive, out, holds="Layout") == [out / "Layout", out / "README"]
     assert (out / "Layout" / "l.txt").read_bytes() == b"l"
     assert [p.name for p in sorted(out.iterdir())] == ["Layout", "README"]
 
@@ -80,7 +80,7 @@ def test_links_that_stay_inside_are_kept(tmp_path, out):
         special("set/soft", tarfile.SYMTYPE, "deep/b.txt"),
         special("set/hard", tarfile.LNKTYPE, "set/a.txt"),
     ]
-    extract(make_tar(tmp_path / "s.tar", FILES, *entries), out)
+    unpack(make_tar(tmp_path / "s.tar", FILES, *entries), out)
     assert (out / "set/soft").read_bytes() == FILES["set/deep/b.txt"]
     assert (out / "set/hard").read_bytes() == b"alpha"
 
@@ -144,7 +144,7 @@ def test_bombs_are_refused(tmp_path, out, name):
     assert archive.stat().st_size < 10_000
     refused(archive, out, "bomb", limits=Limits(ratio=50, ratio_from=100_000))
     refused(archive, out, "bomb", limits=Limits(size=1_000_000))
-    assert extract(archive, out)[0].joinpath("zeros").stat().st_size == 3_000_000
+    assert unpack(archive, out)[0].joinpath("zeros").stat().st_size == 3_000_000
 
 
 @pytest.mark.parametrize("name", ["s.zip", "s.tar"])
@@ -203,10 +203,10 @@ def test_what_is_there_is_never_overwritten(tmp_path, out):
     (out / "set").mkdir()
     (out / "set" / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="which is there already"):
-        extract(make_zip(tmp_path / "s.zip", FILES), out)
+        unpack(make_zip(tmp_path / "s.zip", FILES), out)
     assert [p.name for p in out.rglob("*")] == ["set", "mine.txt"]
 
 
 def test_missing_archive(tmp_path, out):
     with pytest.raises(InputError, match="No such file"):
-        extract(tmp_path / "none.zip", out)
+        unpack(tmp_path / "none.zip", out)

@@ -18,8 +18,8 @@ from benchmark.commands.data import picture_of_pairs
 from benchmark.commands.score import scored
 from benchmark.report.pictures import PairImages
 from benchmark.report.tables import build
-from benchmark.running.arguments import Options, changes_of, make_accelerator
-from benchmark.running.data import Pairs
+from benchmark.running.arguments import RunOptions, changes_of, make_accelerator
+from benchmark.running.data import NamedPairs
 from benchmark.running.run import Run
 from benchmark.scoring.comparing import shared_predictions
 from benchmark.scoring.runs import find_runs
@@ -68,7 +68,7 @@ def _paths():
     ],
 )
 def test_a_generated_set_keeps_its_own_name(tmp_path, folder, made_as, name):
-    pairs = Pairs.parse(str(generated(tmp_path / folder, made_as)), "train", None)
+    pairs = NamedPairs.parse(str(generated(tmp_path / folder, made_as)), "train", None)
     assert (pairs.name, pairs.shortfall) == (name, None)
     assert pairs.validation.name == name
 
@@ -87,27 +87,27 @@ def test_pairs_of_a_generated_set_are_drawn(tmp_path):
 
 def test_a_generated_set_under_the_data_root_is_not_sc_imagenet(tmp_path):
     generated(tmp_path / "sc-imagenet", "animals")
-    assert Pairs.parse("sc-imagenet", "train", tmp_path).name == "animals"
+    assert NamedPairs.parse("sc-imagenet", "train", tmp_path).name == "animals"
 
 
 def test_sc_imagenet_is_known_by_its_classes_and_a_part_of_it_is_told(tmp_path):
     wnids = [f"n{number:08d}" for number in range(679)]
-    whole = Pairs.parse(str(generated(tmp_path / "copy", categories=wnids)), "train", None)
+    whole = NamedPairs.parse(str(generated(tmp_path / "copy", categories=wnids)), "train", None)
     assert (whole.name, whole.shortfall) == ("sc-imagenet", None)
-    part = Pairs.parse("sc-imagenet", "train", sc_release(tmp_path / "sc-imagenet"))
+    part = NamedPairs.parse("sc-imagenet", "train", sc_release(tmp_path / "sc-imagenet"))
     assert (part.name, part.shortfall) == ("sc-imagenet", "3 of the 679 classes of sc-imagenet")
-    assert changes_of(Options("cats"), [part]) == ("trained on 3 of the 679 classes of sc-imagenet",)
+    assert changes_of(RunOptions("cats"), [part]) == ("trained on 3 of the 679 classes of sc-imagenet",)
 
 
 def test_a_set_s_name_is_itself_where_a_folder_of_that_name_lies(tmp_path, monkeypatch):
     generated(tmp_path / "toy")
     monkeypatch.chdir(tmp_path)
-    assert Pairs.parse("toy", "test", None).dataset == "toy"
-    assert Pairs.parse("./toy", "train", None).is_path
+    assert NamedPairs.parse("toy", "test", None).dataset == "toy"
+    assert NamedPairs.parse("./toy", "train", None).is_path
 
 
 def test_the_record_of_a_run_and_the_report_tell_the_own_name(tmp_path):
-    options = Options(
+    options = RunOptions(
         "cats",
         pretrain=str(generated(tmp_path / "my-set", "my-set")),
         finetune="toy",
@@ -144,7 +144,7 @@ def test_the_record_of_a_run_and_the_report_tell_the_own_name(tmp_path):
 
 
 def evaluation(folder: Path, **options) -> Run:
-    given = Options(
+    given = RunOptions(
         "nearest",
         evaluate=(str(folder),),
         preset="tiny",
@@ -201,7 +201,9 @@ def test_images_replaced_in_place_are_predicted_anew_and_no_training_is_said_to_
     assert evaluation(folder).execute().metrics == first.metrics
     assert "predicted already" in capsys.readouterr().err
     settings = {"recipe.batch": "2", "recipe.model.pretrained": "false"}
-    given = Options("cats", finetune=str(folder), preset="tiny", settings=settings, max_steps=1, runs=tmp_path / "runs")
+    given = RunOptions(
+        "cats", finetune=str(folder), preset="tiny", settings=settings, max_steps=1, runs=tmp_path / "runs"
+    )
     Run(given, make_accelerator(given)).execute()
     Run(given, make_accelerator(given)).execute()
     assert "trained already" in capsys.readouterr().err
@@ -224,7 +226,7 @@ def test_weights_of_the_backbone_and_a_saved_configuration_count_by_their_conten
     torch.manual_seed(0)
     net, weights = timm.create_model("resnet10t"), tmp_path / "weights.pth"
     settings = {"recipe.model.pretrained": str(weights), "recipe.model.backbone": "resnet10t"}
-    given = Options("nearest", evaluate=("toy",), settings=settings, runs=tmp_path)
+    given = RunOptions("nearest", evaluate=("toy",), settings=settings, runs=tmp_path)
     ids = []
     for _ in range(2):
         torch.save(net.state_dict(), weights)
@@ -233,7 +235,7 @@ def test_weights_of_the_backbone_and_a_saved_configuration_count_by_their_conten
     assert ids[0] != ids[1]
     saved = tmp_path / "saved"
     registry.create("cats", pretrained=False).save_pretrained(saved)
-    given = Options("cats", evaluate=("toy",), checkpoint=str(saved), runs=tmp_path)
+    given = RunOptions("cats", evaluate=("toy",), checkpoint=str(saved), runs=tmp_path)
     before = Run(given, make_accelerator(given)).config.id
     config = json.loads((saved / "config.json").read_text())
     (saved / "config.json").write_text(json.dumps({**config, "pretrained": True}))
@@ -243,9 +245,9 @@ def test_weights_of_the_backbone_and_a_saved_configuration_count_by_their_conten
 def test_a_folder_may_be_followed_by_a_split(tmp_path):
     folder = str(generated(tmp_path / "a:b"))
     for text, split in ((folder, "validation"), (f"{folder}:train", "train")):
-        pairs = Pairs.parse(text, "test", None)
+        pairs = NamedPairs.parse(text, "test", None)
         assert (pairs.split, pairs.root, pairs.is_path) == (split, Path(folder), True)
     with pytest.raises(InputError, match=r"unknown split of .*a:b 'tset'"):
-        Pairs.parse(f"{folder}:tset", "test", None)
+        NamedPairs.parse(f"{folder}:tset", "test", None)
     with pytest.raises(InputError, match=r"a:c: no such folder\. Give one that 'scbench generate' wrote"):
-        Pairs.parse(str(tmp_path / "a:c:train"), "test", None)
+        NamedPairs.parse(str(tmp_path / "a:c:train"), "test", None)

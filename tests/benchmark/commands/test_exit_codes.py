@@ -16,7 +16,7 @@ from sc_imagenet.core.progress import print_json
 from tests import PATIENCE
 from tests.benchmark.runs import make_run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:

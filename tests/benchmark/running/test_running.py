@@ -17,7 +17,7 @@ import pytest
 from safetensors.torch import load_file
 
 from benchmark.commands.run import run_and_print
-from benchmark.running.arguments import Options
+from benchmark.running.arguments import RunOptions
 from benchmark.running.run import share_of, trained_on
 from benchmark.scoring.prediction_files import read_predictions
 from sc_imagenet.core.errors import InputError
@@ -25,7 +25,7 @@ from sc_imagenet.core.files import sha256_of
 from tests import PATIENCE
 from tests.ports import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RUN = ["run", "cats", "--preset", "tiny", "--limit", "20", "--max-steps", "4", "--set", "recipe.batch=4"]
 TRAIN = [*RUN, "--finetune", "toy", "--eval", "toy"]
 # Saves after every step, so that a kill finds something to go on from.
@@ -87,7 +87,7 @@ def test_a_second_run_finds_everything_done(whole):
 def test_a_command_prints_the_scores_on_what_it_names(tmp_path, capsys):
     """Whatever its run was evaluated on before."""
     settings = {"recipe.model.backbone": "resnet10t", "recipe.model.pretrained": "false", "recipe.model.size": "64"}
-    options = Options(model="nearest", preset="tiny", settings=settings, limit=4, runs=tmp_path)
+    options = RunOptions(model="nearest", preset="tiny", settings=settings, limit=4, runs=tmp_path)
     for data, heading in (("toy:test", "toy test"), ("toy:validation", "toy validation")):
         result = run_and_print(replace(options, evaluate=(data,)))
         out = capsys.readouterr().out

@@ -18,7 +18,7 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.catalog import catalog, reader
 from tests import PATIENCE
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SET = """
 from sc_imagenet.sources.source import DataSet, Source
 

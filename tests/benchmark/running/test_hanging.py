@@ -16,7 +16,7 @@ import pytest
 
 from sc_imagenet.core import locks
 from sc_imagenet.core.locks import unwatched, watched
-from tests.benchmark.test_running import finish, scbench
+from tests.benchmark.running.test_running import finish, scbench
 from tests.sc_imagenet.made_data import image, spair
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="file leases are Linux's")

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 
 from baselines import registry
 from benchmark.commands.push import push
-from benchmark.running.arguments import Options, make_accelerator
-from benchmark.running.data import Pairs
+from benchmark.running.arguments import RunOptions, make_accelerator
+from benchmark.running.data import NamedPairs
 from benchmark.running.evaluate import predict_rows
 from benchmark.running.publish import prepare, weights_of
 from benchmark.running.run import Run
@@ -28,16 +28,16 @@ from benchmark.scoring.result import read_result
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.pairs import PairDataset
 from tests import PATIENCE
+from tests.benchmark.running.test_data import generated
 from tests.benchmark.runs import make_run
-from tests.benchmark.test_data import generated
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """Two steps of CATs on four pairs, scored on six."""
-    options = Options(
+    options = RunOptions(
         "cats",
         finetune="toy",
         evaluate=("toy",),
@@ -65,7 +65,7 @@ def test_the_model_of_a_run_predicts_what_the_run_did(run, tmp_path):
     state = load_file(run / "checkpoints/best.safetensors")
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     stored = pq.read_table(run / "predictions/toy-test.parquet")["predicted_points"].to_pylist()
-    rows = PairDataset(Pairs.parse("toy", "test", None).open(6), model.size, model.mean, model.std)
+    rows = PairDataset(NamedPairs.parse("toy", "test", None).open(6), model.size, model.mean, model.std)
     with torch.inference_mode():
         again = list(predict_rows(model, rows, range(6), model.direction, torch.device("cpu")))
     assert [np.asarray(row["predicted_points"], np.float32).tolist() for row in again] == stored

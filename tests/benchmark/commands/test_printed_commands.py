@@ -16,7 +16,7 @@ from tests.benchmark.command_line import parse
 from tests.benchmark.runs import make_run
 
 NAMED_ALONE = ("--eval", "--protocol", "--preset", "--checkpoint")  # shown without a value where an option is spoken of
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("sc_imagenet", "baselines", "benchmark")
 END = r"(?=``|`|'(?:[\s,.;:)]|$)|\[/bold\]|\s{2,}|\s#|$|\n|;|\)(?:\s|$)|, which|, or scbench|: )"
 SHOWN = re.compile(

@@ -22,12 +22,14 @@ def test_our_models_keep_their_promises(model, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert [entry["check"] for entry in printed] == [finding.check for finding in findings]
     assert all(entry["holds"] for entry in printed)
-    assert {"builds", "carries 0 points", "learns", "saved and loaded it is the same"} <= {e["check"] for e in printed}
+    assert {"builds", "transfers 0 points", "learns", "saved and loaded it is the same"} <= {
+        e["check"] for e in printed
+    }
 
 
 def test_a_broken_model_is_found_out(monkeypatch, capsys):
-    carry = CATs.transfer
-    monkeypatch.setattr(CATs, "transfer", lambda self, output, points: carry(self, output, points).flip(-1))
+    transfer = CATs.transfer
+    monkeypatch.setattr(CATs, "transfer", lambda self, output, points: transfer(self, output, points).flip(-1))
     loss = CATs.loss
     monkeypatch.setattr(
         CATs, "loss", lambda self, output, batch: loss(self, output.detach() * self.x_normal.sum(), batch)

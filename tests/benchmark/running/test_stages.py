@@ -15,8 +15,9 @@ from PIL import Image
 import baselines.scorrsan
 from baselines import registry
 from baselines.matcher import Matcher
-from baselines.recipe import Recipe, find_recipe
-from benchmark.running.arguments import Options
+from baselines.recipe import Recipe
+from baselines.registry import find_recipe
+from benchmark.running.arguments import RunOptions
 from benchmark.running.evaluate import Validation, selection_metric
 from benchmark.running.folder import RunFolder
 from benchmark.running.loop import MatcherTraining
@@ -29,10 +30,10 @@ SMALL = {"recipe.model.size": "64", "recipe.model.networks": "2", "recipe.model.
 TWO_STAGES = {**SMALL, "pretrain.model.pseudo_start": "0", "finetune.model.pseudo_start": "1"}
 
 
-def options(runs: Path, settings=TWO_STAGES, **changes) -> Options:
+def options(runs: Path, settings=TWO_STAGES, **changes) -> RunOptions:
     """Two stages of four steps of SCorrSAN on eight pairs, two steps an epoch."""
     given = {"model": "scorrsan", "pretrain": "toy", "finetune": "toy", "evaluate": ("toy",), "preset": "tiny"}
-    return Options(**{**given, "settings": settings, "limit": 8, "max_steps": 4, "runs": runs, **changes})
+    return RunOptions(**{**given, "settings": settings, "limit": 8, "max_steps": 4, "runs": runs, **changes})
 
 
 @pytest.fixture
