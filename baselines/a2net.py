@@ -103,7 +103,7 @@ def offset_channels(cells: int) -> Tensor:
     licence="none is given in the authors' repository",
     supervision="self",
     backbone="resnet101.tv_in1k",
-    protocol=PublishedProtocol(None, "backward"),
+    protocol=PublishedProtocol(None, "backward", padded="bbox-kp"),
 )
 class A2Net(GeometricMatcher):
     """A2Net with any backbone; the defaults are the published model of ResNet-101."""

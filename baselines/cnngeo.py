@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from baselines import laptop
 from baselines.geometric import MARKER, OPTIONAL, GeometricMatcher, arguments_of, from_published
 from baselines.protocol import PublishedProtocol
-from baselines.recipe import Recipe, recipe
+from baselines.recipe import LAPTOP_BACKBONE, Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 
@@ -22,7 +21,7 @@ from baselines.weights import PublishedWeights
     licence="that of the LICENSE file in the authors' repository, not read here",
     supervision="self",
     backbone="resnet101.tv_in1k",
-    protocol=PublishedProtocol(224, "backward"),
+    protocol=PublishedProtocol(224, "backward", padded="bbox-kp"),
 )
 class CNNGeo(GeometricMatcher):
     """CNNGeo with any backbone; the defaults are the ResNet-101 model of the authors' later papers."""
@@ -69,7 +68,7 @@ def any_data() -> Recipe:
 
 LAPTOP = replace(
     PAPER,
-    model={"backbone": laptop.BACKBONE, "layers": [5], "size": 240},
+    model={"backbone": LAPTOP_BACKBONE, "layers": [5], "size": 240},
     batch=16,
     epochs=8,
     schedule="cosine",

@@ -36,7 +36,7 @@ FAR = -1e10  # a position that no cell is near to
     licence="that of the LICENSE file in the authors' repository, not read here",
     supervision="weak",
     backbone="resnet101.tv_in1k",
-    protocol=PublishedProtocol(224, "backward"),
+    protocol=PublishedProtocol(224, "backward", padded="bbox-kp"),
 )
 class Weakalign(CNNGeo):
     """Weakalign with any backbone; weights of ``cnngeo`` are weights of it, from which its training starts."""

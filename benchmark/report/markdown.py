@@ -15,8 +15,6 @@ def to_markdown(report: Report) -> str:
     lines = ["# Semantic correspondence: paper and measured", "", wording.summary(report), "", wording.HOW_TO_READ]
     for table in report.tables:
         lines += ["", f"## Table {table.paper.number}: {table.paper.title}", "", *_table(table)]
-        if absent := wording.absent(table):
-            lines += ["", absent]
         commands = dict.fromkeys(str(command) for row in table.rows for command in row.commands)
         if commands:
             lines += ["", "Commands that fill empty cells:", "", *(f"    {command}" for command in commands)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmark.report.ablation_table import LEGEND, AblationTable
 from benchmark.report.leaderboard import Board, Measured, Setting
 from benchmark.report.paper_tables import Column, PaperTable, Row
-from benchmark.report.tables import Cell, Report, TableView
+from benchmark.report.tables import Cell, Report
 from benchmark.scoring.result import count_of_pairs
 from sc_imagenet.data.catalog import info
 
@@ -54,15 +54,6 @@ def column_title(column: Column) -> str:
     if column.category:
         return column.category
     return f"@{column.alpha:.2f}"
-
-
-def absent(view: TableView) -> str:
-    """Which methods of a table have no model in this repository; "" if all have one."""
-    names = list(dict.fromkeys(row.row.method for row in view.rows if row.row.model is None))
-    if not names:
-        return ""
-    listed = ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
-    return f"No model of {listed} in this repository: their cells stay the paper's."
 
 
 def interval(measured: Measured) -> str:
