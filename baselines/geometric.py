@@ -33,6 +33,7 @@ from sc_imagenet.geometry.transformations import (
 Own = TypeVar("Own", bound="GeometricMatcher")
 
 STRIDE = 16  # pixels of a cell
+FEWEST = 12  # cells along a side, of which convolutions leave two
 FRAME = 224  # side of the frame in which the authors normalise points, from the centre of its first pixel
 LATTICE = 20  # points along each side that the grid loss looks at
 Stages = Literal["affine+tps", "affine", "tps"]
@@ -88,7 +89,7 @@ class GeometricMatcher(Matcher):
         backbone: timm's name.
         layers: the layer of stride 8 or 16 to correlate at; None: ResNet-101's third stage, VGG-16 up to its fourth
             pooling, the last stage of stride 16 of any other backbone. Of stride 8 the largest of four cells is taken.
-        size: side S of the input; the next that the backbone's cells fill is taken. At least 11 cells.
+        size: side S of the input; the next that the backbone's cells fill is taken. At least 12 cells.
         stages: which transformations are estimated.
         shared: the spline's network reads the same backbone as the affine one's; of weights published as two files it
             may not, for each has its own statistics of batch normalisation.
@@ -117,8 +118,9 @@ class GeometricMatcher(Matcher):
         self.backbone = feature_network(backbone, layers, size, pretrained)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.cells = self.size // STRIDE
-        if self.cells < 11:
-            raise InputError(f"size = {size} gives {self.cells} cells along a side", fix="Give at least 176 pixels.")
+        if self.cells < FEWEST:
+            least = f"Give at least {FEWEST * STRIDE} pixels."
+            raise InputError(f"size = {size} gives {self.cells} cells along a side", fix=least)
         self.affine = self.regressor(self.cells, AFFINE) if "affine" in stages else None
         self.spline = self.regressor(self.cells, SPLINE) if "tps" in stages else None
         self.spline_backbone = None if shared else feature_network(backbone, layers, size, False)

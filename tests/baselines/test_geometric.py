@@ -22,13 +22,13 @@ MODELS = (CNNGeo, A2Net, Weakalign)
 
 def small(model=CNNGeo, **changes):
     torch.manual_seed(0)
-    return model(**{"backbone": "resnet10t", "pretrained": False, "size": 176, **changes})
+    return model(**{"backbone": "resnet10t", "pretrained": False, "size": 192, **changes})
 
 
 def batch_of(count: int = 3) -> dict[str, torch.Tensor]:
     """Synthetic pairs in form: affine ones and, last, one of a spline."""
     generator = torch.Generator().manual_seed(1)
-    images = torch.randn(2, count, 3, 176, 176, generator=generator)
+    images = torch.randn(2, count, 3, 192, 192, generator=generator)
     grid = lattice(20, images).expand(count, -1, -1)
     theta = torch.tensor([IDENTITY[AFFINE]]).repeat(count, 1) + 0.1 * torch.randn(count, 6, generator=generator)
     parameters = torch.tensor([AFFINE] * (count - 1) + [SPLINE])
@@ -83,7 +83,7 @@ def test_keys_of_both_networks_in_one_file():
 @pytest.mark.parametrize("model", MODELS)
 def test_untrained_nothing_moves(model):
     built, batch = small(model).eval(), batch_of(1)
-    points = torch.rand(1, 5, 2, generator=torch.Generator().manual_seed(2)) * 176
+    points = torch.rand(1, 5, 2, generator=torch.Generator().manual_seed(2)) * 192
     torch.testing.assert_close(built.transfer(built(batch["source"], batch["target"]), points), points)
 
 
@@ -105,14 +105,14 @@ def test_the_loss_is_the_mean_squared_distance_of_the_lattice():
 
 def test_keypoints_are_learnt_by_both_networks_and_padding_by_none():
     model, batch = small(), batch_of()
-    points = torch.rand(3, 4, 2, generator=torch.Generator().manual_seed(3)) * 176
+    points = torch.rand(3, 4, 2, generator=torch.Generator().manual_seed(3)) * 192
     valid = torch.tensor([[True, True, False, False]]).expand(3, -1)
     known = {"source": batch["source"], "target": batch["target"], "target_points": points, "valid": valid}
     wrong = points.clone()
     wrong[:, 2:] += 50
     loss = model.training_loss({**known, "source_points": wrong}, 0)
     torch.testing.assert_close(loss, torch.zeros(()), atol=1e-10, rtol=0)
-    wrong[:, :2] += pixels(torch.tensor([0.3, 0.4]), 176) - pixels(torch.zeros(2), 176)
+    wrong[:, :2] += pixels(torch.tensor([0.3, 0.4]), 192) - pixels(torch.zeros(2), 192)
     torch.testing.assert_close(model.training_loss({**known, "source_points": wrong}, 0), torch.tensor(0.5))
 
 
