@@ -88,7 +88,7 @@ def by_offset(correlation: Tensor) -> Tensor:
 @functools.cache
 def offset_channels(cells: int) -> Tensor:
     """The channel (1, n * n, n, n) of ``by_offset`` that each entry of a correlation goes to."""
-    number = torch.arange(cells)
+    number = torch.arange(cells, device="cpu")
     # Source cells are counted down the columns.
     column, row = number.repeat_interleave(cells)[:, None, None], number.repeat(cells)[:, None, None]
     down = cells - 1 + column - number[:, None]

@@ -82,14 +82,16 @@ class ProposalFlow(Matcher):
 
     direction = "forward"
     keep_aspect = True
+    average: Tensor
+    whitener: Tensor
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
     def __init__(self, size: int = 320, windows: int = 40) -> None:
         super().__init__()
         self.size, self.windows = size, windows
-        self.register_buffer("average", torch.zeros(0), persistent=False)
-        self.register_buffer("whitener", torch.zeros(0), persistent=False)
-        self.average, self.whitener = whitener()
+        average, whitener = gradient_statistics()
+        self.register_buffer("average", average)
+        self.register_buffer("whitener", whitener)
         self._described: OrderedDict[bytes, Proposals] = OrderedDict()
 
     @torch.no_grad()
@@ -131,7 +133,7 @@ class ProposalFlow(Matcher):
 
 
 @functools.cache
-def whitener() -> tuple[Tensor, Tensor]:
+def gradient_statistics() -> tuple[Tensor, Tensor]:
     """The mean descriptor (1984,) and the matrix (1984, 1984) that whitens what is left without it."""
     with files("baselines").joinpath(STATISTICS).open("rb") as file, np.load(file) as known:
         mean, covariances = (torch.from_numpy(known[name].astype(np.float32)) for name in ("mean", "covariances"))

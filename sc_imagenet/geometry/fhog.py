@@ -101,7 +101,7 @@ def whitening(covariances: Tensor, side: int, ridge: float = 0.01) -> Tensor:
     factor.
     """
     reach = covariances.shape[0]
-    number = torch.arange(side * side)
+    number = torch.arange(side * side, device=covariances.device)
     down = number[None] // side - number[:, None] // side
     across = number[None] % side - number[:, None] % side
     turned = (down < 0) | ((down == 0) & (across < 0))
@@ -109,7 +109,7 @@ def whitening(covariances: Tensor, side: int, ridge: float = 0.01) -> Tensor:
     blocks = torch.where(turned[..., None, None], ahead.mT, ahead).double()
     matrix = blocks.permute(2, 0, 3, 1).flatten(2).flatten(0, 1)
     matrix = (matrix + matrix.T) / 2
-    added = torch.eye(len(matrix), dtype=torch.float64)
+    added = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
     steps = 1
     while True:
         factor, failed = torch.linalg.cholesky_ex(matrix + steps * ridge * added)

@@ -54,12 +54,12 @@ def transform(theta: Tensor, points: Tensor, stiffness: float = 0.0) -> Tensor:
 @functools.cache
 def _system(stiffness: float) -> tuple[Tensor, Tensor]:
     """The control points (9, 2), and the inverse (12, 12) of the system that a spline through them solves."""
-    line = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+    line = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64, device="cpu")
     control = torch.cartesian_prod(line, line)
     square = (control[:, None] - control).square().sum(-1)
     plane = F.pad(control, (1, 0), value=1.0)
-    system = torch.zeros(12, 12, dtype=torch.float64)
-    system[:9, :9] = torch.xlogy(square, square) + stiffness * torch.eye(9, dtype=torch.float64)
+    system = control.new_zeros(12, 12)
+    system[:9, :9] = torch.xlogy(square, square) + stiffness * control.new_ones(9).diag()
     system[:9, 9:] = plane
     system[9:, :9] = plane.T
     return control, torch.linalg.inv(system)
