@@ -2,8 +2,8 @@
 
 Nothing is trained. The authors' code is MATLAB, its proposals are random and its file of gradient statistics cannot be
 had: this is a reading of it, not its reproduction. What differs: boxes are sliding windows on a regular grid, not
-selective search or randomised Prim; the mean and covariance of gradients are those of half the photographs of
-Caltech-101's classes at hand; local offsets are exact medians, and all boxes are damped at once, where theirs are
+selective search or randomised Prim; the mean and covariance of gradients are those of every other photograph
+of 54 categories of Caltech-101; local offsets are exact medians, and all boxes are damped at once, where theirs are
 damped one after the other and depend on the order of boxes; and points follow their box, without the filter that
 smooths a dense flow."""
 
@@ -255,7 +255,7 @@ def move_with_boxes(found: BoxMatch, points: Tensor) -> Tensor:
 
 @recipe("proposalflow")
 def any_data() -> Recipe:
-    """``scbench run proposalflow --eval pf-willow``: some 700 windows an image.
+    """``scbench run proposalflow --eval pf-willow``: at most some 40 windows of each size.
 
     The paper's table, with the authors' proposals and statistics: PF-PASCAL 31.4 / 62.5 / 79.5, PF-WILLOW 28.4 / 56.8 /
     68.2 at .05 / .10 / .15.
