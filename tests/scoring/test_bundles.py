@@ -75,8 +75,8 @@ def test_older_predictions_are_scored_as_the_models_files_say():
 
 
 def test_what_predictions_tell_of_their_protocol_counts_before_the_model_s_name():
-    told = PublishedProtocol(100, "forward", padded="bbox-kp")
-    assert str(bundles.paper("pf-willow", "cats", 256, told)[1]) == "pck@0.1/bbox-kp@100/image"
+    told = PublishedProtocol(100, "forward", padded="bbox-padded2")
+    assert str(bundles.paper("pf-willow", "cats", 256, told)[1]) == "pck@0.1/bbox-padded2@100/image"
     assert {metric.frame for metric in bundles.all("pf-willow", "cats", 256, protocol=told)} == {None, 100}
 
 
