@@ -8,6 +8,7 @@ volume by Hough scores. ``sc_imagenet/generation`` holds the network, its losses
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +20,8 @@ from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from sc_imagenet.backbones.pretrained import LITE0
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.generation.cascade.losses import TrainingPairs, cascade_losses, trained_parameters
+from sc_imagenet.generation.cascade.labels import TrainingPairs
+from sc_imagenet.generation.cascade.losses import cascade_losses, trained_parameters
 from sc_imagenet.generation.cascade.network import SHARPNESS, CascadeNetwork
 from sc_imagenet.generation.cascade.options import STAGES, Stage, TrainingOptions
 from sc_imagenet.generation.cascade.view_features import Views
@@ -95,6 +97,12 @@ class Cascade(Matcher):
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.network = CascadeNetwork(self.backbone.channels, options)
         trained_parameters(self.network, TrainingOptions(network=options))  # freezes the stages that nothing reads
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """See ``Matcher``; training chooses how the network's stages are read."""
+        given = super().arguments
+        return {**given, "network": asdict(self.network.options)} if given else given
 
     def forward(self, source: Tensor, target: Tensor) -> Scores:
         """Images (B, 3, S, S) -> scores of all matches."""

@@ -16,30 +16,33 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from baselines.cascade import Cascade
 from baselines.checkpoints import TRAINED_ON
 from baselines.recipe import Recipe
 from baselines.weights import WEIGHTS
-from benchmark.running.loop import Training
+from benchmark.running.loop import Training, rate_factor
 from sc_imagenet.backbones.pretrained import weights_kind
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, sha256_of, write_json
 from sc_imagenet.core.locks import held
 from sc_imagenet.core.progress import Update
-from sc_imagenet.generation.cascade.losses import TrainingPairs, cascade_losses, trained_parameters
+from sc_imagenet.generation.cascade.alarm import closing_of, closing_of_features
+from sc_imagenet.generation.cascade.labels import TrainingPairs
+from sc_imagenet.generation.cascade.losses import cascade_losses, trained_parameters
 from sc_imagenet.generation.cascade.network import CascadeNetwork
-from sc_imagenet.generation.cascade.options import TrainingOptions
-from sc_imagenet.generation.cascade.training_pairs import StepDraws
+from sc_imagenet.generation.cascade.options import STAGES, Stage, TrainingOptions
+from sc_imagenet.generation.cascade.training_pairs import HeldOutDraws, StepDraws
 from sc_imagenet.generation.cascade.view_features import Step, ViewSource
 from sc_imagenet.generation.cascade.view_sources import FeatureReading, one_at_a_time, open_views
 from sc_imagenet.generation.classes import name_of_photographs
@@ -143,7 +146,8 @@ def _accelerator() -> Accelerator:
     # Processes without a GPU know of one another only if accelerate is told that they have none.
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     waiting = InitProcessGroupKwargs(timeout=timedelta(days=2))  # for the first one's scan and features
-    return Accelerator(cpu=several and not torch.cuda.is_available(), kwargs_handlers=[waiting])
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # the stages that are not trained at a step
+    return Accelerator(cpu=several and not torch.cuda.is_available(), kwargs_handlers=[waiting, unused])
 
 
 def _claim(out: Path, wanted: dict[str, Any], accelerator: Accelerator) -> None:
@@ -195,11 +199,41 @@ class CascadeLosses(nn.Module):
     def __init__(self, network: CascadeNetwork, options: TrainingOptions) -> None:
         super().__init__()
         self.network, self.options = network, options
+        self.stages: tuple[Stage, ...] = options.trained  # whose losses are taken
 
     def forward(self, read: Step, epoch: int) -> dict[str, Tensor]:
         """Losses by name of stage."""
         pairs = TrainingPairs(read.source, read.target, read.between, (read.source_views, read.target_views))
-        return dict(cascade_losses(self.network, pairs, self.options))
+        return dict(cascade_losses(self.network, pairs, self.options, self.stages))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps in which the same stages are trained, from ``start`` to before ``stop``."""
+
+    stages: tuple[Stage, ...]
+    start: int
+    stop: int
+
+
+def phases_of(options: TrainingOptions, steps: int) -> tuple[Phase, ...]:
+    """How a training's steps are shared out; a phase may get none of few.
+
+    >>> [(each.stages, each.stop) for each in phases_of(TrainingOptions(), 100)]
+    [(('image',), 25), (('region',), 40), (('pixel',), 100)]
+    """
+    if options.order == "jointly":
+        return (Phase(options.trained, 0, steps),)
+    shares = dict(zip(STAGES, (options.image_share, options.region_share)))
+    shares["pixel"] = 1 - sum(shares.values())
+    whole = sum(shares[stage] for stage in options.trained) or 1.0
+    phases, start, share = [], 0, 0.0
+    for stage in options.trained:
+        share += shares[stage]
+        stop = steps if stage == options.trained[-1] else round(steps * share / whole)
+        phases.append(Phase((stage,), start, stop))
+        start = stop
+    return tuple(phases)
 
 
 class CascadeTraining(Training):
@@ -213,6 +247,7 @@ class CascadeTraining(Training):
         accelerator: device and processes.
         trained_on: what is kept of the photographs beside the model.
         max_steps: end after so many steps.
+        keep_every: write the network as it is after every so many steps into ``<out>/steps/<step>``; 0: never.
     """
 
     remedy = "Lower the rate (--set lr=...)."
@@ -226,13 +261,17 @@ class CascadeTraining(Training):
         accelerator: Accelerator,
         trained_on: Mapping[str, Any],
         max_steps: int | None = None,
+        keep_every: int = 0,
     ) -> None:
         self.views, self.cascade, self.out, self.trained_on = views, cascade, out, trained_on
+        self.options, self.network, self.keep_every = options, cascade.network, keep_every
         self.draws = StepDraws(views.classes, options, accelerator.process_index, accelerator.num_processes)
+        self.checked: dict[Stage, dict[str, Any]] = {}  # what loops told of each stage whose training has ended
         trained_parameters(cascade.network, options)  # the stages that nothing reads stay as they are
+        self._losses = CascadeLosses(cascade.network, options)
         super().__init__(
             cascade.network,
-            CascadeLosses(cascade.network, options),
+            self._losses,
             recipe_of(options),
             self.draws.epoch_steps,
             accelerator,
@@ -241,19 +280,95 @@ class CascadeTraining(Training):
             seed=options.seed,
             max_steps=max_steps,
         )
+        self.phases = phases_of(options, self.steps)
 
     def batches(self, start: int) -> Iterator[Step]:
         """The views of each step."""
         return iter(self.views.steps(self.draws, start, self.steps, self.accelerator.device))
 
+    def begin(self, step: int) -> None:
+        """Keep the network as it is now and then; where a stage's steps begin, end those before it."""
+        if self.keep_every and step % self.keep_every == 0:
+            self._keep_step(step)
+        for number, phase in enumerate(self.phases):
+            if phase.start <= step < phase.stop:
+                self._losses.stages = phase.stages
+                if step == phase.start and number:
+                    self._check(self.phases[number - 1].stages)
+                    for stage in phase.stages:
+                        self._begin_as_before(stage)
+                trained_parameters(self.network, self.options, phase.stages)
+
+    def rate(self, step: int) -> float:
+        """Each phase has its own warm-up and decay."""
+        phase = next(each for each in self.phases if each.start <= step < each.stop)
+        return rate_factor(self.recipe, step - phase.start, self.epoch_steps, phase.stop - phase.start)
+
+    def remembered(self) -> dict[str, Any]:
+        """What loops told of each stage."""
+        return {"checked": self.checked}
+
+    def recall(self, values: Any) -> None:
+        """Take up what loops told; see ``resuming``."""
+        for stage, told in dict(values.get("checked", {})).items():
+            if stage not in self.options.trained or told.keys() != {"offset", "frozen", "temperature", "reset"}:
+                raise ValueError(f"what it tells of stage {stage!r:.40} is nothing that training tells")
+            if type(told["temperature"]) is not float or type(told["reset"]) is not bool:
+                raise ValueError(f"its temperature of the {stage} stage is {told['temperature']!r:.40}")
+            if not all(type(told[name]) is float and told[name] >= 0 for name in ("offset", "frozen")):
+                raise ValueError(f"its loops of the {stage} stage are off by {told['offset']!r:.40}")
+            self._note(stage, told)
+
+    def end(self) -> None:
+        """Look at the stages whose training ends last."""
+        self._check(self.phases[-1].stages)
+
     def keep(self) -> None:
         """Write the model's folder."""
-        write_json(self.out / "model" / TRAINED_ON, self.trained_on)
+        write_json(self.out / "model" / TRAINED_ON, {**self.trained_on, "stages": self.checked})
         self.cascade.save_pretrained(self.out / "model")
+
+    def _keep_step(self, step: int) -> None:
+        if self.accelerator.is_main_process:
+            self.cascade.save_pretrained(self.out / "steps" / str(step))
+
+    def _begin_as_before(self, stage: Stage) -> None:
+        """Let a stage begin as the one before it ended; the first as the backbone's features."""
+        place = STAGES.index(stage)
+        self.network.stages[stage].begin_as(self.network.stages[STAGES[place - 1]] if place else None)
+
+    def _check(self, stages: Sequence[Stage]) -> None:
+        """Choose how each stage is read, and undo the training of one that matches worse than the features."""
+        draws = HeldOutDraws(self.draws.held_out, self.options.views)
+        if not draws.count:
+            return
+        self.network.eval()
+        held = list(self.views.steps(draws, 0, draws.count, self.accelerator.device))
+        frozen = closing_of_features(self.network, held)
+        for stage in stages:
+            found = closing_of(self.network, stage, held)
+            reset = found.offset > frozen.offset
+            if reset:
+                logger.warning(
+                    "%s: loops through held-out photographs come out %.2f cells off by the %s stage, %.2f by the "
+                    "features it began with: its training is undone",
+                    self.out, found.offset, stage, frozen.offset,
+                )  # fmt: skip
+                self._begin_as_before(stage)
+                found = closing_of(self.network, stage, held)
+            values = found.offset, frozen.offset, found.temperature, reset
+            self._note(stage, dict(zip(("offset", "frozen", "temperature", "reset"), values)))
+
+    def _note(self, stage: Stage, told: dict[str, Any]) -> None:
+        self.checked[stage] = told
+        options = self.network.options
+        temperatures = list(options.temperatures or [options.temperature] * options.depth)
+        temperatures[STAGES.index(stage)] = told["temperature"]
+        self.network.options = replace(options, temperatures=tuple(temperatures))
 
 
 def recipe_of(options: TrainingOptions) -> Recipe:
-    """Optimiser, rates and schedule of a training: a linear warm-up, then half a cosine down to 0."""
+    """Optimiser, rates and schedule of a training: a linear warm-up, then as ``TrainingOptions.schedule`` says."""
     return Recipe(
         optimiser=options.optimiser,
         lr=options.lr,
@@ -261,6 +376,6 @@ def recipe_of(options: TrainingOptions) -> Recipe:
         momentum=options.momentum,
         batch=options.batch,
         epochs=options.epochs,
-        schedule="cosine",
+        schedule="cosine" if options.schedule == "cosine" else "step",  # whose rate stays as it is without milestones
         warmup=options.warmup,
     )

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sc_imagenet.generation.cascade.training_pairs import Requests, StepDraws
+from sc_imagenet.generation.cascade.training_pairs import Draws, Requests
 from sc_imagenet.generation.cascade.views import VIEWS_VERSION, ViewDataset
 from sc_imagenet.generation.class_features import decode_ahead, kept, mapped
 from sc_imagenet.generation.features import FeatureReader, Features
@@ -66,7 +66,7 @@ class ViewSource(Protocol):
     def classes(self) -> Sequence[int]:
         """Class number of each photograph."""
 
-    def steps(self, draws: StepDraws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
+    def steps(self, draws: Draws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
         """The steps from ``start`` to before ``stop``.
 
         Raises:
@@ -121,7 +121,7 @@ class ViewFeatures:
             self._place += [(views, row) for row in range(len(photographs))]
             report(len(self._place), scan.count)
 
-    def steps(self, draws: StepDraws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
+    def steps(self, draws: Draws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
         """See ``ViewSource``."""
         for draw in map(draws.at, range(start, stop)):
             yield Step(*(self._read(side, device) for side in (*draw.wholes, draw.between, draw.source, draw.target)))

@@ -18,7 +18,7 @@ from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import sha256_of
 from sc_imagenet.core.processes import ended_with_the_reading, keep_freed_memory
 from sc_imagenet.generation.cascade.options import TrainingOptions
-from sc_imagenet.generation.cascade.training_pairs import Draw, Requests, StepDraws
+from sc_imagenet.generation.cascade.training_pairs import Draw, Draws, Requests
 from sc_imagenet.generation.cascade.view_features import Step, ViewFeatures, Views, ViewSource, part_of_masks
 from sc_imagenet.generation.cascade.views import draw_view, view_pixels
 from sc_imagenet.generation.features import FeatureReader, Features
@@ -53,7 +53,7 @@ class ComputedViews:
         self._starts = np.cumsum([0, *(len(group) for group in scan.classes.values())])
         self._names = list(scan.classes)
 
-    def steps(self, draws: StepDraws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
+    def steps(self, draws: Draws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
         """The steps from ``start`` to before ``stop``.
 
         Raises:
@@ -117,7 +117,7 @@ def _places(draw: Draw) -> Requests:
 class _StepImages(Dataset[Any]):
     """The pixels of the views of a step, by the step's number: (M, 3, S, S), or what is wrong with one in words."""
 
-    def __init__(self, views: ComputedViews, draws: StepDraws) -> None:
+    def __init__(self, views: ComputedViews, draws: Draws) -> None:
         self.views, self.draws = views, draws
 
     def __getitem__(self, step: int) -> Tensor | str:

@@ -10,13 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.generation.cascade.losses import (
-    TrainingPairs,
-    carry_matches,
-    cascade_losses,
-    pixel_loss,
-    select_candidates,
-)
+from sc_imagenet.generation.cascade.labels import TrainingPairs, carry_matches, select_candidates
+from sc_imagenet.generation.cascade.losses import cascade_losses, pixel_loss
 from sc_imagenet.generation.cascade.network import CascadeNetwork
 from sc_imagenet.generation.cascade.options import STAGES, TrainingOptions, paper_options
 from sc_imagenet.generation.cascade.pmps import Matches, PlaceMatches
@@ -85,9 +80,9 @@ def test_labels_are_carried_into_views_exactly():
 @pytest.mark.parametrize(
     ("changes", "trained"),
     [
-        ({}, "pixel"),
-        ({"labels_from": "network"}, "image region pixel"),
-        ({"network": {"shared_attention": True}}, "image region pixel"),
+        ({}, "image region pixel"),
+        ({"labels_from": "features"}, "pixel"),
+        ({"labels_from": "features", "network": {"shared_attention": True}}, "image region pixel"),
         ({"network": {"stages": "region"}}, "image region"),
         ({"network": {"stages": "image"}}, "image"),
         ({"labels_from": "both", "region_weight": 0.0}, "image pixel"),
