@@ -4,6 +4,7 @@
 <out>/options.json               what it was trained with
 <out>/made_of.json               hashes of the photographs, masks and weights it was trained on
 <out>/earlier/                   trainings on others, which were put aside
+<out>/steps/<step>/              the network on the way, where that was asked for
 <out>/resume.pt                  weights, optimiser and step, while it runs
 <out>/features/                  of views, and the photographs that were decoded; trainings may share another folder
 <out>/model/                     the trained model, as ``save_pretrained`` writes it and ``--network`` and
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -64,6 +66,7 @@ def train(
     read: FeatureReading = "auto",
     loaders: int = 0,
     max_steps: int | None = None,
+    keep_every: int = 0,
     accelerator: Accelerator | None = None,
     report: Update = lambda what, done, total, note="": None,
 ) -> Path:
@@ -80,6 +83,7 @@ def train(
             ``KEPT_BYTES``.
         loaders: processes that decode images ahead where they are read at each step; 0: none.
         max_steps: end after so many steps.
+        keep_every: write the network after every so many steps into ``<out>/steps/<step>``; 0: never.
         accelerator: device and processes; None makes one.
         report: shows progress.
 
@@ -94,7 +98,7 @@ def train(
     accelerator = accelerator or _accelerator()
     with held(out, "training") if accelerator.is_main_process else nullcontext():
         shared = features or out / "features"
-        return _train(options, photographs_root, out, shared, read, loaders, max_steps, accelerator, report)
+        return _train(options, photographs_root, out, shared, read, loaders, max_steps, keep_every, accelerator, report)
 
 
 def _train(
@@ -105,6 +109,7 @@ def _train(
     read: FeatureReading,
     loaders: int,
     max_steps: int | None,
+    keep_every: int,
     accelerator: Accelerator,
     report: Update,
 ) -> Path:
@@ -132,7 +137,7 @@ def _train(
         "weights": weights_kind(options.pretrained),
         "training": {"options": options.as_dict(), "max_steps": max_steps},
     }
-    CascadeTraining(options, views, cascade, out, accelerator, trained_on, max_steps).run(report)
+    CascadeTraining(options, views, cascade, out, accelerator, trained_on, max_steps, keep_every).run(report)
     return model
 
 
@@ -345,6 +350,8 @@ class CascadeTraining(Training):
         self.network.eval()
         held = list(self.views.steps(draws, 0, draws.count, self.accelerator.device))
         frozen = closing_of_features(self.network, held)
+        if not math.isfinite(frozen.offset):  # no crop shows its object
+            return
         for stage in stages:
             found = closing_of(self.network, stage, held)
             reset = found.offset > frozen.offset

@@ -25,7 +25,7 @@ from sc_imagenet.generation.cascade.pmps import (
     window_cells,
     window_starts,
 )
-from sc_imagenet.generation.cascade.volume_attention import VolumeAggregation
+from sc_imagenet.generation.cascade.volume_attention import VolumeAggregation, only_zero
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.options import WIDEST
 from sc_imagenet.geometry.correlation import mutual_nearest_neighbour
@@ -137,13 +137,15 @@ class GatedCrossAttention(nn.Module):
 
     def forward(self, tokens: Tensor, others: Tensor, gate: Tensor, other_gate: Tensor) -> Tensor:
         """Tokens (B, N, C), the other image's (B, M, C), gates (B, N, 1) and (B, M, 1) -> (B, N, C)."""
-        seen = others * (other_gate * self.scale)
-        query, key, value = (
-            linear(given).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for linear, given in ((self.query, tokens * self.scale), (self.key, seen), (self.value, seen))
-        )
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        refined = tokens + self.output(mixed) * (gate / self.scale)
+        refined = tokens
+        if not only_zero(self.output):
+            seen = others * (other_gate * self.scale)
+            query, key, value = (
+                linear(given).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+                for linear, given in ((self.query, tokens * self.scale), (self.key, seen), (self.value, seen))
+            )
+            mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+            refined = tokens + self.output(mixed) * (gate / self.scale)
         return refined if self.projection is None else refined + self.projection(tokens)
 
 

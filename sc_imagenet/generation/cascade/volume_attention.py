@@ -46,12 +46,20 @@ class VolumeAggregation(nn.Module):
 
     def forward(self, volume: Tensor, source: Grid, target: Grid) -> Tensor:
         """v_r (B, N_source, N_target) -> v_f, same shape."""
+        if only_zero(self.outward):
+            return volume
         sides = (*source, *target)
         x = self.inward(fold_volume(volume.unflatten(2, target).unflatten(1, source), self.fold))
         for block in self.blocks:
             x = block(x)
         redistributed = unfold_volume(self.outward(self.norm(x)), self.fold, sides).flatten(3).flatten(1, 2)
         return volume + redistributed if self.adds else volume * (2 * redistributed.sigmoid())
+
+
+def only_zero(last: nn.Linear) -> bool:
+    """Whether a last layer gives nothing but 0 and is not about to learn otherwise: what leads to it can be left out."""
+    learns = torch.is_grad_enabled() and last.weight.requires_grad
+    return not learns and not any(bool(parameter.any()) for parameter in last.parameters())
 
 
 class VolumeBlock(nn.Module):
