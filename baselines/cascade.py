@@ -8,7 +8,7 @@ volume by Hough scores. ``sc_imagenet/generation`` holds the network, its losses
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -67,12 +67,15 @@ class Cascade(Matcher):
         window: half side, in cells, of the soft-argmax around the best. The paper does not say how; 3 x 3 cells
             are window 1 with upsample 1.
         pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
+        training_options: options of its training on pairs by name (see ``TrainingOptions``); those left out have
+            their defaults. Optimiser, rates and sizes are the recipe's, views and held-out photographs are none.
 
     Raises:
         InputError: options that are not known, or a backbone that cannot be had.
     """
 
     direction = "forward"
+    training_arguments = ("training_options",)
     backbone: FeatureReader
 
     def __init__(
@@ -85,6 +88,7 @@ class Cascade(Matcher):
         upsample: int = 4,
         window: float = 2.5,
         pretrained: bool | str = True,
+        training_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         options = TrainingOptions.from_dict({"network": dict(network or {})}).network
@@ -96,7 +100,8 @@ class Cascade(Matcher):
         self.backbone = FeatureReader(backbone, layers, size, pretrained=pretrained)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.network = CascadeNetwork(self.backbone.channels, options)
-        trained_parameters(self.network, TrainingOptions(network=options))  # freezes the stages that nothing reads
+        self.training_options = training_options
+        trained_parameters(self.network, self._training())  # freezes the stages that nothing reads
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -125,8 +130,21 @@ class Cascade(Matcher):
         whole = torch.tensor(View().placement(), device=masks.device).expand(half, -1)
         source, target = (Views(both[side], masks[side], whole) for side in (slice(half), slice(half, None)))
         pairs = TrainingPairs(source, target)
-        options = TrainingOptions(network=self.network.options)
-        return torch.stack(list(cascade_losses(self.network, pairs, options).values())).sum()
+        return torch.stack(list(cascade_losses(self.network, pairs, self._training()).values())).sum()
+
+    def set_training_arguments(self, arguments: Mapping[str, Any]) -> None:
+        """See ``Matcher``; they decide which parameters are trained."""
+        super().set_training_arguments(arguments)
+        trained_parameters(self.network, self._training())
+
+    def _training(self) -> TrainingOptions:
+        given = self.training_options or {}
+        if not isinstance(given, Mapping) or "network" in given:
+            raise InputError(
+                f"training_options = {given!r:.80} are not options of a training",
+                fix="Options of the network are recipe.model.network.",
+            )
+        return replace(TrainingOptions.from_dict(given), network=self.network.options)
 
     def transfer(self, output: Scores, points: Tensor) -> Tensor:
         """Points (B, K, 2) of the source -> the target; a point between cells reads its row bilinearly."""
@@ -141,10 +159,14 @@ class Cascade(Matcher):
         return pixels_of(cells, self.size / rows.shape[-1])
 
 
-# Recipes of the cascade: how it is built. It is trained by ``scbench generate train``, from class labels alone.
+# Recipes of the cascade. ``scbench generate train`` trains it from photographs by class; these serve where pairs of
+# photographs of one class are given, whose points are not looked at.
 
-# The paper's optimiser; what ``training_loss`` minimises where pairs are given instead of photographs by class.
+# The losses of the paper's text, which its optimiser moves.
+LITERAL = {"image_trains": "all", "class_loss": "literal", "region_loss": "class", "pixel_loss": "binary"}
+
 PAPER_SGD = Recipe(
+    model={"training_options": {**LITERAL, "hough_share": 0.0}},
     optimiser="sgd",
     lr=3e-5,
     backbone_lr=0.0,

@@ -99,7 +99,11 @@ class Labelling:
     ] = "masks"
     loops: Annotated[
         str,
-        typer.Option(help="clique, or independent: the paper's text, 27 times the matchings.", rich_help_panel=LABELS),
+        typer.Option(
+            help="Images are scored by loops of a clique, or independent: the paper's text, 27 times the matchings; "
+            "pairs are always chosen by cliques.",
+            rich_help_panel=LABELS,
+        ),
     ] = "clique"
     least_single: Annotated[
         float,

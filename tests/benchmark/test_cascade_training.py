@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,15 @@ from benchmark.running.cascade import train, untrained
 from sc_imagenet.backbones.pretrained import weights_kind
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.processes import Terminated
-from sc_imagenet.generation.cascade.losses import (
-    pooled_score,
-)
+from sc_imagenet.generation.cascade.alarm import loop_offsets
+from sc_imagenet.generation.cascade.losses import pooled_score
 from sc_imagenet.generation.cascade.network import load_network
-from sc_imagenet.generation.cascade.options import TrainingOptions
+from sc_imagenet.generation.cascade.options import STAGES, TrainingOptions
+from sc_imagenet.generation.cascade.view_features import Step, Views
 from sc_imagenet.generation.cascade.view_sources import kept_bytes
+from sc_imagenet.generation.cascade.views import View
 from sc_imagenet.generation.classes import FILTERED_IMAGENET, imagenet_classes, name_of_photographs
+from sc_imagenet.generation.features import Features
 from tests import PATIENCE
 from tests.fuzz.parsers.resuming import DrawnViews, _cascade_training
 from tests.ports import free_port
@@ -62,7 +65,7 @@ def photographs(tmp_path_factory):
 
 
 def test_training_raises_the_score_of_positive_pairs_over_negatives(photographs, tmp_path):
-    given = options(lr=3e-3, margin=0.8, backbone="tf_efficientnet_lite0", pretrained=True, labels_from="both")
+    given = options(lr=3e-3, margin=0.8, backbone="tf_efficientnet_lite0", pretrained=True, order="jointly")
     trained = Cascade.from_pretrained(train(given, photographs, tmp_path, max_steps=30))
     start = untrained(given).eval()
     images = []
@@ -85,11 +88,82 @@ def test_training_raises_the_score_of_positive_pairs_over_negatives(photographs,
     assert set(lines[0]) == {"step", "epoch", "image", "region", "pixel", "lr", "seconds"}
 
 
+@pytest.fixture(scope="module")
+def many(photographs, tmp_path_factory):
+    """Nine photographs of each class, so that three of each can be spared for the loops that tell a stage's worth."""
+    root = tmp_path_factory.mktemp("many")
+    for file in photographs.glob("*/*.png"):
+        (root / file.parent.name).mkdir(exist_ok=True)
+        picture = Image.open(file)
+        picture.save(root / file.parent.name / file.name)
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(root / file.parent.name / f"{file.stem}-mirrored.png")
+    return root
+
+
+def test_stages_are_trained_one_after_the_other_each_beginning_as_the_one_before_it(many, tmp_path):
+    """Of 20 steps the image stage has 5, the region stage 3."""
+    given = options(lr=3e-3)
+    folder = train(given, many, tmp_path, max_steps=20, keep_every=4)
+    assert [set(line) & set(STAGES) for line in losses_of(tmp_path)] == [{"region"}, {"pixel"}]
+    told = json.loads((folder / "trained_on.json").read_text())["stages"]
+    assert list(told) == list(STAGES)
+    kept = {int(path.name): Cascade.from_pretrained(path).network.state_dict() for path in tmp_path.glob("steps/*")}
+    assert sorted(kept) == [0, 4, 8, 12, 16]
+    moved = [
+        {
+            stage
+            for stage in STAGES
+            for name in kept[0]
+            if stage in name and not torch.equal(kept[a][name], kept[b][name])
+        }
+        for a, b in zip(sorted(kept), sorted(kept)[1:])
+    ]
+    assert moved[0] == {"image"}
+    assert "region" in moved[1]
+    assert "pixel" not in moved[1]
+    assert moved[3] == {"pixel"}
+    trained = Cascade.from_pretrained(folder).network
+    assert trained.options.temperatures == tuple(told[stage]["temperature"] for stage in STAGES)
+    assert load_network(folder)[1].options == trained.options
+
+
+def test_a_stage_that_loops_show_to_be_worse_is_undone_and_named(many, tmp_path, caplog):
+    """A whole volume that learns by the literal class loss at a great rate."""
+    given = options(lr=0.3, class_loss="literal", image_trains="all", network={**SMALL, "stages": "image"}, seed=1)
+    given = replace(given, backbone="tf_efficientnet_lite0", pretrained=True)
+    folder = train(given, many, tmp_path, max_steps=6)
+    told = json.loads((folder / "trained_on.json").read_text())["stages"]["image"]
+    assert told["reset"]
+    assert told["offset"] <= told["frozen"] + 0.5
+    (line,) = [record.getMessage() for record in caplog.records if "undone" in record.getMessage()]
+    assert "by the image stage" in line
+    reset, start = Cascade.from_pretrained(folder), untrained(given).eval()
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        read = start.backbone(images)
+        volumes = [each.network.volume("image", read[[0]], read[[1]]) for each in (reset, start)]
+    torch.testing.assert_close(*volumes)
+
+
+def test_a_fixed_pattern_closes_loops_of_whole_images_but_not_those_that_begin_in_a_crop():
+    """Every cell matched to the cell in its own place, whatever the images show."""
+    placement = torch.tensor([View(left=0.5, top=0.5).placement()])
+    whole = torch.tensor([View().placement()])
+    features = Features(torch.ones(1, 4, 8, 8), torch.ones(1, 4))
+    crop, other = (Views(features, torch.ones(1, 64), each) for each in (placement, whole))
+    step = Step(other, other, other, crop, other)
+    pattern = [torch.eye(64)[None]] * 3
+    assert loop_offsets(pattern, step).median() > 2
+    assert loop_offsets(pattern, replace(step, source_views=other)).max() < 0.5
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model" / "model.safetensors")
 
 
-def test_killed_and_started_again_gives_the_same_weights(photographs, tmp_path):
+@pytest.mark.parametrize("killed_at", [3, 6])  # when a stage's steps have just ended, and within the next stage's
+def test_killed_and_started_again_gives_the_same_weights(many, tmp_path, killed_at):
+    photographs = many
     whole = options(views=4)
     train(whole, photographs, tmp_path / "whole", max_steps=12)
     script = (
@@ -98,12 +172,13 @@ def test_killed_and_started_again_gives_the_same_weights(photographs, tmp_path):
         "import sys; import benchmark.running.cascade as t; import benchmark.running.loop as loop;"
         "from sc_imagenet.generation.cascade.options import TrainingOptions; import json, time;"
         "loop.SAVE_SECONDS = 0.0;"
-        "stuck = lambda what, done, total, note: time.sleep(1000) if (what, done) == ('training', 6) else None;"
+        "at = ('training', int(sys.argv[4]));"
+        "stuck = lambda what, done, total, note: time.sleep(1000) if (what, done) == at else None;"
         "t.train(TrainingOptions.from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3],"
         " max_steps=12, report=stuck)"
     )
     out = tmp_path / "killed"
-    arguments = [sys.executable, "-c", script, json.dumps(whole.as_dict()), str(photographs), str(out)]
+    arguments = [sys.executable, "-c", script, json.dumps(whole.as_dict()), str(photographs), str(out), str(killed_at)]
     process = subprocess.Popen(arguments)
     while not (out / "resume.pt").exists() and process.poll() is None:
         time.sleep(0.01)
@@ -115,6 +190,7 @@ def test_killed_and_started_again_gives_the_same_weights(photographs, tmp_path):
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert losses_of(out) == losses_of(tmp_path / "whole")
+    assert (out / "model/trained_on.json").read_bytes() == (tmp_path / "whole/model/trained_on.json").read_bytes()
     assert not (out / "resume.pt").exists()
 
 
@@ -125,9 +201,10 @@ def losses_of(out: Path) -> list[dict[str, float]]:
 
 
 def test_a_stage_that_nothing_reads_is_not_trained(photographs, tmp_path):
-    trained = load_file(train(options(), photographs, tmp_path / "read", max_steps=2) / "model.safetensors")
-    torch.manual_seed(options().seed)
-    start = untrained(options()).network.state_dict()
+    given = options(labels_from="features")
+    trained = load_file(train(given, photographs, tmp_path / "read", max_steps=2) / "model.safetensors")
+    torch.manual_seed(given.seed)
+    start = untrained(given).network.state_dict()
     changed = {
         name.split(".")[1]
         for name, value in start.items()
@@ -139,7 +216,7 @@ def test_a_stage_that_nothing_reads_is_not_trained(photographs, tmp_path):
 
 def test_features_computed_at_each_step_give_the_losses_of_kept_ones(photographs, tmp_path):
     """Kept features are of half precision; but for that the steps are the same, whoever decodes the images."""
-    given = options(views=4, optimiser="sgd", lr=0.0, batch=6, labels_from="both")
+    given = options(views=4, optimiser="sgd", lr=0.0, batch=6, order="jointly")
     for name, how in (
         ("kept", {"read": "keep"}),
         ("computed", {"read": "compute"}),
@@ -185,7 +262,7 @@ def test_an_interrupted_training_on_computed_features_goes_on(photographs, tmp_p
 
 def test_a_training_that_was_left_by_an_earlier_version_goes_on_to_the_same_weights(photographs, tmp_path):
     """It kept the network's weights, the optimiser and the step, no more."""
-    given = options()
+    given = options(labels_from="features", held_out=0)
     train(given, photographs, tmp_path / "whole", max_steps=6)
 
     def stop(what, done, total, note=""):
@@ -289,6 +366,7 @@ def test_two_processes_train_with_finite_losses_and_go_on_where_they_were(photog
         assert (tmp_path / "out" / "resume.pt").exists() == (code == 1)
     (line,) = losses_of(tmp_path / "out")
     assert line["step"] == 10
+    assert "pixel" in line
     assert all(np.isfinite(value) for value in line.values())
 
 
@@ -303,6 +381,7 @@ def test_training_leaves_out_removed_classes_and_names_its_photographs(photograp
         "images": 12,
         "weights": weights_kind(given.pretrained),
         "training": {"options": json.loads(json.dumps(given.as_dict())), "max_steps": 1},
+        "stages": {},
     }
     assert name_of_photographs(root, [each.wnid for each in imagenet_classes() if each.kept], 9) == FILTERED_IMAGENET
 
