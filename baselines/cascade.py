@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
 
 from baselines.matcher import Batch, Matcher
 from baselines.recipe import Recipe, recipe
@@ -26,8 +27,8 @@ from sc_imagenet.generation.cascade.network import SHARPNESS, CascadeNetwork
 from sc_imagenet.generation.cascade.options import STAGES, Stage, TrainingOptions
 from sc_imagenet.generation.cascade.view_features import Views
 from sc_imagenet.generation.cascade.views import View
-from sc_imagenet.generation.features import FeatureReader
-from sc_imagenet.generation.saliency import feature_masks
+from sc_imagenet.generation.features import FeatureReader, Features
+from sc_imagenet.generation.saliency import OnnxSaliency, SaliencyFolder, feature_masks, mask_on_grid, open_saliency
 from sc_imagenet.geometry.correlation import Grid
 from sc_imagenet.geometry.grids import pixels_of, read_at
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
@@ -67,6 +68,7 @@ class Cascade(Matcher):
         window: half side, in cells, of the soft-argmax around the best. The paper does not say how; 3 x 3 cells
             are window 1 with upsample 1.
         pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
+        saliency: "features", the backbone's own; or a U2-Net or IS-Net as an .onnx file, which sees the S x S images.
         training_options: options of its training on pairs by name (see ``TrainingOptions``); those left out have
             their defaults. Optimiser, rates and sizes are the recipe's, views and held-out photographs are none.
 
@@ -88,6 +90,7 @@ class Cascade(Matcher):
         upsample: int = 4,
         window: float = 2.5,
         pretrained: bool | str = True,
+        saliency: str = "features",
         training_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -100,6 +103,13 @@ class Cascade(Matcher):
         self.backbone = FeatureReader(backbone, layers, size, pretrained=pretrained)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.network = CascadeNetwork(self.backbone.channels, options)
+        self.saliency = open_saliency(saliency)
+        if isinstance(self.saliency, SaliencyFolder):
+            raise InputError(
+                "is a folder of masks, which are of photographs by name; pairs come without",
+                where=saliency,
+                fix="Give an .onnx file, or make a data set with these masks: scbench generate run --saliency.",
+            )
         self.training_options = training_options
         trained_parameters(self.network, self._training())  # freezes the stages that nothing reads
 
@@ -114,7 +124,7 @@ class Cascade(Matcher):
         both = self.backbone(torch.cat((source, target)))
         half = len(source)
         ours, theirs = both[:half], both[half:]
-        masks = feature_masks(both.tokens).flatten(1)
+        masks = self._masks(torch.cat((source, target)), both)
         volume = self.network.scores(ours, theirs, masks[:half], masks[half:], self.stage)
         return Scores(volume, ours.grid, theirs.grid)
 
@@ -126,11 +136,20 @@ class Cascade(Matcher):
         """
         both = self.backbone(torch.cat((batch["source"], batch["target"])))
         half = len(batch["source"])
-        masks = feature_masks(both.tokens).flatten(1)
+        masks = self._masks(torch.cat((batch["source"], batch["target"])), both)
         whole = torch.tensor(View().placement(), device=masks.device).expand(half, -1)
         source, target = (Views(both[side], masks[side], whole) for side in (slice(half), slice(half, None)))
         pairs = TrainingPairs(source, target)
         return torch.stack(list(cascade_losses(self.network, pairs, self._training()).values())).sum()
+
+    def _masks(self, images: Tensor, features: Features) -> Tensor:
+        """What of normalised images (B, 3, S, S) is the object, by cells: (B, N) in [0, 1]."""
+        if not isinstance(self.saliency, OnnxSaliency):
+            return feature_masks(features.tokens).flatten(1)
+        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        pixels = (images * std + mean).clamp(0, 1)
+        masks = [self.saliency.mask_of(to_pil_image(each.float().cpu())) for each in pixels]
+        return torch.stack([mask_on_grid(mask, features.grid) for mask in masks]).flatten(1).to(images.device)
 
     def set_training_arguments(self, arguments: Mapping[str, Any]) -> None:
         """See ``Matcher``; they decide which parameters are trained."""

@@ -57,7 +57,7 @@ class VolumeAggregation(nn.Module):
 
 
 def only_zero(last: nn.Linear) -> bool:
-    """Whether a last layer gives nothing but 0 and is not about to learn otherwise: what leads to it can be left out."""
+    """Whether a last layer gives nothing but 0 and is not about to learn: what leads to it can be left out."""
     learns = torch.is_grad_enabled() and last.weight.requires_grad
     return not learns and not any(bool(parameter.any()) for parameter in last.parameters())
 
