@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,13 @@ from sc_imagenet.core.files import read_json, sha256_of, write_json
 from sc_imagenet.core.locks import held
 from sc_imagenet.core.progress import Update
 from sc_imagenet.generation.cascade.alarm import closing_of, closing_of_features
-from sc_imagenet.generation.cascade.labels import TrainingPairs
+from sc_imagenet.generation.cascade.labels import TrainingPairs, Windows
 from sc_imagenet.generation.cascade.losses import cascade_losses, trained_parameters
 from sc_imagenet.generation.cascade.network import CascadeNetwork
 from sc_imagenet.generation.cascade.options import STAGES, Stage, TrainingOptions
 from sc_imagenet.generation.cascade.training_pairs import HeldOutDraws, StepDraws
 from sc_imagenet.generation.cascade.view_features import Step, ViewSource
-from sc_imagenet.generation.cascade.view_sources import FeatureReading, one_at_a_time, open_views
+from sc_imagenet.generation.cascade.view_sources import FeatureReading, WindowReader, one_at_a_time, open_views
 from sc_imagenet.generation.classes import name_of_photographs
 from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Scan, scan_kept
@@ -138,7 +139,8 @@ def _train(
         "weights": weights_kind(options.pretrained),
         "training": {"options": options.as_dict(), "max_steps": max_steps},
     }
-    CascadeTraining(options, views, cascade, out, accelerator, trained_on, max_steps, keep_every).run(report)
+    windows = WindowReader(photographs, cascade.backbone) if options.region_features == "crop" else None
+    CascadeTraining(options, views, cascade, out, accelerator, trained_on, max_steps, keep_every, windows).run(report)
     return model
 
 
@@ -202,15 +204,22 @@ def _put_aside_what_is_of_others(out: Path, content: dict[str, str], count: int)
 class CascadeLosses(nn.Module):
     """A training step as a forward pass, so that several processes share the gradients of all its passes."""
 
-    def __init__(self, network: CascadeNetwork, options: TrainingOptions) -> None:
+    def __init__(self, network: CascadeNetwork, options: TrainingOptions, windows: WindowReader | None = None) -> None:
         super().__init__()
-        self.network, self.options = network, options
+        self.network, self.options, self.windows = network, options, windows
         self.stages: tuple[Stage, ...] = options.trained  # whose losses are taken
 
     def forward(self, read: Step, epoch: int) -> dict[str, Tensor]:
         """Losses by name of stage."""
-        pairs = TrainingPairs(read.source, read.target, read.between, (read.source_views, read.target_views))
+        views = read.source_views, read.target_views
+        pairs = TrainingPairs(read.source, read.target, read.between, views, self._windows(read))
         return dict(cascade_losses(self.network, pairs, self.options, self.stages))
+
+    def _windows(self, read: Step) -> tuple[Windows, Windows] | None:
+        if self.windows is None:
+            return None
+        source, target = (partial(self.windows, images) for images in read.images)
+        return source, target
 
 
 @dataclass(frozen=True)
@@ -254,6 +263,7 @@ class CascadeTraining(Training):
         trained_on: what is kept of the photographs beside the model.
         max_steps: end after so many steps.
         keep_every: write the network as it is after every so many steps into ``<out>/steps/<step>``; 0: never.
+        windows: reads regions as images of their own; None: they are cut from the views' features.
     """
 
     remedy = "Lower the rate (--set lr=...)."
@@ -268,13 +278,14 @@ class CascadeTraining(Training):
         trained_on: Mapping[str, Any],
         max_steps: int | None = None,
         keep_every: int = 0,
+        windows: WindowReader | None = None,
     ) -> None:
         self.views, self.cascade, self.out, self.trained_on = views, cascade, out, trained_on
         self.options, self.network, self.keep_every = options, cascade.network, keep_every
         self.draws = StepDraws(views.classes, options, accelerator.process_index, accelerator.num_processes)
         self.checked: dict[Stage, dict[str, Any]] = {}  # what loops told of each stage whose training has ended
         trained_parameters(cascade.network, options)  # the stages that nothing reads stay as they are
-        self._losses = CascadeLosses(cascade.network, options)
+        self._losses = CascadeLosses(cascade.network, options, windows)
         super().__init__(
             cascade.network,
             self._losses,
@@ -296,14 +307,18 @@ class CascadeTraining(Training):
         """Keep the network as it is now and then; where a stage's steps begin, end those before it."""
         if self.keep_every and step % self.keep_every == 0:
             self._keep_step(step)
-        for number, phase in enumerate(self.phases):
-            if phase.start <= step < phase.stop:
-                self._losses.stages = phase.stages
-                if step == phase.start and number:
-                    self._check(self.phases[number - 1].stages)
-                    for stage in phase.stages:
-                        self._begin_as_before(stage)
-                trained_parameters(self.network, self.options, phase.stages)
+        self._begin_phases(step)
+        (phase,) = (each for each in self.phases if each.start <= step < each.stop)
+        self._losses.stages = phase.stages
+        trained_parameters(self.network, self.options, phase.stages)
+
+    def _begin_phases(self, step: int) -> None:
+        """Where a stage's steps begin, those of the one before it are over; a stage may have no steps."""
+        for before, phase in zip(self.phases, self.phases[1:]):
+            if phase.start == step:
+                self._check(before.stages)
+                for stage in phase.stages:
+                    self._begin_as_before(stage)
 
     def rate(self, step: int) -> float:
         """Each phase has its own warm-up and decay."""
@@ -327,6 +342,7 @@ class CascadeTraining(Training):
 
     def end(self) -> None:
         """Look at the stages whose training ends last."""
+        self._begin_phases(self.steps)
         self._check(self.phases[-1].stages)
 
     def keep(self) -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 import sc_imagenet
 from baselines.cascade import Cascade
@@ -31,10 +32,12 @@ from sc_imagenet.generation.cascade.losses import pooled_score
 from sc_imagenet.generation.cascade.network import load_network
 from sc_imagenet.generation.cascade.options import STAGES, TrainingOptions
 from sc_imagenet.generation.cascade.view_features import Step, Views
-from sc_imagenet.generation.cascade.view_sources import kept_bytes
+from sc_imagenet.generation.cascade.view_sources import WindowReader, kept_bytes
 from sc_imagenet.generation.cascade.views import View
 from sc_imagenet.generation.classes import FILTERED_IMAGENET, imagenet_classes, name_of_photographs
 from sc_imagenet.generation.features import Features
+from sc_imagenet.generation.photographs import scan_kept
+from sc_imagenet.geometry.resize import normalised_image
 from tests import PATIENCE
 from tests.fuzz.parsers.resuming import DrawnViews, _cascade_training
 from tests.ports import free_port
@@ -143,6 +146,28 @@ def test_a_stage_that_loops_show_to_be_worse_is_undone_and_named(many, tmp_path,
         read = start.backbone(images)
         volumes = [each.network.volume("image", read[[0]], read[[1]]) for each in (reset, start)]
     torch.testing.assert_close(*volumes)
+
+
+def test_regions_are_read_as_images_of_their_own(photographs, tmp_path):
+    """A window of all cells is the image itself; training on windows that are images gives other losses."""
+    given = options(region_features="crop", order="jointly")
+    cascade = untrained(given)
+    (scan, _) = scan_kept(photographs, tmp_path / "seen.jsonl", fewest=2)
+    reader = WindowReader(scan, cascade.backbone)
+    boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [0.5, 0.0, 1.0, 0.5]]]).expand(2, -1, -1)
+    grid = cascade.backbone(torch.zeros(1, 3, 96, 96)).grid[0]
+    read = reader([0, 7], boxes, grid)
+    image = Image.open(reader.paths[7]).convert("RGB").resize((96, 96), Image.Resampling.BILINEAR)
+    pixels = normalised_image(pil_to_tensor(image).float() / 255, cascade.mean, cascade.std)
+    torch.testing.assert_close(read.tokens[2], cascade.backbone(pixels[None]).tokens[0])
+    assert not torch.allclose(read.tokens[3], read.tokens[2], atol=0.01)
+    losses = []
+    for features in ("map", "crop"):
+        out = tmp_path / features
+        train(replace(given, region_features=features), photographs, out, max_steps=1)
+        losses.append(losses_of(out)[0])
+    assert losses[0]["image"] == losses[1]["image"]
+    assert losses[0]["region"] != losses[1]["region"]
 
 
 def test_a_fixed_pattern_closes_loops_of_whole_images_but_not_those_that_begin_in_a_crop():

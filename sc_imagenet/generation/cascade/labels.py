@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,11 +17,14 @@ from sc_imagenet.generation.cascade.pmps import (
     foreground_matches,
     select_one_to_one,
     suppress_near,
+    window_starts,
 )
 from sc_imagenet.generation.cascade.view_features import Views
 from sc_imagenet.generation.cascade.views import carry_cells
 from sc_imagenet.generation.features import Features
 from sc_imagenet.geometry.correlation import inner_product
+
+Windows = Callable[[Tensor, int], Features]  # boxes, and cells along each side
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,28 @@ class TrainingPairs:
     source, target  B whole images each
     between         a third image of each pair's class, that closed loops lead through; None: loops are not asked for
     views           views of the sources and of the targets that the pixel level sees; None: the whole images
+    windows         reads boxes (B, K, 4) of the sources and of the targets, shares of the images, as images of their
+                    own; None: windows are cut from the images' features
     """
 
     source: Views
     target: Views
     between: Views | None = None
     views: tuple[Views, Views] | None = None
+    windows: tuple[Windows, Windows] | None = None
+
+    def regions(self, network: CascadeNetwork, candidates: Matches) -> tuple[tuple[Features, Tensor], ...]:
+        """Windows around candidates in the sources and in the targets; see ``CascadeNetwork.regions``."""
+        found = []
+        for number, (views, cells) in enumerate(((self.source, candidates.source), (self.target, candidates.target))):
+            features, inside = network.regions(views.features, cells)
+            if self.windows is not None:
+                side, grid = features.grid[0], views.features.grid
+                starts = window_starts(cells, grid, side).flip(-1).float()
+                boxes = torch.cat((starts, starts + side), -1) / starts.new_tensor([*grid[::-1], *grid[::-1]])
+                features = self.windows[number](boxes, side)
+            found.append((features, inside))
+        return tuple(found)
 
 
 @torch.no_grad()
@@ -97,8 +117,7 @@ def select_pairs(
     network: CascadeNetwork, pairs: TrainingPairs, candidates: Matches, options: TrainingOptions
 ) -> Matches:
     """Region level of PMPS: the best pair of cells of each candidate's windows; of near ones the best stays."""
-    source, source_cells = network.regions(pairs.source.features, candidates.source)
-    target, target_cells = network.regions(pairs.target.features, candidates.target)
+    (source, source_cells), (target, target_cells) = pairs.regions(network, candidates)
     ours, theirs = (
         saliency.gather(1, cells.flatten(1)).view(len(source.tokens), -1)
         for saliency, cells in ((pairs.source.saliency, source_cells), (pairs.target.saliency, target_cells))

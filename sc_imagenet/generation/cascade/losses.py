@@ -201,8 +201,7 @@ def _region_loss(
     network: CascadeNetwork, pairs: TrainingPairs, candidates: Matches, options: TrainingOptions
 ) -> Tensor:
     """Loss of the region level on the windows around candidates, negatives being the next pair's windows."""
-    source, source_cells = network.regions(pairs.source.features, candidates.source)
-    target, target_cells = network.regions(pairs.target.features, candidates.target)
+    (source, source_cells), (target, target_cells) = pairs.regions(network, candidates)
     volume = network.volume("region", source, target)
     shift = candidates.source.shape[1]
     shifted = [int(k) for k in torch.arange(len(volume)).roll(-shift)]

@@ -170,6 +170,8 @@ class TrainingOptions:
                   network without ``token_projection`` has only all
     region_loss   [R] "where": which cell of the window a closed loop leads to, cells of other classes' windows being
                   negatives; "class": Eq. 2 on windows, the paper's text
+    region_features  [R] "map": windows are cut from the images' features; "crop", the paper's text: each is an image of
+                  its own, read by the backbone at its full size, 48 passes a pair with 24 candidates
     held_out      [R] classes of which three photographs each are kept from training: by loops through them a stage is
                   found worse than the backbone's features, and reset; 0: none
     loop_radius   [R] a candidate must lie within so many cells of where a third image of the class leads
@@ -210,6 +212,7 @@ class TrainingOptions:
     region_share: float = 0.15
     image_trains: Literal["projection", "all"] = "projection"
     region_loss: Literal["where", "class"] = "where"
+    region_features: Literal["map", "crop"] = "map"
     held_out: int = 24
     candidates: int = 24
     pairs: int = 16
@@ -254,6 +257,7 @@ class TrainingOptions:
             ("order", ("stages", "jointly")),
             ("image_trains", ("projection", "all")),
             ("region_loss", ("where", "class")),
+            ("region_features", ("map", "crop")),
             ("class_loss", ("margin", "literal")),
             ("pixel_loss", ("softmax", "binary")),
             ("optimiser", ("adamw", "sgd")),

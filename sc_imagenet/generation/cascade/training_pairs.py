@@ -138,6 +138,12 @@ class Draw:
     between: Requests
 
     @property
+    def images(self) -> tuple[list[int], list[int]]:
+        """Numbers of the sources and of the targets."""
+        source, target = ([image for image, _ in side] for side in (self.source, self.target))
+        return source, target
+
+    @property
     def wholes(self) -> tuple[Requests, Requests]:
         """The sources and the targets as whole images."""
         source, target = ([(image, 0) for image, _ in side] for side in (self.source, self.target))

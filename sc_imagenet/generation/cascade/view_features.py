@@ -50,6 +50,7 @@ class Step:
     source, target              the pairs' whole images
     between                     a third image of each pair's class
     source_views, target_views  the pairs as the pixel level sees them
+    images                      numbers of the pairs' photographs, the sources' and the targets'
     """
 
     source: Views
@@ -57,6 +58,7 @@ class Step:
     between: Views
     source_views: Views
     target_views: Views
+    images: tuple[Sequence[int], Sequence[int]] = ((), ())
 
 
 class ViewSource(Protocol):
@@ -124,7 +126,8 @@ class ViewFeatures:
     def steps(self, draws: Draws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
         """See ``ViewSource``."""
         for draw in map(draws.at, range(start, stop)):
-            yield Step(*(self._read(side, device) for side in (*draw.wholes, draw.between, draw.source, draw.target)))
+            sides = (*draw.wholes, draw.between, draw.source, draw.target)
+            yield Step(*(self._read(side, device) for side in sides), images=draw.images)
 
     def _read(self, requests: Requests, device: torch.device) -> Views:
         """Views by (image, number), float32."""
