@@ -468,7 +468,7 @@ def test_real_photographs_train(tmp_path, monkeypatch):
         for file in sorted((source / name).iterdir())[:6]:
             (tmp_path / "photographs" / name / file.name).symlink_to(file)
     given = TrainingOptions.from_dict(
-        {"size": 160, "batch": 4, "views": 1, "lr": 3e-3, "warmup": 1, "network": {"fold": 2}}
+        {"size": 160, "batch": 4, "views": 1, "lr": 3e-3, "warmup": 1, "labels_from": "features", "network": {"fold": 2}}
     )
     monkeypatch.setattr("benchmark.running.loop.LOG_STEPS", 1)
     train(given, tmp_path / "photographs", tmp_path / "out", max_steps=20)
