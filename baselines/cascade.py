@@ -19,7 +19,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from baselines.matcher import Batch, Matcher
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
-from sc_imagenet.backbones.pretrained import LITE0
+from sc_imagenet.backbones import LITE0
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.generation.cascade.labels import TrainingPairs
 from sc_imagenet.generation.cascade.losses import cascade_losses, trained_parameters

@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import laptop
 from baselines.matcher import Batch, Matcher
 from baselines.protocol import PublishedProtocol
-from baselines.recipe import ANY, Recipe, recipe
+from baselines.recipe import ANY, LAPTOP, LAPTOP_BACKBONE, Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -124,7 +123,7 @@ class CATs(Matcher):
 
     def correlate(self, source: list[Tensor], target: list[Tensor]) -> Tensor:
         """Filtered correlations of all layers (section 3.2): (B, L, N_source, N_target)."""
-        volumes = [cosine(ours, theirs) for ours, theirs in zip(source, target)]
+        volumes = [cosine(source_map, target_map) for source_map, target_map in zip(source, target)]
         return mutual_nearest_neighbour(torch.stack(volumes, 1))
 
     def project(self, features: list[Tensor]) -> Tensor:
@@ -154,7 +153,7 @@ class CATs(Matcher):
         return sparse_flow(*points, batch["valid"], self.feature_size, stride, REACH * stride)[0]
 
     def transfer(self, output: Tensor, points: Tensor) -> Tensor:
-        """Points (B, K, 2) of the target -> points of the source; whole pixels are carried, as published."""
+        """Points (B, K, 2) of the target -> points of the source; whole pixels are transferred, as published."""
         return carry_points(output, points, self.size)
 
 
@@ -326,9 +325,9 @@ def any_data() -> Recipe:
 
 
 LAPTOP = replace(
-    laptop.LAPTOP,
+    LAPTOP,
     model={
-        "backbone": laptop.BACKBONE,
+        "backbone": LAPTOP_BACKBONE,
         "layers": [5, 7],
         "size": 256,
         "projection": 128,

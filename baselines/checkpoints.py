@@ -14,7 +14,7 @@ from baselines.matcher import Matcher
 from baselines.weights import CONFIG, FILES, WEIGHTS, load_strictly, read_config
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, sha256_of
-from sc_imagenet.core.hub import fetch
+from sc_imagenet.core.hub import fetch_repository
 from sc_imagenet.data.tensor_files import State, read_state
 
 # Where weights lie: what ``--checkpoint`` takes, and the one file of weights it means.
@@ -40,7 +40,7 @@ def weights_file(given: Path | str) -> Path:
     if not path.is_dir():
         if path.suffix in SUFFIXES:
             raise InputError("no such file of weights", where=given)
-        path = fetch(given, (*FILES, TRAINED_ON))
+        path = fetch_repository(given, (*FILES, TRAINED_ON))
     for name in (WEIGHTS, BEST):
         if (path / name).is_file():
             return path / name
@@ -134,12 +134,12 @@ def load_checkpoint(
     arguments = _saved_arguments(name, file)
     complete = True
     if arguments is None:
-        theirs = registry.card(name).model.published
-        if theirs is None:
+        published = registry.card(name).model.published
+        if published is None:
             raise InputError("has no config.json beside it that says how the model is built", where=path)
-        complete = theirs.backbone
+        complete = published.backbone
         try:
-            arguments = theirs.arguments(state)
+            arguments = published.arguments(state)
         except InputError as error:
             raise InputError(str(error), where=path) from error
     arguments = {**arguments, **(settings or {}), "pretrained": not complete}
@@ -189,16 +189,16 @@ def _takes(name: str, other: str) -> bool:
 
 def _ours(name: str, state: State) -> State:
     """The state under our keys, whoever wrote it."""
-    theirs = registry.card(name).model.published
-    if theirs is None or not any(key.startswith(theirs.marker) for key in state):
+    published = registry.card(name).model.published
+    if published is None or not any(key.startswith(published.marker) for key in state):
         return state
-    return theirs.convert(state)
+    return published.convert(state)
 
 
 def _load(matcher: Matcher, name: str, state: Mapping[str, Tensor], path: Path | str) -> None:
-    theirs = registry.card(name).model.published
-    optional = theirs.optional if theirs else ()
-    if theirs and not theirs.backbone:
+    published = registry.card(name).model.published
+    optional = published.optional if published else ()
+    if published and not published.backbone:
         optional = (*optional, "backbone.")
     load_strictly(matcher, f"{name} with backbone {_backbone_of(matcher)}", state, path, optional)
 

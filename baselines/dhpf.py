@@ -141,9 +141,9 @@ class DHPF(Matcher):
         gates = self.choose(maps)
         used = gates.detach().bool()
         used[~used.any(1), 0] = True  # a pair that chooses no layer gets the first
-        ours, theirs = self.reduce(maps, used)
+        source_maps, target_maps = self.reduce(maps, used)
         empty = gates.new_empty(len(gates), self.cells, self.cells)
-        output = Hyperimages(gates, used, ours, theirs, empty, empty)
+        output = Hyperimages(gates, used, source_maps, target_maps, empty, empty)
         with torch.no_grad():
             for pair, appearance in enumerate(output.appearance):
                 parts = self.appearance(output, pair)
@@ -216,9 +216,11 @@ class DHPF(Matcher):
             yield self.appearance_of(output, pair, torch.arange(self.cells, device=output.gates.device))
             return
         source, target = self.hyperimages(output, pair)
-        ours, theirs = (self.norms(maps) for maps in (source, target))
-        for row, products in zip(ours.split(self.grid[1]), inner_products(source, target, self.grid, self.grid)):
-            yield similarity(products, row, theirs)
+        source_norms, target_norms = (self.norms(maps) for maps in (source, target))
+        for row, products in zip(
+            source_norms.split(self.grid[1]), inner_products(source, target, self.grid, self.grid)
+        ):
+            yield similarity(products, row, target_norms)
 
     def appearance_of(self, output: Hyperimages, pair: int, cells: Tensor) -> Tensor:
         """Appearance similarity (K, N) of some source cells of one pair."""
@@ -278,13 +280,13 @@ class DHPF(Matcher):
         """Points (B, K, 2) of the source -> of the target: moved like the cells whose boxes hold them, on average."""
         columns = self.best_of_targets(output)
         centres = cell_corners(self.grid, self.stride, points.device)
-        carried = []
+        transferred = []
         for pair, own in enumerate(points):
             covers = covering(own.clamp(0, self.size), centres, REACH * self.stride)
             cells = covers.any(0).nonzero().flatten()
             best = self.best_matches(output, pair, cells, columns[pair])
-            carried.append(own + mean_shift(covers[:, cells], centres[best] - centres[cells]))
-        return torch.stack(carried)
+            transferred.append(own + mean_shift(covers[:, cells], centres[best] - centres[cells]))
+        return torch.stack(transferred)
 
     def best_of_targets(self, output: Hyperimages) -> Tensor:
         """The highest confidence of each target cell (B, N)."""

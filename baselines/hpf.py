@@ -123,7 +123,9 @@ class HPF(Matcher):
     @torch.no_grad()
     def forward(self, source: Tensor, target: Tensor) -> list[Match]:
         """Images (B, 3, S, S), each in its own shape at the top left, -> the matches of each pair."""
-        return [self.match(self.see(ours), self.see(theirs)) for ours, theirs in zip(source, target)]
+        return [
+            self.match(self.see(source_maps), self.see(target_maps)) for source_maps, target_maps in zip(source, target)
+        ]
 
     def see(self, image: Tensor) -> Hyperpixels:
         """One image of a batch, (3, S, S) -> its hyperpixels."""
@@ -165,22 +167,24 @@ class HPF(Matcher):
 
     def transfer(self, output: list[Match], points: Tensor) -> Tensor:
         """Points (B, K, 2) of the source -> of the target: moved like the cells whose boxes hold them, on average."""
-        carried = []
+        transferred = []
         for match, own in zip(output, points):
             shifts = match.target[match.best] - match.source
-            carried.append(own + mean_shift(covering(own, match.source, self.reach), shifts))
-        return torch.stack(carried)
+            transferred.append(own + mean_shift(covering(own, match.source, self.reach), shifts))
+        return torch.stack(transferred)
 
 
 def votes(source: Hyperpixels, target: Hyperpixels) -> Tensor:
     """Cosine similarities of all kept cells, negative ones as zero, to the third power: (N_source, N_target)."""
-    ours, theirs = (square_norms(seen.maps, seen.grid).sqrt().clamp(min=SMALLEST) for seen in (source, target))
-    theirs, by_row = target.keep(theirs), ours.unflatten(0, source.grid)
+    source_norms, target_norms = (
+        square_norms(seen.maps, seen.grid).sqrt().clamp(min=SMALLEST) for seen in (source, target)
+    )
+    target_norms, by_row = target.keep(target_norms), source_norms.unflatten(0, source.grid)
     columns = slice(source.columns.start, source.columns.stop)
-    similarities = theirs.new_empty(*source.kept, len(theirs))
+    similarities = target_norms.new_empty(*source.kept, len(target_norms))
     for row, products in enumerate(inner_products(source.maps, target.maps, source.grid, target.grid)):
         if row in source.rows:
-            cosine = target.keep(products[columns]) / torch.outer(by_row[row, columns], theirs)
+            cosine = target.keep(products[columns]) / torch.outer(by_row[row, columns], target_norms)
             similarities[row - source.rows.start] = cosine.relu_().pow_(3)
     return similarities.flatten(0, 1)
 

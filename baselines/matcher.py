@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from huggingface_hub import ModelCard
 from torch import Tensor, nn
 
 from baselines.model_card import Registered, model_card
 from baselines.weights import CARD, CONFIG, FILES, WEIGHTS, PublishedWeights, load_strictly, read_config, write_model
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path
-from sc_imagenet.core.hub import fetch, upload
+from sc_imagenet.core.hub import fetch_repository, upload
 from sc_imagenet.data.tensor_files import read_state
 
 Own = TypeVar("Own", bound="Matcher")
@@ -27,15 +27,15 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Matcher(nn.Module, PyTorchModelHubMixin):
-    """A model that carries points from one image of a pair to the other.
+class Matcher(nn.Module):
+    """A model that transfers points from one image of a pair to the other.
 
     A child sets these and writes ``forward``, ``transfer`` and, if it is trained, ``loss``;
     ``baselines/nearest.py`` is the shortest example. A training scheme that needs more than one forward pass a
     step (negative pairs, two networks, several views) writes ``training_loss`` instead of ``loss``.
 
     size        side S of the square images it is made for; points are in pixels of that S x S frame
-    direction   "forward": points of the source are carried to the target; "backward": target to source
+    direction   "forward": points of the source are transferred to the target; "backward": target to source
     keep_aspect images keep their shape in the S x S frame (see ``sc_imagenet/geometry/resize.py``), not filling it
     mean, std   normalisation of the RGB input in [0, 1]
     backbone    the part trained at the recipe's ``backbone_lr``, or frozen; None if there is none
@@ -55,13 +55,19 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
     training_arguments: ClassVar[tuple[str, ...]] = ()
     card: ClassVar[Registered | None] = None  # set by ``registry.register``
     published: ClassVar[PublishedWeights | None] = None  # how the authors' files of weights are read
+    _arguments: dict[str, Any]
+
+    def __new__(cls, *given: Any, **named: Any) -> Matcher:
+        """Keeps what it is built with; called without any of it by ``copy.deepcopy``, which fills it in."""
+        matcher = super().__new__(cls)
+        _, *parameters = inspect.signature(cls.__init__).parameters.values()
+        by_default = {each.name: each.default for each in parameters if each.default is not each.empty}
+        matcher.__dict__["_arguments"] = {**by_default, **dict(zip((each.name for each in parameters), given)), **named}
+        return matcher
 
     def __init__(self) -> None:
         super().__init__()
         self.backbone = None
-        saved = self._hub_mixin_config
-        if isinstance(saved, dict) and "pretrained" in saved:
-            saved["pretrained"] = False  # what is saved holds the backbone's weights
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -70,9 +76,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         Those that only training reads have the values of its last stage, and ``size`` is the side that images have, be
         it another than was asked for (see ``Backbone.size``).
         """
-        if not isinstance(self._hub_mixin_config, dict):
-            return {}
-        kept = {name: value for name, value in self._hub_mixin_config.items() if name != "pretrained"}
+        kept = {name: value for name, value in self._arguments.items() if name != "pretrained"}
         named = [*self.training_arguments, "size"]
         return {**kept, **{name: getattr(self, name) for name in named if name in kept}}
 
@@ -104,7 +108,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         return self.loss(self(batch["source"], batch["target"]), batch)
 
     def transfer(self, output: Any, points: Tensor) -> Tensor:
-        """Carry ``points`` (B, K, 2), pixels of the S x S frame, to the other image; same shape and frame."""
+        """Transfer ``points`` (B, K, 2), pixels of the S x S frame, to the other image; same shape and frame."""
         raise NotImplementedError(f"{type(self).__name__} must define transfer")
 
     def save_pretrained(
@@ -182,7 +186,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
         Raises:
             InputError: it cannot be had, or holds another model.
         """
-        folder = fetch(pretrained_model_name_or_path, FILES, revision=revision, token=token)
+        folder = fetch_repository(pretrained_model_name_or_path, FILES, revision=revision, token=token)
         name, saved = read_config(folder / CONFIG)
         known = {base.__dict__["card"].name for base in cls.__mro__ if base.__dict__.get("card") is not None}
         if name is not None and known and name not in known:
@@ -191,7 +195,6 @@ class Matcher(nn.Module, PyTorchModelHubMixin):
                 where=pretrained_model_name_or_path,
                 fix="registry.from_pretrained loads whichever model it is.",
             )
-        # Not of the class: before Python 3.11 that may be the signature of the mixin's __new__.
         _, *taken = inspect.signature(cls.__init__).parameters
         built = {**saved, **arguments, **({"pretrained": False} if "pretrained" in taken else {})}
         if unknown := sorted(set(built) - set(taken)):

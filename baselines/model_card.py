@@ -141,7 +141,7 @@ def model_card(
         title=title,
         name=name,
         description=_description(matcher),
-        facts=facts_table(matcher),
+        facts=model_facts(matcher),
         repo_id=repo_id,
         trained=_trained(trainings, departs, seed),
         scores=_scores(scores),
@@ -167,7 +167,7 @@ def architecture_card(matcher: Described, recipes: Sequence[ListedRecipe], check
         title=card.title,
         name=card.name,
         description=_description(matcher),
-        facts=facts_table(matcher),
+        facts=model_facts(matcher),
         repo_id=None,
         commands=[str(Command("run", (card.name,), options))],
         weights=checkpoints,
@@ -176,7 +176,7 @@ def architecture_card(matcher: Described, recipes: Sequence[ListedRecipe], check
     )
 
 
-def facts_table(matcher: Described) -> str:
+def model_facts(matcher: Described) -> str:
     """What the code says of a model, as a table."""
     card = matcher.registered()
     lines: list[tuple[str, object]] = []
@@ -185,7 +185,7 @@ def facts_table(matcher: Described) -> str:
     lines += [
         ("backbone", getattr(matcher.backbone, "name", None) or matcher.arguments.get("backbone", "none")),
         ("input", f"{matcher.size} x {matcher.size} px" + (", proportions kept" if matcher.keep_aspect else "")),
-        ("carries points", DIRECTIONS[matcher.direction]),
+        ("transfers points", DIRECTIONS[matcher.direction]),
         ("parameters", f"{sum(parameter.numel() for parameter in matcher.parameters()):,}"),
     ]
     if card is not None:

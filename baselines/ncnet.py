@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import laptop
 from baselines.matcher import Batch, Matcher
 from baselines.protocol import PublishedProtocol
-from baselines.recipe import ANY, Recipe, recipe
+from baselines.recipe import ANY, LAPTOP, LAPTOP_BACKBONE, Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -101,9 +100,9 @@ class NCNet(Matcher):
         """Inner products of all cells, the mean of all layers on the grid of the finest: (B, h, w, h', w')."""
         grid = max(((maps.shape[2], maps.shape[3]) for maps in source), default=(0, 0))
         total = torch.zeros((), device=source[0].device)
-        for ours, theirs in zip(source, target):
-            own = ours.shape[2], ours.shape[3]
-            volume = resize_source(inner_product(ours, theirs), own, grid)
+        for source_map, target_map in zip(source, target):
+            own = source_map.shape[2], source_map.shape[3]
+            volume = resize_source(inner_product(source_map, target_map), own, grid)
             total = total + resize_target(volume, own, grid)
         return (total / len(source)).unflatten(2, grid).unflatten(1, grid)
 
@@ -125,8 +124,8 @@ class NCNet(Matcher):
         The authors score in a frame of 224 pixels, the centres of whose first and last pixel are -1 and 1.
         """
         scale = FRAME / self.size
-        carried = carry(output, points * (scale * 2 / (FRAME - 1)) - 1)
-        return (carried + 1) * ((FRAME - 1) / (2 * scale))
+        transferred = transfer_normalised(output, points * (scale * 2 / (FRAME - 1)) - 1)
+        return (transferred + 1) * ((FRAME - 1) / (2 * scale))
 
 
 class Consensus(nn.Module):
@@ -204,8 +203,8 @@ def best_matches(matches: Tensor) -> Tensor:
     return torch.stack((xs[best % width], ys[best // width]), 1)
 
 
-def carry(matches: Tensor, points: Tensor) -> Tensor:
-    """Carry points (B, K, 2) of the target to the source, outer cells of both grids being -1 and 1 (section 4).
+def transfer_normalised(matches: Tensor, points: Tensor) -> Tensor:
+    """Transfer points (B, K, 2) of the target to the source, outer cells of both grids being -1 and 1 (section 4).
 
     A point between cells is blended of where the four cells around it go; outside the outer cells it goes where
     they go.
@@ -256,8 +255,8 @@ def any_data() -> Recipe:
 
 
 LAPTOP = replace(
-    laptop.LAPTOP,
-    model={"backbone": laptop.BACKBONE, "layers": [5], "size": 240, "sharpness": 10.0},
+    LAPTOP,
+    model={"backbone": LAPTOP_BACKBONE, "layers": [5], "size": 240, "sharpness": 10.0},
     optimiser="adam",
     backbone_lr=0.0,
     frozen=(),

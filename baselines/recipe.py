@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from sc_imagenet.core.command import value_of
 from sc_imagenet.core.errors import InputError, unknown_name
-from sc_imagenet.core.settings import value_of
 
 PRESETS = ("paper", "small", "tiny")
 ANY = "*"
@@ -47,7 +46,8 @@ class Recipe:
     clip_gradient: float = 0.0  # largest gradient norm; 0 does not clip
 
 
-_RECIPES: dict[tuple[str, str, str], Callable[[], Recipe]] = {}
+# By model, data set and preset; whoever reads it imports the model first (``baselines.registry.find_recipe``).
+RECIPES: dict[tuple[str, str, str], Callable[[], Recipe]] = {}
 
 
 def recipe(
@@ -56,28 +56,10 @@ def recipe(
     """Decorator that enters a function returning a ``Recipe``; its docstring: command, cost, expected PCK."""
 
     def enter(function: Callable[[], Recipe]) -> Callable[[], Recipe]:
-        _RECIPES[model, dataset, preset] = function
+        RECIPES[model, dataset, preset] = function
         return function
 
     return enter
-
-
-def find_recipe(model: str, dataset: str, preset: str = "paper") -> Recipe:
-    """The recipe of a model for a data set: the one made for it, else the model's recipe for any.
-
-    Raises:
-        InputError: unknown preset, or the model has no recipe for it.
-    """
-    if preset not in PRESETS:
-        raise unknown_name("preset", preset, PRESETS)
-    _import_model(model)
-    for key in ((model, dataset, preset), (model, ANY, preset)):
-        if key in _RECIPES:
-            return _RECIPES[key]()
-    raise InputError(
-        f"{model} has no {preset!r} recipe for {dataset}",
-        fix=f"It has: {', '.join(sorted(f'{p} on {d}' for m, d, p in _RECIPES if m == model)) or 'none'}",
-    )
 
 
 @dataclass(frozen=True)
@@ -93,24 +75,6 @@ class ListedRecipe:
     def about(self) -> str:
         """The data it is for, in words."""
         return "any data" if self.dataset == ANY else self.dataset
-
-
-def recipes_of(model: str) -> list[ListedRecipe]:
-    """All recipes of a model: by preset, those for any data last."""
-    _import_model(model)
-    entered = [(key, make) for key, make in _RECIPES.items() if key[0] == model]
-    entered.sort(key=lambda entry: (PRESETS.index(entry[0][2]), entry[0][1] == ANY, entry[0][1]))
-    return [
-        ListedRecipe(dataset, preset, make(), " ".join(inspect.cleandoc(make.__doc__ or "").split()).replace("``", "`"))
-        for (_, dataset, preset), make in entered
-    ]
-
-
-def _import_model(name: str) -> None:
-    """The model's file holds its recipes."""
-    from baselines.registry import find  # which imports the classes of models, and they this file
-
-    find(name)
 
 
 def with_backbone(arguments: Mapping[str, Any], backbone: str | None) -> dict[str, Any]:
@@ -174,3 +138,32 @@ def _check(key: str, name: str, value: Any) -> None:
     if isinstance(value, (int, float)) and not (least <= value <= most and value < math.inf):
         bounds = f"at least {least:g}" + (f" and at most {most:g}" if most < math.inf else "")
         raise InputError(f"{key}={value} must be a number of {bounds}")
+
+
+LAPTOP_BACKBONE = "tf_efficientnet_lite0"
+EARLY_STAGES = ("conv_stem", "bn1", *(f"blocks.{k}." for k in range(4)))
+
+
+def early_stages(backbone: str = "backbone") -> tuple[str, ...]:
+    """Beginnings of the names of the parameters that stay as they are.
+
+    >>> early_stages("backbone.source")[0]
+    'backbone.source.net.conv_stem'
+    """
+    return tuple(f"{backbone}.net.{part}" for part in EARLY_STAGES)
+
+
+LAPTOP = Recipe(
+    model={"backbone": LAPTOP_BACKBONE},
+    lr=1e-3,
+    backbone_lr=5e-4,
+    frozen=early_stages(),
+    weight_decay=0.05,
+    batch=8,
+    epochs=20,
+    schedule="cosine",
+    warmup=10,
+    augmentation="cats",
+    backbone_batchnorm="eval",
+    clip_gradient=1.0,
+)

@@ -17,9 +17,10 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from baselines.matcher import Matcher
 from baselines.protocol import PublishedProtocol
+from baselines.recipe import ANY, PRESETS, RECIPES, ListedRecipe, Recipe
 from baselines.weights import CONFIG, FILES, read_config
 from sc_imagenet.core.errors import InputError, unknown_name
-from sc_imagenet.core.hub import fetch
+from sc_imagenet.core.hub import fetch_repository
 from sc_imagenet.core.plugins import MODELS, included_modules, installed_modules
 
 M = TypeVar("M", bound=type[Matcher])
@@ -172,7 +173,9 @@ def from_pretrained(name_or_path: str | Path, **options: Any) -> Matcher:
     Raises:
         InputError: it cannot be had, does not say which model it is, or does not fit it.
     """
-    folder = fetch(name_or_path, FILES, revision=options.pop("revision", None), token=options.pop("token", None))
+    folder = fetch_repository(
+        name_or_path, FILES, revision=options.pop("revision", None), token=options.pop("token", None)
+    )
     name, _ = read_config(folder / CONFIG)
     if name is None:
         raise InputError(
@@ -193,14 +196,12 @@ def create(name: str, **arguments: Any) -> Matcher:
         InputError: unknown model, or an argument that the model does not take.
     """
     model = card(name).model
-    if "pretrained" not in inspect.signature(model.__init__).parameters:
+    _, *taken = inspect.signature(model.__init__).parameters
+    if "pretrained" not in taken:
         arguments.pop("pretrained", None)  # a model without a backbone
-    try:
-        return model(**arguments)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise InputError(str(error).split(".")[-1], where=f"model {name!r}") from error
+    if unknown := sorted(set(arguments) - set(taken)):
+        raise unknown_name(f"argument of {name}", unknown[0], taken)
+    return model(**arguments)
 
 
 def create_from_outside(name: str, arguments: Mapping[str, Any], where: object) -> Matcher:
@@ -220,6 +221,35 @@ def create_from_outside(name: str, arguments: Mapping[str, Any], where: object) 
         raise InputError(f"says how to build a {name} that cannot be built ({reason})", where=where) from error
     _check_size(matcher.size, where)
     return matcher
+
+
+def find_recipe(model: str, dataset: str, preset: str = "paper") -> Recipe:
+    """The recipe of a model for a data set: the one made for it, else the model's recipe for any.
+
+    Raises:
+        InputError: unknown preset, or the model has no recipe for it.
+    """
+    if preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS)
+    find(model)
+    for key in ((model, dataset, preset), (model, ANY, preset)):
+        if key in RECIPES:
+            return RECIPES[key]()
+    raise InputError(
+        f"{model} has no {preset!r} recipe for {dataset}",
+        fix=f"It has: {', '.join(sorted(f'{p} on {d}' for m, d, p in RECIPES if m == model)) or 'none'}",
+    )
+
+
+def recipes_of(model: str) -> list[ListedRecipe]:
+    """All recipes of a model: by preset, those for any data last."""
+    find(model)
+    entered = [(key, make) for key, make in RECIPES.items() if key[0] == model]
+    entered.sort(key=lambda entry: (PRESETS.index(entry[0][2]), entry[0][1] == ANY, entry[0][1]))
+    return [
+        ListedRecipe(dataset, preset, make(), " ".join(inspect.cleandoc(make.__doc__ or "").split()).replace("``", "`"))
+        for (_, dataset, preset), make in entered
+    ]
 
 
 def training_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

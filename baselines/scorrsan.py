@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import laptop
 from baselines.matcher import Batch, Matcher
 from baselines.protocol import PublishedProtocol
-from baselines.recipe import Recipe, recipe
+from baselines.recipe import LAPTOP, LAPTOP_BACKBONE, Recipe, early_stages, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import build_backbone
@@ -51,7 +50,7 @@ REMEMBER_EPOCHS = 10
 class SCorrSAN(Matcher):
     """SCorrSAN with any backbone; the defaults are one network of the published model for SPair-71k.
 
-    With ``networks=2`` a second one of the same kind is trained beside the first (section 3.3). Points are carried
+    With ``networks=2`` a second one of the same kind is trained beside the first (section 3.3). Points are transferred
     by the first. The published code keeps the better of the two by validation; they are trained alike, so we
     always keep the first.
 
@@ -175,7 +174,7 @@ class SCorrSAN(Matcher):
         return sparse_flow(*points, batch["valid"], self.fine, stride, REACH * stride)[0]
 
     def transfer(self, output: Tensor, points: Tensor) -> Tensor:
-        """Points (B, K, 2) of the target -> points of the source; whole pixels are carried, as published."""
+        """Points (B, K, 2) of the target -> points of the source; whole pixels are transferred, as published."""
         return carry_points(self.flow(output, cells_read(points, self.size, self.fine)), points, self.size)
 
 
@@ -334,9 +333,9 @@ def any_data() -> Recipe:
 
 
 LAPTOP = replace(
-    laptop.LAPTOP,
+    LAPTOP,
     model={
-        "backbone": laptop.BACKBONE,
+        "backbone": LAPTOP_BACKBONE,
         "layers": [5],
         "size": 256,
         "context": 7,
@@ -344,7 +343,7 @@ LAPTOP = replace(
         "networks": 2,
         "pseudo_start": 2,
     },
-    frozen=(*laptop.early_stages("backbone.0"), *laptop.early_stages("backbone.1")),
+    frozen=(*early_stages("backbone.0"), *early_stages("backbone.1")),
     augmentation="photometric",
 )
 
@@ -386,9 +385,9 @@ def key_of(key: str) -> str:
     >>> key_of("feature_extraction.backbone.conv1.weight"), key_of("SCEs.0.conv.bias")
     ('backbone.0.net.conv1.weight', 'heads.0.encoder.conv.bias')
     """
-    for theirs, ours in RENAMED.items():
-        if key.startswith(theirs):
-            return ours + key.removeprefix(theirs)
+    for published_part, part in RENAMED.items():
+        if key.startswith(published_part):
+            return part + key.removeprefix(published_part)
     return key
 
 

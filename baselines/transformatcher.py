@@ -17,10 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import laptop
 from baselines.matcher import Batch, Matcher
 from baselines.protocol import PublishedProtocol
-from baselines.recipe import ANY, Recipe, recipe
+from baselines.recipe import ANY, LAPTOP, LAPTOP_BACKBONE, Recipe, early_stages, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -114,7 +113,7 @@ class TransforMatcher(Matcher):
         return resize_target(volume, (target.shape[2], target.shape[3]), wanted)
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """Squared distance of carried and true keypoints, half a frame being 1: mean over points, then pairs.
+        """Squared distance of transferred and true keypoints, half a frame being 1: mean over points, then pairs.
 
         A pair without points counts with 0.
         """
@@ -122,21 +121,21 @@ class TransforMatcher(Matcher):
         source, target = (
             normalise(torch.where(valid, batch[f"{side}_points"], 0), self.size) for side in ("source", "target")
         )
-        error = (self.carry(output, source, REACH_IN_TRAINING) - target).square() * valid
+        error = (self.transfer_normalised(output, source, REACH_IN_TRAINING) - target).square() * valid
         return (error.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)).mean()
 
     def transfer(self, output: Tensor, points: Tensor) -> Tensor:
         """Points (B, K, 2) of the source -> points of the target."""
-        return denormalise(self.carry(output, normalise(points, self.size), REACH), self.size)
+        return denormalise(self.transfer_normalised(output, normalise(points, self.size), REACH), self.size)
 
-    def carry(self, output: Tensor, points: Tensor, reach: float) -> Tensor:
-        """Carry ``points`` (B, K, 2), the frame being [-1, 1] (section 3.4).
+    def transfer_normalised(self, output: Tensor, points: Tensor, reach: float) -> Tensor:
+        """Transfer ``points`` (B, K, 2), the frame being [-1, 1] (section 3.4).
 
         A point goes to the weighted mean of where the cells around it go, those of the up-sampled grid at less
         than ``reach`` cells; weights fall linearly to 0. Where other cells go is not computed.
         """
         if points.shape[1] == 0:
-            return points + 0 * output.sum()  # nothing is carried, but a loss of nothing has its gradient too
+            return points + 0 * output.sum()  # nothing is transferred, but a loss of nothing has its gradient too
         side = UPSAMPLING * self.grid
         spacing = 2 / (side - 1)
         around = int(2 * reach) + 1  # at most so many cells along an axis are near enough
@@ -347,11 +346,11 @@ def any_data() -> Recipe:
 
 
 LAPTOP = replace(
-    laptop.LAPTOP,
-    model={"backbone": laptop.BACKBONE, "layers": [5, 7], "size": 240, "sharpness": 20.0},
+    LAPTOP,
+    model={"backbone": LAPTOP_BACKBONE, "layers": [5, 7], "size": 240, "sharpness": 20.0},
     optimiser="adam",
     backbone_lr=2e-4,
-    frozen=(*laptop.early_stages("backbone.source"), *laptop.early_stages("backbone.target")),
+    frozen=(*early_stages("backbone.source"), *early_stages("backbone.target")),
     weight_decay=0.0,
     augmentation="transformatcher",
 )
@@ -399,7 +398,7 @@ def from_published(state: State) -> State:
     Raises:
         InputError: other rotary frequencies than those of the model.
     """
-    ours: State = {}
+    converted: State = {}
     for key, value in state.items():
         if key.endswith(".pos_emb.freqs"):
             if not torch.allclose(value.float(), torch.pi * torch.tensor(FREQUENCIES), rtol=1e-2):
@@ -408,11 +407,11 @@ def from_published(state: State) -> State:
             if len(value) % 2:
                 raise InputError(f"{key} holds {len(value)} channels, not those of two networks")
             for name, half in zip(key_of(key), value.chunk(2)):
-                ours[name] = half
+                converted[name] = half
         else:
             for name in key_of(key):
-                ours[name] = value
-    return ours
+                converted[name] = value
+    return converted
 
 
 def key_of(key: str) -> list[str]:
@@ -431,9 +430,9 @@ def key_of(key: str) -> list[str]:
     block = re.match(r"match2match\.trans_nc\.(\d+)\.", key)
     before = f"match2match.blocks.{block[1]}." if block else "match2match."
     rest = key[block.end() :] if block else key.removeprefix("match2match.")
-    for theirs, name in INSIDE.items():
-        if rest.startswith(theirs):
-            return [before + name + rest.removeprefix(theirs)]
+    for published_part, name in INSIDE.items():
+        if rest.startswith(published_part):
+            return [before + name + rest.removeprefix(published_part)]
     return [key]
 
 

@@ -15,12 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import laptop
 from baselines.layers.encoder4d import Encoder4d, Strides
 from baselines.layers.window_attention import window_blocks
 from baselines.matcher import Batch, Matcher
 from baselines.protocol import PublishedProtocol
-from baselines.recipe import ANY, Recipe, recipe
+from baselines.recipe import ANY, LAPTOP, LAPTOP_BACKBONE, Recipe, recipe
 from baselines.registry import register
 from baselines.weights import PublishedWeights
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
@@ -151,7 +150,10 @@ class VAT(Matcher):
 
     def encode(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> list[Tensor]:
         """Features -> a volume (B, h, w, h', w', width) for each level, target's grid first (section 3.2)."""
-        return [encoder(theirs, ours) for encoder, theirs, ours in zip(self.encoders, target, source)]
+        return [
+            encoder(target_maps, source_maps)
+            for encoder, target_maps, source_maps in zip(self.encoders, target, source)
+        ]
 
     def refine(self, volumes: list[Tensor]) -> list[Tensor]:
         """The volumes refined, each with what the coarser level found (sections 3.3 and 3.4)."""
@@ -179,7 +181,7 @@ class VAT(Matcher):
     def pointed_at(self, source: list[Tensor], target: list[Tensor]) -> Tensor:
         """Where the mean correlation of some layers points: mapping (B, 2, h, w) on the target's grid."""
         grid = self.feature_size
-        scores = torch.stack([cosine(ours, theirs) for ours, theirs in zip(source, target)]).mean(0)
+        scores = torch.stack([cosine(source_map, target_map) for source_map, target_map in zip(source, target)]).mean(0)
         places = torch.linspace(-1, 1, grid, device=scores.device)
         found = soft_argmax(scores.unflatten(1, (grid, grid)), places, places, TEMPERATURE)
         return found.unflatten(2, (grid, grid))
@@ -195,7 +197,7 @@ class VAT(Matcher):
         return sparse_flow(*points, batch["valid"], self.feature_size, stride, REACH * stride)[0]
 
     def transfer(self, output: Tensor, points: Tensor) -> Tensor:
-        """Points (B, K, 2) of the target -> points of the source; whole pixels are carried, as published."""
+        """Points (B, K, 2) of the target -> points of the source; whole pixels are transferred, as published."""
         return carry_points(output, points, self.size)
 
 
@@ -341,8 +343,8 @@ def any_data() -> Recipe:
 
 
 LAPTOP = replace(
-    laptop.LAPTOP,
-    model={"backbone": laptop.BACKBONE, "layers": [3, 4, 5, 6, 7], "size": 256, "width": 64, "residual": True},
+    LAPTOP,
+    model={"backbone": LAPTOP_BACKBONE, "layers": [3, 4, 5, 6, 7], "size": 256, "width": 64, "residual": True},
 )
 
 
@@ -398,8 +400,8 @@ def key_of(key: str) -> str:
     >>> key_of("hpn_learner.ours.encoders.2.conv4d.1.0.supp_conv.bias"), key_of("backbone.conv1.weight")
     ('encoders.2.layers.1.supp_conv.bias', 'backbone.net.conv1.weight')
     """
-    for theirs, ours in RENAMED:
-        key, found = re.subn(f"^{theirs}", ours, key)
+    for published_part, part in RENAMED:
+        key, found = re.subn(f"^{published_part}", part, key)
         if found:
             return key.replace(".attn.", ".").replace(".mlp.", ".")
     return key

@@ -30,8 +30,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmark.running.match import match
-    from benchmark.running.transfer import evaluate
+    from benchmark.running.match import evaluate, match
     from benchmark.scoring.joining import score
     from benchmark.scoring.metric import PCK
 
@@ -39,7 +38,7 @@ __all__ = ["PCK", "evaluate", "match", "score"]
 
 _FILES = {
     "PCK": "benchmark.scoring.metric",
-    "evaluate": "benchmark.running.transfer",
+    "evaluate": "benchmark.running.match",
     "match": "benchmark.running.match",
     "score": "benchmark.scoring.joining",
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import baselines
 import benchmark
-from benchmark.running.arguments import Options
+from benchmark.running.arguments import RunOptions
 from benchmark.running.run import execute
 
 parser = argparse.ArgumentParser()
@@ -27,8 +27,8 @@ told = parser.parse_args()
 
 asked = {"preset": told.preset, "runs": told.runs, "limit": told.limit}
 settings = dict(setting.split("=", 1) for setting in told.set)
-before = execute(Options(told.model, evaluate=(told.eval,), settings=settings, **asked))
-after = execute(Options(told.model, finetune=told.data, settings=settings, max_steps=told.steps, **asked))
+before = execute(RunOptions(told.model, evaluate=(told.eval,), settings=settings, **asked))
+after = execute(RunOptions(told.model, finetune=told.data, settings=settings, max_steps=told.steps, **asked))
 
 folder = told.runs / told.model / after.run
 model = baselines.load_model(folder)

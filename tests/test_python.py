@@ -17,7 +17,7 @@ import baselines
 import benchmark
 import sc_imagenet
 from benchmark.running import evaluate as stored
-from benchmark.running.transfer import _by_call
+from benchmark.running.match import _by_call
 from benchmark.scoring.prediction_files import read_predictions
 from benchmark.scoring.predictions import PredictionInfo
 
@@ -64,20 +64,20 @@ def test_importing_all_three_imports_nothing_heavy():
 
 
 def test_a_matcher_is_evaluated_as_a_run_evaluates_it(nearest, found, tmp_path):
-    rows = benchmark.running.data.Pairs.parse("toy", "test", None).open(PAIRS)
+    rows = benchmark.running.data.NamedPairs.parse("toy", "test", None).open(PAIRS)
     info = PredictionInfo("toy", "test", "nearest", nearest.size, "run", "m" * 64, "forward")
     stored.evaluate(nearest, rows, tmp_path / "toy-test.parquet", info, Accelerator(cpu=True))
     assert np.array_equal(read_predictions(tmp_path / "toy-test.parquet").predicted, found.predictions.predicted)
 
 
 def test_a_function_and_an_object_with_transfer_are_evaluated_and_matched(nearest, found):
-    class Careful:
+    class Function:
         def transfer(self, source, target, points):
             return torch.from_numpy(benchmark.match(nearest, source, target, points).target_points)
 
-    by_object = benchmark.evaluate(Careful(), "toy", limit=PAIRS, draws=0)
+    by_object = benchmark.evaluate(Function(), "toy", limit=PAIRS, draws=0)
     np.testing.assert_allclose(by_object.predictions.predicted, found.predictions.predicted, atol=1e-2)
-    by_function = benchmark.evaluate(Careful().transfer, "toy", limit=PAIRS, draws=0)
+    by_function = benchmark.evaluate(Function().transfer, "toy", limit=PAIRS, draws=0)
     assert np.array_equal(by_function.predictions.predicted, by_object.predictions.predicted)
     still = benchmark.evaluate(unmoved, "toy", limit=PAIRS, draws=0)
     assert np.array_equal(still.predictions.predicted, still.predictions.other)
@@ -178,12 +178,12 @@ def test_a_model_is_had_by_its_name_or_by_weights_that_tell_it(tmp_path, monkeyp
 
 
 def test_a_model_is_had_from_the_folder_of_its_run(tmp_path):
-    from benchmark.running.arguments import Options
+    from benchmark.running.arguments import RunOptions
     from benchmark.running.run import execute
 
     settings = {"recipe.batch": "2"}
     result = execute(
-        Options("cats", finetune="toy", preset="tiny", settings=settings, limit=4, max_steps=1, runs=tmp_path)
+        RunOptions("cats", finetune="toy", preset="tiny", settings=settings, limit=4, max_steps=1, runs=tmp_path)
     )
     model = baselines.load_model(tmp_path / "cats" / result.run)
     assert type(model).__name__ == "CATs"

@@ -15,8 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.commands.options import DATA, MACHINE, OUTPUT, DataRoot, Json, Seed
-from benchmark.running.data import Pairs, is_generated, readable_splits
-from benchmark.running.data_tables import data_rows, info_row
+from benchmark.running.data import NamedPairs, is_generated, readable_splits
 from sc_imagenet.core.errors import InputError, unknown_name, visible
 from sc_imagenet.core.progress import bars, print_json
 from sc_imagenet.data.catalog import info
@@ -24,6 +23,7 @@ from sc_imagenet.data.convert import convert as convert_split
 from sc_imagenet.data.download import download as download_files
 from sc_imagenet.data.drawing import contact_sheet, draw_pair
 from sc_imagenet.data.images import open_image, picture_format, save_picture
+from sc_imagenet.data.roots import data_rows, info_row
 from sc_imagenet.data.schema import check_size
 from sc_imagenet.data.tensor_files import shortened
 from sc_imagenet.data.verify import VerifyReport
@@ -199,11 +199,11 @@ def picture_of_pairs(
     return contact_sheet(drawn, columns, COLUMN * columns), len(drawn)
 
 
-def _split_to_show(name: str, root: Path | None) -> Pairs:
+def _split_to_show(name: str, root: Path | None) -> NamedPairs:
     if is_generated(name):
-        return Pairs.parse(name, "train", None)
+        return NamedPairs.parse(name, "train", None)
     name, splits = readable_splits(name, root)
-    return Pairs.parse(name, splits[0], root)
+    return NamedPairs.parse(name, splits[0], root)
 
 
 def _opened(row: dict, side: str) -> Image.Image:

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from baselines import registry
-from baselines.recipe import PRESETS, find_recipe
+from baselines.recipe import PRESETS
+from baselines.registry import find_recipe
 from benchmark.commands.options import Json
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import print_json

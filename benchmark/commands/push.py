@@ -12,7 +12,7 @@ import typer
 
 from benchmark.commands.options import OUTPUT, DataRoot, Json
 from benchmark.running.publish import Prepared, prepare
-from sc_imagenet.core.hub import check_name, upload
+from sc_imagenet.core.hub import check_repo_name, upload
 from sc_imagenet.core.progress import print_json
 
 app = typer.Typer(add_completion=False)
@@ -53,7 +53,7 @@ def push(
 
     [bold]scbench push my-set OWNER/my-set --private[/bold]
     """
-    check_name(repo)
+    check_repo_name(repo)
     place = Path(tempfile.mkdtemp(prefix="scbench-push-")) if out is None else out
     try:
         prepared = prepare(what, place, repo, data_root, licence)

@@ -12,10 +12,9 @@ from rich.table import Table
 
 from benchmark.commands.options import OUTPUT, Runs
 from benchmark.commands.run import run_and_print
-from benchmark.report.generated import FOLDER, figure
-from benchmark.report.write import write_reports
-from benchmark.running.arguments import Options
-from benchmark.running.generate import generate_set
+from benchmark.report.contents import GENERATED_SETS
+from benchmark.report.table import number
+from benchmark.report.writers import write_reports
 from benchmark.scoring.result import Result
 from sc_imagenet.core.progress import say
 from sc_imagenet.data.catalog import embedded
@@ -47,10 +46,13 @@ def quickstart(
 
 def run_quickstart(runs: Path, out: Path) -> None:
     """Run it, or take it up where it was left; prints the scores and where the report lies."""
+    from benchmark.running.arguments import RunOptions  # and with them torch, which help does without
+    from benchmark.running.generate import generate_set
+
     data = embedded().name
-    labels = runs / FOLDER / data
+    labels = runs / GENERATED_SETS / data
     say(f"[1/5] {MODEL} untrained, on unseen pairs of {data} (rendered now if this is the first time)")
-    before = run_and_print(Options(MODEL, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
+    before = run_and_print(RunOptions(MODEL, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
     say(f"[2/5] labels for {data}'s photographs from their class names alone: a minute on two cores")
     made = generate_set(("export",), data, labels, GenerationOptions(size=SIDE), "local", WORKERS)
     assert made is not None
@@ -58,10 +60,10 @@ def run_quickstart(runs: Path, out: Path) -> None:
     say(f"[3/5] {MODEL} trained on these labels: a minute on two cores")
     once = {"recipe.epochs": "1"}
     from_names = run_and_print(
-        Options(MODEL, str(labels), evaluate=(data,), preset=PRESET, settings=once, runs=runs, workers=1)
+        RunOptions(MODEL, str(labels), evaluate=(data,), preset=PRESET, settings=once, runs=runs, workers=1)
     )
     say(f"[4/5] {MODEL} trained on {data}'s true points: some minutes on two cores")
-    after = run_and_print(Options(MODEL, finetune=data, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
+    after = run_and_print(RunOptions(MODEL, finetune=data, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
     say("[5/5] report")
     pages = write_reports(runs, out)
     print_label_errors(data, made.label_errors)
@@ -76,7 +78,7 @@ def print_label_errors(data: str, errors: Mapping[str, Any]) -> None:
     table.add_column()
     table.add_column(justify="right")
     for name, value in errors.items():
-        table.add_row(name, figure(value))
+        table.add_row(name, number(value))
     Console(highlight=False).print(table)
 
 

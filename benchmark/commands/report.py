@@ -9,12 +9,11 @@ from typing import Annotated
 import typer
 
 from benchmark.commands.options import OUTPUT, DataRoot, Json, Runs
-from benchmark.report.tables import build_from
-from benchmark.report.terminal import console, lines_of
-from benchmark.report.write import write_report
+from benchmark.report.contents import build_from
+from benchmark.report.writers import console, lines_of, write_report
+from sc_imagenet.core.command import several
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import bars, print_json, say
-from sc_imagenet.core.settings import several
 
 app = typer.Typer(add_completion=False)
 

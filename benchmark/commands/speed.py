@@ -11,8 +11,8 @@ from rich.table import Table
 
 from benchmark.commands.options import DATA, MACHINE, Backbone, Json, ModelName, Precision, Preset, Settings
 from benchmark.running.speed import Setup, Speed, measure
+from sc_imagenet.core.command import settings_of
 from sc_imagenet.core.progress import print_json
-from sc_imagenet.core.settings import settings_of
 
 app = typer.Typer(add_completion=False)
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from benchmark.report.ablation_table import CASES, NEAREST, Case, case_called
-from benchmark.running.arguments import Options, make_accelerator
-from benchmark.running.cascade import FEWEST_IMAGES, train, training_content
-from benchmark.running.data import Pairs
+from benchmark.running.arguments import RunOptions, make_accelerator
+from benchmark.running.cascade import FEWEST_OF_A_PAIR, train, training_content
+from benchmark.running.data import NamedPairs
 from benchmark.running.run import Run
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import read_json, write_json
@@ -63,7 +63,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Together:
+class TrainingTask:
     """The cases of one training: the task of a worker."""
 
     setting: Setting
@@ -95,7 +95,7 @@ def run_ablations(setting: Setting, seeds: Sequence[int], only: Sequence[str] = 
             "no such folder of photographs", where=setting.photographs, fix="Give <folder>/<class>/<image>."
         )
     # What is not here is said before any training.
-    manifest = Pairs.parse(setting.evaluate, "test", setting.data_root).record().manifest_sha256
+    manifest = NamedPairs.parse(setting.evaluate, "test", setting.data_root).record().manifest_sha256
     _claim(setting, manifest)
     tasks = _tasks(setting, [case for case in CASES if not only or case.name in only], seeds)
     say(f"{sum(len(task.cases) for task in tasks)} cases to measure, {len(tasks)} trainings")
@@ -109,7 +109,7 @@ def run_ablations(setting: Setting, seeds: Sequence[int], only: Sequence[str] = 
         raise InputError(f"{failed[0]}{more}", fix="The other cases are finished and kept; run again.")
 
 
-def measure(task: Together) -> bytes:
+def measure(task: TrainingTask) -> bytes:
     """Train once, measure every case of it, keep each one's PCK; nothing is returned.
 
     Raises:
@@ -145,7 +145,7 @@ def _claim(setting: Setting, manifest: str) -> None:
         found, _ = scan_kept(
             setting.photographs,
             features / "seen.jsonl",
-            fewest=FEWEST_IMAGES,
+            fewest=FEWEST_OF_A_PAIR,
             report=lambda done, total: update("photographs", done, total),
         )
     wanted = {
@@ -165,9 +165,9 @@ def _claim(setting: Setting, manifest: str) -> None:
     write_json(path, wanted)
 
 
-def _tasks(setting: Setting, cases: Sequence[Case], seeds: Sequence[int]) -> list[Together]:
+def _tasks(setting: Setting, cases: Sequence[Case], seeds: Sequence[int]) -> list[TrainingTask]:
     """What is missing, by training: a seed of all cases before the next."""
-    groups: dict[str, Together] = {}
+    groups: dict[str, TrainingTask] = {}
     for place, seed in enumerate(seeds):
         for case in cases:
             if setting.measured(case, seed).exists() or (place and not case.trained):
@@ -175,13 +175,13 @@ def _tasks(setting: Setting, cases: Sequence[Case], seeds: Sequence[int]) -> lis
             values = options_of(case, setting.options, seed)
             key = key_of([values, case.trained])
             before = groups.get(key)
-            groups[key] = Together(setting, values, (*(before.cases if before else ()), case.name))
+            groups[key] = TrainingTask(setting, values, (*(before.cases if before else ()), case.name))
     return list(groups.values())
 
 
-def _measure(case: Case, task: Together) -> dict[str, Any]:
+def _measure(case: Case, task: TrainingTask) -> dict[str, Any]:
     setting, values = task.setting, task.values
-    run = Options(
+    run = RunOptions(
         model="cascade",
         evaluate=(setting.evaluate,),
         data_root=setting.data_root,
@@ -196,7 +196,7 @@ def _measure(case: Case, task: Together) -> dict[str, Any]:
     return {"run": result.run, "pairs": pairs, "metrics": {name: score["value"] for name, score in metrics.items()}}
 
 
-def _train(task: Together) -> Path:
+def _train(task: TrainingTask) -> Path:
     setting, options = task.setting, TrainingOptions.from_dict(task.values)
     out = setting.out / "trainings" / key_of(dict(task.values))
     with bars(quiet=setting.workers > 1) as update:

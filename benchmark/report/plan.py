@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from baselines import registry
-from baselines.recipe import ANY, find_recipe
-from benchmark.report.tables import Report, TableRow, build
-from benchmark.running.arguments import Options
-from benchmark.running.data_tables import place_of
+from baselines.recipe import ANY
+from baselines.registry import find_recipe
+from benchmark.report.paper_tables import tables
+from benchmark.report.reproduction import MeasuredRow, with_measured
+from benchmark.running.arguments import RunOptions
 from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.catalog import info
+from sc_imagenet.data.roots import place_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,11 @@ def plan(table: int, runs: Path, data_root: Path | None) -> list[PlannedRun]:
     Raises:
         InputError: the paper has no such table.
     """
-    rows = _rows(build(*find_runs(runs)), table)
+    papers = {each.number: each for each in tables()}
+    if table not in papers:
+        raise InputError(f"the paper has no table {table} of runs", fix=f"Valid: {', '.join(map(str, papers))}")
+    found, _ = find_runs(runs)
+    rows = with_measured(papers[table], [run.result for run in found]).rows
     planned: dict[str, PlannedRun] = {}  # by command
     for row in rows:
         for cell in row.cells:
@@ -72,15 +78,8 @@ def plan(table: int, runs: Path, data_root: Path | None) -> list[PlannedRun]:
     return list(planned.values())
 
 
-def _rows(report: Report, number: int) -> tuple[TableRow, ...]:
-    tables = {view.paper.number: view for view in report.tables}
-    if number not in tables:
-        raise InputError(f"the paper has no table {number} of runs", fix=f"Valid: {', '.join(map(str, tables))}")
-    return tables[number].rows
-
-
-def _planned(command: Command, row: TableRow, done: bool, data_root: Path | None) -> PlannedRun:
-    options = Options(**options_of(command))
+def _planned(command: Command, row: MeasuredRow, done: bool, data_root: Path | None) -> PlannedRun:
+    options = RunOptions(**options_of(command))
     trained = [name for name in (options.pretrain, options.finetune) if name]
     needed = dict.fromkeys([*trained, *options.evaluate])
     root = str(data_root) if data_root else None
@@ -108,7 +107,7 @@ def _stage(model: str, dataset: str) -> PlannedStage:
 
 
 def options_of(command: Command) -> dict[str, Any]:
-    """What a planned ``scbench run`` asks for, as fields of ``Options``.
+    """What a planned ``scbench run`` asks for, as fields of ``RunOptions``.
 
     >>> options_of(Command("run", ("vat",), {"pretrain": "sc-imagenet", "eval": ("spair-71k",)}))["evaluate"]
     ('spair-71k',)

@@ -12,14 +12,14 @@ from typing import Any
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from baselines.recipe import Recipe
-from benchmark.running.data import Pairs
+from benchmark.running.data import NamedPairs
 from sc_imagenet.core.errors import InputError
 
 # What a person asks of ``scbench run``, and what of it departs from a recipe.
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """What a person asked for, as typed; the fields are the options of ``scbench run``."""
 
     model: str
@@ -47,7 +47,7 @@ class Options:
         return {**named, "eval": list(self.evaluate) if stages == len(trained) else []}
 
 
-def make_accelerator(options: Options) -> Accelerator:
+def make_accelerator(options: RunOptions) -> Accelerator:
     """The processes, device and precision of this run; ``accelerate launch`` decides how many processes."""
     # The whole published backbones are kept, layers that nobody reads too: they get no gradient.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
@@ -62,7 +62,7 @@ def make_accelerator(options: Options) -> Accelerator:
         raise InputError(f"this machine cannot run with these options: {error}") from error
 
 
-def changes_of(options: Options, trained_on: Sequence[Pairs]) -> tuple[str, ...]:
+def changes_of(options: RunOptions, trained_on: Sequence[NamedPairs]) -> tuple[str, ...]:
     """What departs from the preset and from training on whole training splits, as it is typed."""
     numbers = (("--limit", options.limit), ("--max-steps", options.max_steps), ("--backbone", options.backbone))
     return (
@@ -77,7 +77,7 @@ def changes_of(options: Options, trained_on: Sequence[Pairs]) -> tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Stage:
+class RunStage:
     """One training: on which pairs, by which recipe; its ``model`` holds only what this training alone reads."""
 
     dataset: str
@@ -93,7 +93,7 @@ class RunConfig:
 
     model: str
     arguments: Mapping[str, Any]  # of the model's constructor, without those that only a training reads
-    stages: tuple[Stage, ...] = ()  # pre-training first, then fine-tuning
+    stages: tuple[RunStage, ...] = ()  # pre-training first, then fine-tuning
     preset: str = "paper"
     checkpoint_sha256: str | None = None
     seed: int = 0
@@ -121,7 +121,7 @@ class RunConfig:
         >>> len(RunConfig(model="nearest", arguments={}).id)
         12
         """
-        text = json.dumps(self.as_json(), sort_keys=True)
+        text = json.dumps(identity(self.as_json()), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -133,3 +133,23 @@ class RunConfig:
     def before(self) -> RunConfig:
         """The run whose weights this one starts from: the same without its last stage."""
         return replace(self.training, stages=self.stages[:-1])
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration in JSON names its folder: in the words of the first release wherever these can say it.
+
+    Those had what only a training reads among the model's ``arguments``, one for all stages, and nothing of how the
+    best weights are chosen; so the folders of that time are found and taken up again.
+    """
+    stages = [dict(stage) for stage in config["stages"]]
+    recipes = [{**stage["recipe"]} for stage in stages]
+    arguments = dict(config["arguments"])
+    for stage, recipe in zip(stages, recipes):
+        stage["recipe"] = recipe
+        if recipe.get("validation") == "strict":
+            del recipe["validation"]
+    if all(recipe["model"] == recipes[-1]["model"] for recipe in recipes):
+        for recipe in recipes:
+            arguments |= recipe["model"]
+            recipe["model"] = {}
+    return {**config, "arguments": arguments, "stages": stages}

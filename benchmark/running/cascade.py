@@ -55,7 +55,7 @@ from sc_imagenet.generation.saliency import masks_key
 
 logger = logging.getLogger(__name__)
 MADE_OF = "made_of.json"
-FEWEST_IMAGES = 2  # of a class: a pair
+FEWEST_OF_A_PAIR = 2  # of a class: a pair
 WORSE = 1.1  # of the offset that loops of the backbone's features have; less is the chance of which are held out
 
 
@@ -122,7 +122,7 @@ def _train(
         photographs, _ = scan_kept(
             Path(photographs_root).expanduser(),
             shared / "seen.jsonl",
-            fewest=FEWEST_IMAGES,
+            fewest=FEWEST_OF_A_PAIR,
             report=lambda done, total: report("photographs", done, total, ""),
         )
     if accelerator.is_main_process:

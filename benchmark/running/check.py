@@ -14,7 +14,8 @@ from torch import Tensor
 from baselines import registry
 from baselines.checkpoints import load_checkpoint
 from baselines.matcher import Matcher
-from baselines.recipe import find_recipe, with_backbone
+from baselines.recipe import with_backbone
+from baselines.registry import find_recipe
 from sc_imagenet.backbones.pretrained import weights_at_hand
 from sc_imagenet.geometry.resize import normalised_image
 
@@ -45,14 +46,14 @@ def warped_pairs(matcher: Matcher, count: int, points: int, generator: torch.Gen
     grid = F.affine_grid(affine, [count, 3, size, size], align_corners=False)
     target = F.grid_sample(source, grid, padding_mode="reflection", align_corners=False)
     unit = torch.rand(count, points, 2, generator=generator) * 1.6 - 0.8
-    carried = unit @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
+    transferred = unit @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
     whole_frame = torch.tensor([0.0, 0.0, size, size]).expand(count, 4)
     return {
         "source": normalised_image(source, matcher.mean, matcher.std),
         "target": normalised_image(target, matcher.mean, matcher.std),
-        "source_points": (carried + 1) * size / 2,
+        "source_points": (transferred + 1) * size / 2,
         "target_points": (unit + 1) * size / 2,
-        "valid": (carried.abs() < 1).all(-1),
+        "valid": (transferred.abs() < 1).all(-1),
         "source_bbox": whole_frame,
         "target_bbox": whole_frame,
         "category": torch.arange(count),
@@ -112,21 +113,25 @@ def _transfers(matcher: Matcher, output: Any, generator: torch.Generator) -> Ite
     size = matcher.size
     for count in COUNTS:
         points = torch.rand(PAIRS, count, 2, generator=generator) * size
-        carried = matcher.transfer(output, points)
-        fine = carried.shape == points.shape and bool(carried.isfinite().all()) and carried.dtype == torch.float32
-        yield Finding(f"carries {count} points", fine, f"{tuple(carried.shape)} {str(carried.dtype)[6:]}")
+        transferred = matcher.transfer(output, points)
+        fine = (
+            transferred.shape == points.shape
+            and bool(transferred.isfinite().all())
+            and transferred.dtype == torch.float32
+        )
+        yield Finding(f"transfers {count} points", fine, f"{tuple(transferred.shape)} {str(transferred.dtype)[6:]}")
     corners = torch.tensor([[0, 0], [0, size], [size, 0], [size, size], [size - 1, size / 2]], dtype=torch.float32)
-    carried = matcher.transfer(output, corners.expand(PAIRS, -1, -1))
-    yield Finding("carries points on the border", bool(carried.isfinite().all()), f"{len(corners)} points")
+    transferred = matcher.transfer(output, corners.expand(PAIRS, -1, -1))
+    yield Finding("transfers points on the border", bool(transferred.isfinite().all()), f"{len(corners)} points")
 
 
 def _identity(matcher: Matcher, generator: torch.Generator) -> Finding:
     """An image paired with itself: points stay nearer to where they were than to where others are."""
     image = normalised_image(texture(PAIRS, matcher.size, generator), matcher.mean, matcher.std)
     points = (0.1 + 0.8 * torch.rand(PAIRS, 60, 2, generator=generator)) * matcher.size
-    carried = matcher.transfer(matcher(image, image), points)
-    error = (carried - points).norm(dim=-1).mean().item()
-    chance = (carried - points.roll(1, 1)).norm(dim=-1).mean().item()
+    transferred = matcher.transfer(matcher(image, image), points)
+    error = (transferred - points).norm(dim=-1).mean().item()
+    chance = (transferred - points.roll(1, 1)).norm(dim=-1).mean().item()
     return Finding("finds an image in itself", error < chance / 2, f"{error:.1f} px off; by chance {chance:.1f} px")
 
 
@@ -160,12 +165,12 @@ def _learning(matcher: Matcher, batch: dict[str, Tensor], untrained: Tensor) -> 
 
 
 def _saving(matcher: Matcher, name: str, batch: dict[str, Tensor]) -> Finding:
-    """The saved model, trained a little by now, carries points to exactly the same places."""
-    carried = _carry(matcher, batch)
+    """The saved model, trained a little by now, transfers points to exactly the same places."""
+    transferred = _carry(matcher, batch)
     with tempfile.TemporaryDirectory() as folder:
         matcher.save_pretrained(folder)
         again, _ = load_checkpoint(name, folder)
-    return Finding("saved and loaded it is the same", torch.equal(_carry(again, batch), carried), "bit for bit")
+    return Finding("saved and loaded it is the same", torch.equal(_carry(again, batch), transferred), "bit for bit")
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ ROWS = 4096  # looked at together
 
 
 @dataclass(frozen=True)
-class Pairs:
+class NamedPairs:
     """One split of a data set: ``pf-willow:images_test``, ``my-set``, or ``my-set:train``, a generated set's folder.
 
     dataset   the catalogue's name; a folder's pairs have SC-ImageNet's form, and so its protocol and recipes
@@ -42,12 +42,12 @@ class Pairs:
     is_path: bool = False
 
     @classmethod
-    def parse(cls, text: str, split: str, root: Path | None) -> Pairs:
+    def parse(cls, text: str, split: str, root: Path | None) -> NamedPairs:
         """Read NAME or NAME:SPLIT, where NAME may be the path of a folder written by ``scbench generate``.
 
         Where no SPLIT is named, ``split`` is taken; of a folder, which has no test split, "validation" for "test".
 
-        >>> Pairs.parse("spair_71k:validation", "test", None).split
+        >>> NamedPairs.parse("spair_71k:validation", "test", None).split
         'validation'
 
         Raises:
@@ -80,11 +80,11 @@ class Pairs:
         return f"{self.dataset}:{self.split}"
 
     @property
-    def validation(self) -> Pairs | None:
+    def validation(self) -> NamedPairs | None:
         """The validation split of the same data set, where it has one and this is its training split."""
         if self.split != "train" or "validation" not in info(self.dataset).splits:
             return None
-        return Pairs(self.dataset, "validation", self.root, self.is_path)
+        return NamedPairs(self.dataset, "validation", self.root, self.is_path)
 
     def record(self) -> Record:
         """Counts, classes and manifest of the split; converts it if that was not done before."""
@@ -143,7 +143,7 @@ def images_sha256(rows: datasets.Dataset, report: Callable[[int, int], None] = l
     """A hash of the content of the images of pairs, wherever they lie; None where one of them is not at hand.
 
     Args:
-        rows: as ``Pairs.open`` gives them.
+        rows: as ``NamedPairs.open`` gives them.
         report: called with (images read, images in all); those read before are not read again.
     """
     paths: dict[str, None] = {}

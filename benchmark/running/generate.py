@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.running.cascade import train
+from sc_imagenet.core.command import nested, settings_of
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import files_in, write_json
 from sc_imagenet.core.locks import held
 from sc_imagenet.core.progress import bars, say
-from sc_imagenet.core.settings import nested, settings_of
 from sc_imagenet.data.catalog import catalog, embedded
 from sc_imagenet.data.imagenet import IMAGENET, moved, train_folder
 from sc_imagenet.data.record import read_record

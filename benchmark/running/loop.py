@@ -17,11 +17,18 @@ from torch import Tensor, nn
 
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe
-from benchmark.running.folder import RunFolder, RunLog, peak_memory
-from benchmark.running.resume import resume_optimiser, resume_weights, resuming, whole_number
+from benchmark.running.folder import (
+    RunFolder,
+    RunLog,
+    peak_memory,
+    resume_optimiser,
+    resume_weights,
+    resuming,
+    whole_number,
+)
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path, write_json
-from sc_imagenet.core.processes import Hurried, StopRequest, any_process, stop_request
+from sc_imagenet.core.processes import InterruptedAgain, StopRequest, any_process, stop_request
 from sc_imagenet.core.progress import Update
 from sc_imagenet.data.batches import Batches, ProcessBatches, load_batches
 from sc_imagenet.data.pairs import PairDataset
@@ -133,7 +140,7 @@ class Training:
         with stop_request() as stop:
             try:
                 self._take_steps(log, stop, report)
-            except Hurried:
+            except InterruptedAgain:
                 raise
             except KeyboardInterrupt:  # only ever between two steps
                 self._save()

@@ -22,10 +22,11 @@ from baselines import registry
 from baselines.checkpoints import TRAINED_ON, load_checkpoint, recorded_name, weights_file
 from baselines.matcher import Matcher
 from baselines.protocol import PublishedProtocol
-from baselines.recipe import STAGES, find_recipe, override, with_backbone
+from baselines.recipe import STAGES, override, with_backbone
+from baselines.registry import find_recipe
 from baselines.weights import CONFIG, load_strictly
-from benchmark.running.arguments import Options, RunConfig, Stage, changes_of, make_accelerator
-from benchmark.running.data import Pairs, images_sha256
+from benchmark.running.arguments import RunConfig, RunOptions, RunStage, changes_of, make_accelerator
+from benchmark.running.data import NamedPairs, images_sha256
 from benchmark.running.evaluate import Validation, direction_of, evaluate, selection_metric
 from benchmark.running.folder import RunFolder, environment, peak_memory
 from benchmark.running.loop import MatcherTraining
@@ -49,12 +50,14 @@ from sc_imagenet.sources.source import Source
 class Run:
     """One run, resolved: its data, its configuration, its folder."""
 
-    def __init__(self, options: Options, accelerator: Accelerator) -> None:
+    def __init__(self, options: RunOptions, accelerator: Accelerator) -> None:
         self.options = options
         self.accelerator = accelerator
         root = options.data_root
-        self.trained_on = [Pairs.parse(name, "train", root) for name in (options.pretrain, options.finetune) if name]
-        self.evaluated_on = [Pairs.parse(name, "test", root) for name in options.evaluate]
+        self.trained_on = [
+            NamedPairs.parse(name, "train", root) for name in (options.pretrain, options.finetune) if name
+        ]
+        self.evaluated_on = [NamedPairs.parse(name, "test", root) for name in options.evaluate]
         self.checkpoint = weights_file(options.checkpoint) if options.checkpoint else None
         self.config = self._resolve()
         self.folder = RunFolder.of(options.runs, self.config)
@@ -80,7 +83,7 @@ class Run:
             known = registry.card(name).model.published
             arguments = {key: arguments[key] for key in (known.settings if known else ()) if key in arguments}
         stages = tuple(
-            Stage(
+            RunStage(
                 pairs.name,
                 pairs.split,
                 pairs.validation.split if pairs.validation else None,
@@ -228,7 +231,7 @@ class Run:
         with bars(quiet=not self.accelerator.is_main_process) as update:
             training.run(update)
 
-    def _evaluate(self, matcher: Matcher, pairs: Pairs) -> None:
+    def _evaluate(self, matcher: Matcher, pairs: NamedPairs) -> None:
         manifest = manifest_sha256(pairs.dataset, pairs.split, root=pairs.root)
         path = self._predictions(pairs, manifest)
         rows = self._open(pairs)
@@ -259,7 +262,7 @@ class Run:
         """How the model is scored in its paper; without one, in its own frame and direction."""
         return registry.card(self.config.model).protocol or PublishedProtocol(matcher.size, matcher.direction)
 
-    def _predictions(self, pairs: Pairs, manifest: str) -> Path:
+    def _predictions(self, pairs: NamedPairs, manifest: str) -> Path:
         """Where the predictions on a set lie: another of its name that was there before keeps its own."""
         marked = self.folder.predictions(pairs.name, pairs.split, manifest[:MARK])
         path = self.folder.predictions(pairs.name, pairs.split)
@@ -268,7 +271,7 @@ class Run:
         taken = marked.exists() or read_predictions(path).info.manifest_sha256 != manifest
         return marked if taken else path
 
-    def _images(self, rows: datasets.Dataset, pairs: Pairs) -> str | None:
+    def _images(self, rows: datasets.Dataset, pairs: NamedPairs) -> str | None:
         # The first process reads what was never read; the others find it done.
         with self.accelerator.main_process_first(), bars(quiet=not self.accelerator.is_main_process) as update:
             return images_sha256(rows, lambda done, total: update(f"images of {pairs}", done, total))
@@ -352,7 +355,7 @@ class Run:
             return None
         return weights_kind(config.arguments.get("pretrained", parameters["pretrained"].default))
 
-    def _open(self, pairs: Pairs) -> datasets.Dataset:
+    def _open(self, pairs: NamedPairs) -> datasets.Dataset:
         # The first process converts what was never converted; the others find it done.
         with self.accelerator.main_process_first():
             return pairs.open(self.config.limit)
@@ -367,7 +370,7 @@ class Run:
             say(line)
 
 
-def _reader(pairs: Pairs) -> type[Source]:
+def _reader(pairs: NamedPairs) -> type[Source]:
     return reader(pairs.dataset)
 
 
@@ -420,6 +423,6 @@ def trained_on(weights: Path) -> Mapping[str, Any]:
     return {name: content[name] for name in kinds if name in content}
 
 
-def execute(options: Options) -> Result:
+def execute(options: RunOptions) -> Result:
     """Do what is missing of a run and return its result."""
     return Run(options, make_accelerator(options)).execute()

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from baselines import registry
 from baselines.matcher import Matcher
-from baselines.recipe import Recipe, find_recipe, override, with_backbone
+from baselines.recipe import Recipe, override, with_backbone
+from baselines.registry import find_recipe
 from benchmark.running.check import warped_pairs
 from benchmark.running.folder import process_memory
 from benchmark.running.loop import StepLoss, frozen_parameters

@@ -24,7 +24,7 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.locks import watched
 
 CACHE = "SC_CACHE"  # the environment's name of the cache folder
-PROBE = 64 * 1024  # bytes that a disk with room takes
+PROBE = 64 * 1024  # bytes that a disk that is not full takes
 MARKS = {  # the longer first: a mark of UTF-32 begins with one of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -33,9 +33,9 @@ MARKS = {  # the longer first: a mark of UTF-32 begins with one of UTF-16
 }
 SETTLED = 2 * 10**9  # ns after which another change shows in a file's times, however coarse the disk's clock
 
-State = tuple[int, int, int]  # bytes; ns at which the content, and at which anything of the file, was last changed
+FileState = tuple[int, int, int]  # bytes; ns at which the content, and at which anything of the file, was last changed
 
-_hashed: dict[str, tuple[State, str]] = {}  # by path, of files that had settled
+_hashed: dict[str, tuple[FileState, str]] = {}  # by path, of files that had settled
 
 
 def cache_folder() -> Path:
@@ -77,7 +77,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         raise InputError(
             f"cannot be written ({os.strerror(why.errno) if why.errno else why})",
             where=path,
-            fix="What was there is kept; make room and run again.",
+            fix="What was there is kept; free some space and run again.",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -160,7 +160,7 @@ def files_in(folder: Path, *endings: str) -> list[Path]:
     return [folder / name for name in names]
 
 
-def state_of(path: Path | str) -> State | None:
+def state_of(path: Path | str) -> FileState | None:
     """What a change of a file shows in; None where there is none."""
     try:
         found = os.stat(path)
@@ -169,7 +169,7 @@ def state_of(path: Path | str) -> State | None:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def states_below(folder: Path | str, most: int) -> list[tuple[str, State]] | None:
+def states_below(folder: Path | str, most: int) -> list[tuple[str, FileState]] | None:
     """The files below a folder by their relative paths, sorted, with their states; None if over ``most``."""
     names: list[str] = []
     folders = [os.fspath(folder)]
@@ -215,7 +215,7 @@ def sha256_of_all(paths: Sequence[Path], report: Callable[[int, int], None] = la
     for folder, names in folders.items():
         kept = cache_folder() / "hashes" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}.json"
         known = _remembered(kept)
-        fresh: dict[str, tuple[State, str]] = {}
+        fresh: dict[str, tuple[FileState, str]] = {}
         for name in names:
             state, digest = state_of(folder / name), ""
             if name in known and known[name][0] == state:
@@ -234,7 +234,7 @@ def sha256_of_all(paths: Sequence[Path], report: Callable[[int, int], None] = la
     return [found[place] for place in places]
 
 
-def _remembered(path: Path) -> dict[str, tuple[State, str]]:
+def _remembered(path: Path) -> dict[str, tuple[FileState, str]]:
     try:
         rows = read_json(path).items()
         return {name: ((int(a), int(b), int(c)), str(digest)) for name, (a, b, c, digest) in rows}
@@ -242,7 +242,7 @@ def _remembered(path: Path) -> dict[str, tuple[State, str]]:
         return {}
 
 
-def _settled(state: State) -> bool:
+def _settled(state: FileState) -> bool:
     return time.time_ns() - max(state[1:]) > SETTLED
 
 

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub's door: fetching a repository, uploading a folder, and its many ways to say no in one line."""
+"""The Hugging Face Hub: fetching a repository, uploading a folder, and its many ways to say no in one line."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def asking_the_hub(repo: str, lost: str) -> Iterator[None]:
         raise InputError(f"the Hub says no ({line})", where=repo, fix=f"{fix} {lost}") from error
 
 
-def check_name(repo: str) -> None:
+def check_repo_name(repo: str) -> None:
     """See that a repository can be called so, before anything is made for it.
 
-    >>> check_name("me/my-set")
+    >>> check_repo_name("me/my-set")
 
     Raises:
         InputError: it cannot.
@@ -55,7 +55,7 @@ def check_name(repo: str) -> None:
         validate_repo_id(repo)
 
 
-def fetch(
+def fetch_repository(
     name_or_path: str | Path, files: Sequence[str], *, revision: str | None = None, token: str | bool | None = None
 ) -> Path:
     """The folder of a repository: ``name_or_path`` itself where it is a folder, else fetched from the Hub or its cache.

@@ -37,7 +37,7 @@ def was_terminated() -> bool:
     return _terminated
 
 
-class Hurried(KeyboardInterrupt):
+class InterruptedAgain(KeyboardInterrupt):
     """A second signal while the first was being obeyed: nothing more is saved."""
 
 
@@ -56,7 +56,7 @@ class StopRequest:
         global _terminated
         _terminated = _terminated or number == signal.SIGTERM
         if self._number is not None:
-            raise Hurried
+            raise InterruptedAgain
         self._number = number
         if self._at_once:
             raise self.error()
@@ -148,7 +148,7 @@ def set_by_user() -> bool:
 # Running one function over many items in processes, in order, with progress; no process outlives this one.
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Outcome = TypeVar("Outcome")
 
 AHEAD = 4  # items a process that are begun before the first of them is asked for
 
@@ -164,12 +164,12 @@ def processes_for(items: int, wanted: int | None, few: int = 2_000) -> int:
 
 
 def in_order(
-    function: Callable[[Item], Result],
+    function: Callable[[Item], Outcome],
     items: Sequence[Item],
     processes: int,
     initializer: Callable[..., None],
     arguments: tuple[Any, ...],
-) -> Generator[Result, None, None]:
+) -> Generator[Outcome, None, None]:
     """``map(function, items)`` after ``initializer(*arguments)`` in each process; here if one is enough.
 
     Close it (``contextlib.closing``) where it may not be read to its end: what was not begun is then not done.
@@ -182,7 +182,7 @@ def in_order(
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     with process_pool(min(processes, len(items)), context, initializer, arguments) as pool:
         # pool.map would submit all at once, and cancel what is left in a way that breaks the pool's own thread.
-        waiting: deque[Future[Result]] = deque()
+        waiting: deque[Future[Outcome]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) > AHEAD * processes:

@@ -60,7 +60,7 @@ def kind_of(path: Path | str) -> str | None:
     return None
 
 
-def extract(
+def unpack(
     archive: Path | str, folder: Path | str, holds: str | None = None, limits: Limits | None = None
 ) -> list[Path]:
     """Unpack a zip or a tar (plain, gzip, bzip2, xz) into ``folder``; return what was put there.
@@ -202,7 +202,7 @@ def _unpack_zip(inside: _Inside) -> None:
             raise InputError(
                 f"needs {expected:,} bytes unpacked, {free:,} are free",
                 where=inside.archive,
-                fix="Make room and run again.",
+                fix="Free some space and run again.",
             )
         for entry in entries:
             path = inside.path_for(entry.filename)
@@ -254,7 +254,7 @@ class _Bounded(io.RawIOBase):
     """A decompressed stream that ends in an error, not in a full memory, when it is a bomb."""
 
     def __init__(self, stream: IO[bytes], inside: _Inside) -> None:
-        # Headers and padding are read too: as much again as the files, and room for a small archive's.
+        # Headers and padding are read too: as much again as the files, and space for a small archive's.
         self.stream, self.inside, self.left = stream, inside, 2 * inside.allowed + BLOCK
 
     def readable(self) -> bool:

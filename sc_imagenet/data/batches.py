@@ -17,12 +17,10 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.processes import ended_with_the_reading, keep_freed_memory
 from sc_imagenet.data.pairs import collate_pairs
 
-# Loading batches of pairs, in this process or in others; what goes wrong in those is said in one line here.
-
 Item = Mapping[str, Any]
 
 
-class Careful(Dataset):
+class ErrorsAsValues(Dataset):
     """Pairs, or the error about one of them as a value: thrown, it would cross processes as a long traceback."""
 
     def __init__(self, pairs: Dataset) -> None:
@@ -50,7 +48,7 @@ def load_batches(pairs: Dataset, workers: int, **batching: Any) -> Iterator[dict
         InputError: a pair that cannot be read.
     """
     loader = DataLoader(
-        Careful(pairs), collate_fn=_collate, num_workers=workers, worker_init_fn=_begin_worker, **batching
+        ErrorsAsValues(pairs), collate_fn=_collate, num_workers=workers, worker_init_fn=_begin_worker, **batching
     )
     with ended_with_the_reading():
         for batch in loader:

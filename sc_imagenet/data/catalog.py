@@ -108,10 +108,10 @@ def _found_with(files: tuple[Path, ...]) -> Mapping[str, _Found]:
 
 
 def _modules() -> Iterator[ModuleType]:
-    ours = (
+    modules = (
         importlib.import_module(f"{sources.__name__}.{file.name}") for file in pkgutil.iter_modules(sources.__path__)
     )
-    yield from (module for module in ours if hasattr(module, "DATA_SET"))
+    yield from (module for module in modules if hasattr(module, "DATA_SET"))
     yield from installed_modules(SOURCES)
     yield from (module for module in included_modules() if hasattr(module, "DATA_SET"))
 

@@ -29,8 +29,8 @@ from sc_imagenet.data.catalog import canonical, info
 from sc_imagenet.data.record import FORMAT, Record, load_record, read_record, save_record
 from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.shard_writing import Progress, Writer, image_writer, pair_writer
-from sc_imagenet.data.shards import make_record, scan
-from sc_imagenet.sources.source import Options, Source
+from sc_imagenet.data.shards import make_record, scan_shards
+from sc_imagenet.sources.source import Source, SourceOptions
 
 logger = logging.getLogger(__name__)
 FRAME = "upright"  # of points; what was converted before images were turned is converted again
@@ -134,11 +134,11 @@ def why_none(reasons: Mapping[str, str]) -> str:
     return "; ".join(f"{', '.join(splits)}: {reason}" for reason, splits in by_reason.items())
 
 
-def _options(options: dict[str, Any]) -> Options:
-    unknown = sorted(set(options) - set(Options.__dataclass_fields__))
+def _options(options: dict[str, Any]) -> SourceOptions:
+    unknown = sorted(set(options) - set(SourceOptions.__dataclass_fields__))
     if unknown:
-        raise unknown_name("option", unknown[0], ["root", *Options.__dataclass_fields__])
-    return Options(**{name: None if value is None else str(value) for name, value in options.items()})  # type: ignore[arg-type]
+        raise unknown_name("option", unknown[0], ["root", *SourceOptions.__dataclass_fields__])
+    return SourceOptions(**{name: None if value is None else str(value) for name, value in options.items()})  # type: ignore[arg-type]
 
 
 def _how(name: str) -> str:
@@ -160,7 +160,7 @@ def _shipped_record(source: Source, config: str, split: str, force: bool) -> Rec
     known = load_record(home, folder) if home.exists() and not force else None
     if known is not None:
         return known
-    record = scan(folder, source.name, config, split)
+    record = scan_shards(folder, source.name, config, split)
     if own is not None:
         record = replace(record, points_outside=own.points_outside)
         if own.content_sha256 != record.content_sha256:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, sha256_of, write_json
-from sc_imagenet.data.archives import extract, kind_of
+from sc_imagenet.data.archives import kind_of, unpack
 from sc_imagenet.data.catalog import info
 from sc_imagenet.data.roots import DATA_ROOT
 from sc_imagenet.sources.source import DataSet, Mirror
@@ -38,7 +38,7 @@ TIMEOUT = 30.0  # seconds without an answer
 ATTEMPTS = 3  # in a row without a further byte, before the next mirror is tried
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP answers after which the same mirror is tried again
 
-Report = Callable[[str, int, "int | None"], None]  # file, bytes there, bytes in all where known
+DownloadReport = Callable[[str, int, "int | None"], None]  # file, bytes there, bytes in all where known
 
 
 class _MirrorFailed(Exception):
@@ -49,7 +49,9 @@ class _Interrupted(Exception):
     """It broke off; the same mirror may go on."""
 
 
-def fetch(mirrors: Sequence[Mirror], folder: Path, report: Report | None = None, pause: float = 1.0) -> Path:
+def fetch_file(
+    mirrors: Sequence[Mirror], folder: Path, report: DownloadReport | None = None, pause: float = 1.0
+) -> Path:
     """Fetch one file from the first of its mirrors that gives it whole.
 
     A partial file is gone on with where the server says that it is still the same file (``Range`` and
@@ -85,7 +87,7 @@ def fetch(mirrors: Sequence[Mirror], folder: Path, report: Report | None = None,
     )
 
 
-def _fetch_from(mirror: Mirror, folder: Path, report: Report, pause: float) -> Path:
+def _fetch_from(mirror: Mirror, folder: Path, report: DownloadReport, pause: float) -> Path:
     if not _is_private(mirror.url):
         raise _MirrorFailed("only https and file addresses are downloaded")
     partial = folder / f".{mirror.file}.part"
@@ -132,7 +134,7 @@ def _checked(mirror: Mirror, partial: Path, record: Path) -> str:
     raise _MirrorFailed(why)
 
 
-def _go_on(mirror: Mirror, partial: Path, report: Report) -> None:
+def _go_on(mirror: Mirror, partial: Path, report: DownloadReport) -> None:
     """Append what is missing to ``partial``, or write it from the start."""
     request = urllib.request.Request(mirror.url, headers={"User-Agent": "sc-imagenet", "Accept-Encoding": "identity"})
     have, same = _resumable(mirror, partial)
@@ -221,7 +223,7 @@ def _check_disk(partial: Path, missing: int) -> None:
         raise InputError(
             f"needs {missing:,} bytes more, {free:,} are free on that disk",
             where=partial.parent,
-            fix="Make room or give another data root; what came so far is kept.",
+            fix="Free some space or give another data root; what came so far is kept.",
         )
 
 
@@ -296,7 +298,7 @@ class Part:
     path: Path
 
 
-def download(name: str, root: str | Path | None = None, report: Report | None = None) -> list[Part]:
+def download(name: str, root: str | Path | None = None, report: DownloadReport | None = None) -> list[Part]:
     """Download a data set into its folder in ``root`` and unpack it; what is there already is kept.
 
     ``root`` is the folder that holds all data sets; without it, ``SC_DATA_ROOT``. An archive is removed once
@@ -319,7 +321,7 @@ def download(name: str, root: str | Path | None = None, report: Report | None = 
     return fetch_all(entry, next((home for home in homes if home.is_dir()), homes[0]), report)
 
 
-def fetch_all(entry: DataSet, folder: Path, report: Report | None = None) -> list[Part]:
+def fetch_all(entry: DataSet, folder: Path, report: DownloadReport | None = None) -> list[Part]:
     """Fetch and unpack each file of a data set into ``folder``.
 
     Raises:
@@ -334,9 +336,9 @@ def fetch_all(entry: DataSet, folder: Path, report: Report | None = None) -> lis
         if there:
             parts.append(Part(file, "kept", there))
             continue
-        path = fetch(mirrors, folder, report)
+        path = fetch_file(mirrors, folder, report)
         if mirrors[0].archive:
-            unpacked = extract(path, folder, holds=mirrors[0].holds)
+            unpacked = unpack(path, folder, holds=mirrors[0].holds)
             path.unlink()
             path = unpacked[0].parent
         parts.append(Part(file, "downloaded", path))

@@ -239,12 +239,12 @@ def _font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _write_title(picture: Image.Image, title: str, score: tuple[int, int] | None) -> None:
     draw = ImageDraw.Draw(picture)
     font, middle = _font(17), MARGIN + TITLE / 2 - 4
-    room = picture.width - 2 * MARGIN
+    left = picture.width - 2 * MARGIN
     if score:
         words = f"{score[0]} of {score[1]} correct"
-        room -= round(draw.textlength(words, font=font)) + 2 * MARGIN
+        left -= round(draw.textlength(words, font=font)) + 2 * MARGIN
         draw.text((picture.width - MARGIN, middle), words, font=font, fill=INK, anchor="rm")
     line = " ".join(title.split())
-    while line and draw.textlength(line, font=font) > room:
+    while line and draw.textlength(line, font=font) > left:
         line = line[:-2].rstrip() + "…" if len(line) > 2 else ""
     draw.text((MARGIN, middle), line, font=font, fill=INK, anchor="lm")

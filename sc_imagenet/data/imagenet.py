@@ -80,7 +80,7 @@ def cached_images(data_set: str) -> Path:
     return cache_folder() / "imagenet" / "others" / hashlib.sha256(told.encode()).hexdigest()[:24]
 
 
-def extract(data_set: str, wanted: set[str]) -> None:
+def extract_images(data_set: str, wanted: set[str]) -> None:
     """Write the wanted ``<wnid>/<name>.JPEG`` of a data set's train split into ``cached_images``.
 
     The bytes are copied, not encoded again. Images written before are kept, so an interrupted call goes on;

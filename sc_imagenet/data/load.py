@@ -25,7 +25,7 @@ from sc_imagenet.data.record import Record
 from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.schema import SCHEMA_VERSION, upright_images
 from sc_imagenet.data.shards import SHARD_ROWS, features_of, open_parquet, read_batches
-from sc_imagenet.sources.source import Options
+from sc_imagenet.sources.source import SourceOptions
 
 # The one ``datasets`` builder of every data set; it reads the Parquet that ``convert`` makes or a root has.
 #
@@ -64,7 +64,7 @@ class PairsConfig(datasets.BuilderConfig):
         return f"{self.name}-{digest.hexdigest()[:20]}"
 
     def _read(self) -> tuple[list[Record], str]:
-        options = Options(self.imagenet_dir, self.voc_dir, self.outside)  # type: ignore[arg-type]
+        options = SourceOptions(self.imagenet_dir, self.voc_dir, self.outside)  # type: ignore[arg-type]
         source = open_source(_read_of(self.data_set, self.name), self.root, options)
         found = available_splits(source)
         if self.splits is not None:
@@ -217,14 +217,14 @@ def load_dataset(
     from datasets.exceptions import DatasetGenerationError
 
     name, config, split = _resolve(name, config, split)
-    ours = {key: options[key] for key in Options.__dataclass_fields__ if options.get(key) is not None}
-    for key in ours:
+    stated = {key: options[key] for key in SourceOptions.__dataclass_fields__ if options.get(key) is not None}
+    for key in stated:
         options[key] = str(options[key])
     wanted = None
     if split is not None:
         wanted = _names_of(split, name)
         for each in wanted:
-            _convert(name, config, each, root, num_proc, ours)
+            _convert(name, config, each, root, num_proc, stated)
         options["splits"] = ",".join(wanted)
     try:
         with _progress_only_on_a_terminal():

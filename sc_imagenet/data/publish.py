@@ -87,7 +87,7 @@ def size_category(pairs: int) -> str:
     return names[min(max(len(str(pairs)) - 3, 0), 4)]
 
 
-def facts_table(entry: DataSet) -> str:
+def data_facts(entry: DataSet) -> str:
     """What the catalogue says of a data set, as a table."""
     lines = [
         ("paper", entry.paper),
@@ -119,7 +119,7 @@ def published_card(entry: DataSet, records: Mapping[str, Record], repo: str, lic
 Pairs of images with corresponding points, one row a pair, converted by {LIBRARY}. The images are not part of this
 data set: `source` and `target` hold their paths, relative to the folder of images of {entry.title}.
 
-{facts_table(entry)}
+{data_facts(entry)}
 
 {splits_table(list(records), pairs)}
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.errors import InputError, check_inside, check_names
 from sc_imagenet.core.files import read_json, write_json
-from sc_imagenet.core.names import check_inside, check_names
 
 FORMAT = 1
 

@@ -20,9 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Features
 
-from sc_imagenet.core.errors import STEERING, InputError
+from sc_imagenet.core.errors import LEADS_OUT, LONGEST, STEERING, InputError
 from sc_imagenet.core.files import atomic_path
-from sc_imagenet.core.names import LEADS_OUT, LONGEST
 from sc_imagenet.data.parquet import ContentHash, parquet_file, with_plain_lists
 from sc_imagenet.data.record import Record, Shard, check_categories, save_record
 from sc_imagenet.data.schema import ADDED, image_features, pair_features, without_images
@@ -92,14 +91,14 @@ def make_record(
 
     ``manifest`` is the hash of the annotations where the shards hold them turned with their images.
     """
-    record = scan(folder, dataset, config, split, points_outside)
+    record = scan_shards(folder, dataset, config, split, points_outside)
     if manifest is not None:
         record = replace(record, manifest_sha256=manifest)
     save_record(record, folder / f"{split}.json")
     return record
 
 
-def scan(folder: Path, dataset: str, config: str, split: str, points_outside: int = 0) -> Record:
+def scan_shards(folder: Path, dataset: str, config: str, split: str, points_outside: int = 0) -> Record:
     """Read every shard of a split: count, check, and hash the content.
 
     Raises:
@@ -233,16 +232,16 @@ def _refuse(column: pa.ChunkedArray | pa.Array, bad: Any, what: str, path: Path)
 
 
 def category_names(schema: pa.Schema, path: Path) -> tuple[str, ...]:
-    """The class names that a shard's schema carries.
+    """The class names in a shard's schema.
 
     Raises:
-        InputError: it carries none.
+        InputError: it has none.
     """
     try:
         names = tuple(Features.from_arrow_schema(schema)["category"].names)
     except Exception as error:  # the metadata is whatever a stranger wrote
         raise InputError(
-            "carries no class names",
+            "has no class names",
             where=path,
             fix="Write it with sc_imagenet.data.shards.write_pairs, or with pair_features(...).arrow_schema.",
         ) from error

@@ -133,7 +133,7 @@ def _holds_state(content: Any) -> bool:
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> State:
-    """The state without what wrappers put in front of its keys: where all carry it, however many are nested.
+    """The state without what wrappers put in front of its keys: where all have it, however many are nested.
 
     >>> unwrapped({"model._orig_mod.conv.weight": 1, "model._orig_mod.fc._orig_mod.bias": 2})
     {'conv.weight': 1, 'fc.bias': 2}

@@ -23,12 +23,12 @@ from sc_imagenet.data.convert import available_splits, why_none
 from sc_imagenet.data.images import image_header, open_image
 from sc_imagenet.data.orientation import Stored
 from sc_imagenet.data.roots import open_source
-from sc_imagenet.data.schema import check_entry, check_pair, check_size
-from sc_imagenet.sources.source import Annotation, Entry, Options, Source
+from sc_imagenet.data.schema import check_pair, check_size
+from sc_imagenet.sources.source import Annotation, Entry, Source, SourceOptions, check_entry
 from sc_imagenet.sources.tables import recorded_size
 
-State = Literal["ok", "partial", "differs", "damaged", "counted", "unchecked"]
-Report = Callable[[str, int, int], None]  # what is being looked at, how many are done, of how many
+SplitState = Literal["ok", "partial", "differs", "damaged", "counted", "unchecked"]
+Verification = Callable[[str, int, int], None]  # what is being looked at, how many are done, of how many
 
 CHUNK = 64  # images handed to a process at once
 EXAMPLES = 20  # faults kept in words, of each kind
@@ -48,7 +48,7 @@ class Line:
     what: str
     found: int
     published: int | None
-    state: State
+    state: SplitState
 
     def __str__(self) -> str:
         """The finding in words.
@@ -100,7 +100,7 @@ def verify(
     split: str | None = None,
     root: str | Path | None = None,
     num_proc: int | None = None,
-    report: Report | None = None,
+    report: Verification | None = None,
 ) -> VerifyReport:
     """Look through a data set on this machine; every image is decoded, every annotation opened.
 
@@ -118,7 +118,7 @@ def verify(
     entry = info(name)
     if split is not None and split not in entry.splits:
         raise unknown_name(f"split of {name}", split, entry.splits)
-    source = open_source(name, root, Options(outside="keep"))
+    source = open_source(name, root, SourceOptions(outside="keep"))
     reasons = {each: why for each, why in available_splits(source).items() if split in (None, each)}
     here = [each for each, why in reasons.items() if why is None]
     absent = {each: why for each, why in reasons.items() if why is not None}
@@ -157,7 +157,7 @@ def _damage(splits: tuple[SplitReport, ...], looked: list[_Split]) -> dict[str, 
 Found = dict[str, tuple[Stored | None, str | None]]  # by image: as it is stored, or why not
 
 
-def _look_at_images(root: Path | None, names: list[str], num_proc: int | None, report: Report) -> Found | None:
+def _look_at_images(root: Path | None, names: list[str], num_proc: int | None, report: Verification) -> Found | None:
     """Decode every image, once however many splits use it; None where no images are at hand."""
     if root is None:
         return None
@@ -195,7 +195,7 @@ class _Split:
     def images(self) -> set[str]:
         return {image for pair in self.pairs for image in (pair.entry.source, pair.entry.target)}
 
-    def look(self, images: Found | None, report: Report) -> None:
+    def look(self, images: Found | None, report: Verification) -> None:
         """Look at every pair, with what is known of the images."""
         if images is not None:
             self.images_at_hand = True
@@ -271,7 +271,7 @@ class _Split:
         ]
         for kind in FAULTS:
             count = self.counts[kind]
-            state: State = "damaged" if count else "ok"
+            state: SplitState = "damaged" if count else "ok"
             if kind == "points outside their image" and self.source.outside == "keep" and count:
                 state = "counted"
             if kind in OF_IMAGES and not self.images_at_hand and self.pairs:
@@ -285,7 +285,7 @@ class _Split:
 def _line(what: str, found: int, published: int | None) -> Line:
     if published is None:
         return Line(what, found, None, "counted")
-    state: State = "ok" if found == published else "partial" if found < published else "differs"
+    state: SplitState = "ok" if found == published else "partial" if found < published else "differs"
     return Line(what, found, published, state)
 
 

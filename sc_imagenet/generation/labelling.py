@@ -25,11 +25,20 @@ from sc_imagenet.generation.cascade.pmps import RawMatcher
 from sc_imagenet.generation.class_features import ClassFeatures, class_features
 from sc_imagenet.generation.counting import Counter, open_counter
 from sc_imagenet.generation.features import FeatureReader, Features
-from sc_imagenet.generation.loops import CliqueLoops, Match, clique_loops, clique_scores, cliques, independent_scores
+from sc_imagenet.generation.loops import (
+    CliqueLoops,
+    Match,
+    choose_pairs,
+    clique_loops,
+    clique_scores,
+    cliques,
+    independent_scores,
+    keep_images,
+    shortfalls,
+)
 from sc_imagenet.generation.options import AFTER_LABELS, FILES, GenerationOptions, key_before, key_of, options_key
 from sc_imagenet.generation.photographs import FEWEST_IMAGES, Photograph
 from sc_imagenet.generation.saliency import FOREGROUND, Saliency, masks_key, open_saliency
-from sc_imagenet.generation.selection import choose_pairs, keep_images, shortfalls
 
 VOLUME = 2**22  # numbers in the correlation volumes of one batch
 EMPTY = np.empty(0, np.float32)

@@ -1,4 +1,4 @@
-"""Closed loops: a point carried through two other images and back should come home (Huang et al., section 3.4).
+"""Closed loops: a point transferred through two other images and back should come home (Huang et al., section 3.4).
 
 The point P of image s is followed s -> m -> t -> s to P'. |P - P'| scores the point, its mean over the foreground
 scores a pair, the mean over an image's loops scores the image. The paper follows 100 loops an image.
@@ -12,6 +12,7 @@ Matches are places (N, 2) in cells of the other image, x and y, 0 being the cent
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -91,11 +92,11 @@ def cliques(count: int, seed: int, size: int = CLIQUE) -> list[tuple[int, ...]]:
 
 
 def follow(first: Floats, then: Floats, grid: Grid) -> Floats:
-    """Compose matches: carry places by another image's matches, (..., N, 2) and (..., N, 2) -> (..., N, 2).
+    """Compose matches: transfer places by another image's matches, (..., N, 2) and (..., N, 2) -> (..., N, 2).
 
     The match of the cell nearest to a place is looked up; what the place lies beside the cell's centre is kept.
 
-    >>> own = cell_places((1, 3)); right = own + np.float32([1, 0])
+    >>> own = own_places((1, 3)); right = own + np.float32([1, 0])
     >>> follow(right - np.float32([0.75, 0]), right, (1, 3))[:, 0].tolist()
     [1.25, 2.25, 3.25]
     """
@@ -104,11 +105,11 @@ def follow(first: Floats, then: Floats, grid: Grid) -> Floats:
     column = np.clip(nearest[..., 0], 0, columns - 1)
     row = np.clip(nearest[..., 1], 0, rows - 1)
     cell = (row * columns + column).astype(np.int64)
-    carried = np.take_along_axis(then, cell[..., None], -2)
-    return carried + (first - np.stack((column, row), -1))
+    transferred = np.take_along_axis(then, cell[..., None], -2)
+    return transferred + (first - np.stack((column, row), -1))
 
 
-def cell_places(grid: Grid) -> Floats:
+def own_places(grid: Grid) -> Floats:
     """Every cell's own place, (N, 2)."""
     rows, columns = np.indices(grid, dtype=np.float32)
     return np.stack((columns.ravel(), rows.ravel()), -1)
@@ -122,7 +123,7 @@ def loop_offsets(places: Floats, grid: Grid) -> Floats:
     G * G * N places are held and not G * G * G * N.
     """
     count = len(places)
-    own = cell_places(grid)
+    own = own_places(grid)
     offset = np.zeros(places.shape[:3], np.float32)
     for s in range(count):
         others = [k for k in range(count) if k != s]
@@ -140,7 +141,7 @@ def clique_loops(images: Sequence[int], match: Match, grid: Grid, batch: int = 3
     count, cells = len(images), grid[0] * grid[1]
     places = np.empty((count, count, cells, 2), np.float32)
     confidence = np.ones((count, count, cells), np.float32)
-    places[np.arange(count), np.arange(count)] = cell_places(grid)
+    places[np.arange(count), np.arange(count)] = own_places(grid)
     pairs = [(s, t) for s in range(count) for t in range(count) if s != t]
     for start in range(0, len(pairs), batch):
         s, t = (list(side) for side in zip(*pairs[start : start + batch]))
@@ -152,7 +153,7 @@ def independent_scores(
     count: int, match: Match, grid: Grid, foreground: NDArray[np.bool_], seed: int, loops: int = LOOPS
 ) -> Floats:
     """Mean offset of each image over loops of its own, (count,), cells: three matchings a loop, none shared."""
-    own = cell_places(grid)
+    own = own_places(grid)
     draw = np.random.default_rng(seed)
     scores = np.zeros(count, np.float32)
     for s in range(count):
@@ -165,3 +166,117 @@ def independent_scores(
             offsets.append(np.sqrt(np.square(home - own).sum(-1))[foreground[s]].mean())
         scores[s] = np.mean(offsets)
     return scores
+
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How much is kept; the defaults are the paper's.
+
+    share    of a class's images
+    pairs    of each kept image, as their source
+    points   of each pair
+    """
+
+    share: float = 0.3
+    pairs: int = 7
+    points: int = 32
+
+
+@dataclass(frozen=True)
+class LabelledPair:
+    """A pair of images, numbers within the class, and its points in cells of their grids.
+
+    offset  (K,) cells: mean |P - P'| of each point's loops
+    score   their mean over the whole foreground; smaller is better
+    """
+
+    source: int
+    target: int
+    source_places: Floats
+    target_places: Floats
+    confidence: Floats
+    offset: Floats
+    score: float
+
+
+def keep_images(scores: Floats, share: float) -> list[int]:
+    """The floor(share * n) images whose loops close best, in their order.
+
+    >>> keep_images(np.float32([3, 1, 2, 5, 4, 9, 8, 7, 6, 1]), 0.3)
+    [1, 2, 9]
+    """
+    count = math.floor(share * len(scores) + 1e-9)  # 0.3 * 10 is 3
+    return sorted(np.argsort(scores, kind="stable")[:count].tolist())
+
+
+def choose_pairs(groups: Sequence[CliqueLoops], foreground: Bools, grid: Grid, rules: Rules) -> list[LabelledPair]:
+    """The best pairs of every image, by source, each with its best points.
+
+    Args:
+        groups: loops of groups of the kept images; a pair that is in several takes the mean of its offsets.
+        foreground: (images, N).
+        grid: of the images.
+        rules: how many.
+    """
+    by_pair: dict[tuple[int, int], list[tuple[CliqueLoops, int, int]]] = {}
+    for group in groups:
+        for i, s in enumerate(group.images):
+            for j, t in enumerate(group.images):
+                if i != j:
+                    by_pair.setdefault((s, t), []).append((group, i, j))
+    by_source: dict[int, list[LabelledPair]] = {}
+    for (s, t), places in sorted(by_pair.items()):
+        offset = np.stack([group.offset[i, j] for group, i, j in places]).mean(0)
+        group, i, j = places[0]
+        score = float(offset[foreground[s]].mean()) if foreground[s].any() else math.inf
+        pair = _with_points(s, t, group.places[i, j], group.confidence[i, j], offset, score, foreground, grid, rules)
+        if len(pair.offset):
+            by_source.setdefault(s, []).append(pair)
+    chosen = []
+    for pairs in by_source.values():
+        pairs.sort(key=lambda pair: (len(pair.offset) < rules.points, pair.score))  # sort is stable
+        chosen += pairs[: rules.pairs]
+    return chosen
+
+
+def _with_points(
+    source: int,
+    target: int,
+    places: Floats,
+    confidence: Floats,
+    offset: Floats,
+    score: float,
+    foreground: Bools,
+    grid: Grid,
+    rules: Rules,
+) -> LabelledPair:
+    """The pair with its points of the least offset, those between foreground and foreground alone."""
+    rows, columns = grid
+    column = np.clip(np.rint(places[:, 0]), 0, columns - 1).astype(int)
+    row = np.clip(np.rint(places[:, 1]), 0, rows - 1).astype(int)
+    allowed = np.flatnonzero(foreground[source] & foreground[target][row * columns + column])
+    best = allowed[np.lexsort((-confidence[allowed], offset[allowed]))[: rules.points]]
+    own = np.stack((best % columns, best // columns), -1).astype(np.float32)
+    within = np.clip(places[best], -0.5, np.array([columns - 0.5, rows - 0.5], np.float32))
+    return LabelledPair(source, target, own, within, confidence[best], offset[best], score)
+
+
+def shortfalls(images: int, kept: int, pairs: Sequence[LabelledPair], rules: Rules) -> list[str]:
+    """In words where a class falls short of the rules; empty where it does not.
+
+    >>> shortfalls(20, 6, [], Rules())[0]
+    '6 of 20 images are kept: at most 5 pairs an image, not 7'
+    """
+    said = []
+    if kept - 1 < rules.pairs:
+        said.append(f"{kept} of {images} images are kept: at most {max(kept - 1, 0)} pairs an image, not {rules.pairs}")
+    wanted = kept * min(rules.pairs, max(kept - 1, 0))
+    if len(pairs) < wanted:
+        said.append(f"{wanted - len(pairs)} pairs have no point between foreground and foreground")
+    few = sum(len(pair.offset) < rules.points for pair in pairs)
+    if few:
+        said.append(f"{few} of {len(pairs)} pairs have fewer than {rules.points} points between foregrounds")
+    return said

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from sc_imagenet.backbones.pretrained import LITE0
+from sc_imagenet.backbones import LITE0
 from sc_imagenet.core.errors import InputError, unknown_name
-from sc_imagenet.generation.selection import Rules
+from sc_imagenet.generation.loops import Rules
 
 # Everything that decides what a generated data set holds, in one place.
 

@@ -82,7 +82,7 @@ class Scan:
         return sum(map(len, self.classes.values()))
 
 
-def scan(
+def scan_photographs(
     root: Path | str,
     *,
     only: Collection[str] | None = None,
@@ -296,7 +296,7 @@ def scan_kept(
     """
     known = _read_seen(seen, root)
     with _appending(seen) as write:
-        found = scan(
+        found = scan_photographs(
             root,
             only=only,
             removed=removed_classes(),

@@ -184,7 +184,7 @@ def open_engine(name: str, workers: int) -> Engine:
 # A shard tells the hashes of all it was made of; one that is not of today's photographs, masks, counts, weights and
 # options is made again, and what has changed is said.
 
-Report = Callable[[str, int, int], None]  # what, done, total
+LabellingReport = Callable[[str, int, int], None]  # what, done, total
 Say = Callable[[str], None]
 
 
@@ -213,7 +213,7 @@ class Pipeline:
     out: Path
     options: GenerationOptions
     engine: Engine
-    report: Report = lambda what, done, total: None
+    report: LabellingReport = lambda what, done, total: None
     say: Say = lambda line: None
 
     @property

@@ -90,3 +90,12 @@ def at_once(entries: int, device: torch.device) -> int:
     (1024, 65536)
     """
     return entries if device.type == "cpu" else GPU_TIMES * entries
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precisions become float32; float32 and float64 stay.
+
+    >>> [at_least_float32(torch.zeros(1, dtype=given)).dtype for given in (torch.bfloat16, torch.float64)]
+    [torch.float32, torch.float64]
+    """
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -49,7 +49,7 @@ def flow_to_mapping(flow: Tensor) -> Tensor:
 
 
 def carry_points(flow: Tensor, points: Tensor, side: int) -> Tensor:
-    """Carry points along a flow up-sampled to the frame and read at whole pixels (CATs, VAT, SCorrSAN).
+    """Transfer points along a flow up-sampled to the frame and read at whole pixels (CATs, VAT, SCorrSAN).
 
     The fraction of a point is dropped: both the place where the flow is read and the start of the
     displacement are truncated to whole pixels inside the frame.

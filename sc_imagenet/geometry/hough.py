@@ -21,8 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sc_imagenet.geometry.correlation import Grid
-from sc_imagenet.geometry.precision import at_least_float32
+from sc_imagenet.geometry.correlation import Grid, at_least_float32
 
 BINS = 8192  # of the published codes: a bin's side is chosen so that about so many cover all offsets
 FEW_KERNELS = 2**25  # elements of a volume up to which a GPU goes through it in few kernels, not row by row
@@ -250,7 +249,9 @@ def box_bins(
     """The bin of each match, row * columns + column (N_source, N_target), and the rows and columns of bins."""
     start = source.new_tensor([source_size[1], source_size[0]])
     places = bins_of(start - source[:, None] + target, bin_side)  # (N_source, N_target, 2)
-    rows, columns = (int((ours + theirs) / bin_side) + 1 for ours, theirs in zip(source_size, target_size))
+    rows, columns = (
+        int((source_side + target_side) / bin_side) + 1 for source_side, target_side in zip(source_size, target_size)
+    )
     return places[..., 1] * columns + places[..., 0], (rows, columns)
 
 

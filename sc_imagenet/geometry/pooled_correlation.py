@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sc_imagenet.geometry.correlation import at_once
-from sc_imagenet.geometry.precision import at_least_float32
+from sc_imagenet.geometry.correlation import at_least_float32, at_once
 
 CHUNK = 1 << 19  # entries of a volume that are held at once on a processor
 EPS = 1e-5  # added to the norm of a feature
@@ -115,12 +114,12 @@ class _PooledCorrelation(torch.autograd.Function):
         source = Blocks(maps[-1].shape[-2], maps[-1].shape[-1], pool_source)
         over_source = like.new_empty(len(like), source.rows, source.columns, target.height, target.width, layers)
         over_target = like.new_empty(len(like), target.rows, target.columns, source.height, source.width, layers)
-        theirs = [Units(features, target) for features in maps[:layers]]
-        ours = [Units(features, source) for features in maps[layers:]]
+        target_units = [Units(features, target) for features in maps[:layers]]
+        source_units = [Units(features, source) for features in maps[layers:]]
         largest = []
         for item, rows, pixels in _chunks(like, source, target):
             for layer in range(layers):
-                volume = ours[layer].of(item, rows).T @ theirs[layer].of(item)
+                volume = source_units[layer].of(item, rows).T @ target_units[layer].of(item)
                 volume = volume.view(source.members, -1, target.members, target.rows * target.columns)
                 best_source = volume.amax(0).clamp_(min=0)
                 best_target = volume.amax(2).clamp_(min=0)
@@ -140,9 +139,11 @@ class _PooledCorrelation(torch.autograd.Function):
         maps, (target, source) = ctx.saved_tensors, ctx.grids
         layers = len(maps) // 2
         largest = iter(ctx.largest)
-        theirs = [Units(features, target) for features in maps[:layers]]
-        ours = [Units(features, source) for features in maps[layers:]]
-        for_theirs, for_ours = ([torch.zeros_like(units.cells) for units in side] for side in (theirs, ours))
+        target_units = [Units(features, target) for features in maps[:layers]]
+        source_units = [Units(features, source) for features in maps[layers:]]
+        target_gradients, source_gradients = (
+            [torch.zeros_like(units.cells) for units in side] for side in (target_units, source_units)
+        )
         for item, rows, pixels in _chunks(maps[0], source, target):
             for layer in range(layers):
                 which_source, which_target = next(largest)
@@ -152,10 +153,10 @@ class _PooledCorrelation(torch.autograd.Function):
                 volume = _given_to(which_source, best_source, 0, source.members)
                 volume += _given_to(which_target, best_target, 2, target.members)
                 volume = volume.flatten(0, 1).flatten(1)
-                part = for_ours[layer][item, :, :, rows]
-                part[:] = (theirs[layer].of(item) @ volume.T).view_as(part)
-                for_theirs[layer][item].flatten(1).addmm_(ours[layer].of(item, rows), volume)
-        sides = (*zip(theirs, for_theirs), *zip(ours, for_ours))
+                part = source_gradients[layer][item, :, :, rows]
+                part[:] = (target_units[layer].of(item) @ volume.T).view_as(part)
+                target_gradients[layer][item].flatten(1).addmm_(source_units[layer].of(item, rows), volume)
+        sides = (*zip(target_units, target_gradients), *zip(source_units, source_gradients))
         return None, None, *(units.gradient(gradient) for units, gradient in sides)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sc_imagenet.geometry.precision import at_least_float32
+from sc_imagenet.geometry.correlation import at_least_float32
 
 FINE_AT_ONCE = {"cpu": 2**19, "cuda": 2**26}  # up-sampled scores held at a time: on a CPU what its caches hold
 

@@ -86,9 +86,9 @@ def inner_products_of(source: Maps, target: Maps, cells: Tensor, source_grid: Gr
     """
     rows, columns = cells // source_grid[1], cells % source_grid[1]
     total = []
-    for ours, theirs in zip(source, target):
-        hyperpixels = _read(ours, rows, columns, source_grid)
-        total.append(resize_target((hyperpixels.T @ theirs.flatten(1))[None], _grid(theirs), target_grid)[0])
+    for source_map, target_map in zip(source, target):
+        hyperpixels = _read(source_map, rows, columns, source_grid)
+        total.append(resize_target((hyperpixels.T @ target_map.flatten(1))[None], _grid(target_map), target_grid)[0])
     return torch.stack(total).sum(0)
 
 
@@ -117,14 +117,14 @@ def inner_products(source: Maps, target: Maps, source_grid: Grid, target_grid: G
     coarse = [(s, t) for s, t in pairs if (_grid(s), _grid(t)) != (source_grid, target_grid)]
     # Of coarse maps the target's side is interpolated at once; rows of the source are interpolated one by one.
     by_row, low, above, across = [], [], [], []
-    for ours, theirs in coarse:
-        native = ours.flatten(1).T @ theirs.flatten(1)
-        wide = resize_target(native[None], _grid(theirs), target_grid)[0]
-        by_row.append(wide.unflatten(0, _grid(ours)).unbind(0))
-        below, distance = corners(ours.shape[1], source_grid[0], ours)
+    for source_map, target_map in coarse:
+        native = source_map.flatten(1).T @ target_map.flatten(1)
+        wide = resize_target(native[None], _grid(target_map), target_grid)[0]
+        by_row.append(wide.unflatten(0, _grid(source_map)).unbind(0))
+        below, distance = corners(source_map.shape[1], source_grid[0], source_map)
         low.append(below.tolist())
         above.append(distance.tolist())
-        across.append(interpolation(ours.shape[2], source_grid[1], ours))
+        across.append(interpolation(source_map.shape[2], source_grid[1], source_map))
     spread = torch.cat(across, 1) if across else None
     for row in range(source_grid[0]):
         block = None
@@ -134,8 +134,12 @@ def inner_products(source: Maps, target: Maps, source_grid: Grid, target_grid: G
                 for rows, below, distance in zip(by_row, low, above)
             ]
             block = spread @ torch.cat(mixed)
-        for ours, theirs in fine:
-            block = ours[:, row].T @ theirs if block is None else torch.addmm(block, ours[:, row].T, theirs)
+        for source_map, target_map in fine:
+            block = (
+                source_map[:, row].T @ target_map
+                if block is None
+                else torch.addmm(block, source_map[:, row].T, target_map)
+            )
         assert block is not None
         yield block
 

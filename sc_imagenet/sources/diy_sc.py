@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.files import State, files_in, read_json, state_of
+from sc_imagenet.core.files import FileState, files_in, read_json, state_of
 from sc_imagenet.core.locks import watched
 from sc_imagenet.sources.source import Annotation, DataSet, Entry, Size, Source, first_existing, strangers
 from sc_imagenet.sources.spair_71k import CATEGORIES
@@ -137,7 +137,7 @@ def _content(path: Path) -> list[Any]:
 
 
 @functools.lru_cache(maxsize=2)  # a category has up to 30,000 entries, read one after the other
-def _read(path: Path, state: State | None) -> list[Any]:
+def _read(path: Path, state: FileState | None) -> list[Any]:
     content = _saved(path) if path.suffix == ".pt" else read_json(path)
     if isinstance(content, dict):
         return [content]

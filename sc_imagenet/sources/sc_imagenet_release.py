@@ -110,7 +110,7 @@ class ScImageNet(Source):
             entries.append(Entry(pair_id, wnid, *images, split))
         given = self.options.imagenet_dir
         if given is not None and imagenet.is_data_set(given):
-            imagenet.extract(given, {image for entry in entries for image in (entry.source, entry.target)})
+            imagenet.extract_images(given, {image for entry in entries for image in (entry.source, entry.target)})
         return entries
 
     def annotation(self, entry: Entry, source_size: Size | None, target_size: Size | None) -> Annotation:

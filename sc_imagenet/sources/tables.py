@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.files import State, read_json, read_text, state_of
+from sc_imagenet.core.files import FileState, read_json, read_text, state_of
 from sc_imagenet.core.locks import watched
 from sc_imagenet.sources.source import Annotation, Size
 
@@ -190,7 +190,7 @@ def read_mat(path: Path, key: str) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4096)
-def _read_mat(path: Path, key: str, state: State | None) -> np.ndarray:
+def _read_mat(path: Path, key: str, state: FileState | None) -> np.ndarray:
     try:
         with watched(path), open(path, "rb") as file:
             matrix = read_matrix(file.read(LARGEST + 1), key)

@@ -10,8 +10,7 @@ from PIL import Image, ImageDraw
 
 from sc_imagenet.core.errors import unknown_name
 from sc_imagenet.toy.categories import KINDS
-from sc_imagenet.toy.categories.assembly import Solid
-from sc_imagenet.toy.mesh import Mesh, box, ellipsoid, merged, rotation, tube
+from sc_imagenet.toy.mesh import Mesh, Solid, box, ellipsoid, merged, rotation, tube
 
 # Random materials: a colour pair and a solid texture that is evaluated at positions in object space.
 

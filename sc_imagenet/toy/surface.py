@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sc_imagenet.toy.categories.assembly import Solid
+from sc_imagenet.toy.mesh import Solid
 from sc_imagenet.toy.pairs import CATEGORIES, SPLITS, image_size
 from sc_imagenet.toy.render import Buffers, draw, object_mask
 from sc_imagenet.toy.scene import Camera, compose
@@ -40,7 +40,7 @@ class Surface:
 
 
 @dataclass(frozen=True)
-class Carried:
+class Transferred:
     """Where points of one picture truly lie in another.
 
     points   (K, 2) pixels; NaN for a point beside the object
@@ -71,38 +71,38 @@ def surface_of(category: str, seed: int | tuple[int, ...], size: tuple[int, int]
     return Surface(scene.solid, scene.camera, buffers, object_mask(scene, buffers))
 
 
-def carry(source: Surface, target: Surface, points: np.ndarray) -> Carried:
-    """Carry points (K, 2) of the source's picture along the object's surface into the target's."""
+def transfer(source: Surface, target: Surface, points: np.ndarray) -> Transferred:
+    """Transfer points (K, 2) of the source's picture along the object's surface into the target's."""
     height, width = source.mask.shape
     column, row = np.rint(points).astype(int).T
     inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
     column, row = np.clip(column, 0, width - 1), np.clip(row, 0, height - 1)
     on_object = inside & source.mask[row, column]
-    carried = np.full((len(points), 2), np.nan)
+    transferred = np.full((len(points), 2), np.nan)
     visible = np.zeros(len(points), bool)
     if on_object.any():
         at = row[on_object], column[on_object]
         places = corresponding(source.solid, target.solid, source.buffers.face[at], source.buffers.weights[at])
-        carried[on_object], depth = target.camera.project(places)
-        visible[on_object] = _seen(target, carried[on_object], depth)
-    return Carried(carried, on_object, visible)
+        transferred[on_object], depth = target.camera.project(places)
+        visible[on_object] = _seen(target, transferred[on_object], depth)
+    return Transferred(transferred, on_object, visible)
 
 
 def corresponding(source: Solid, target: Solid, faces: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Places (K, 3) on the target of places on the source, given as faces (K,) and barycentric weights (K, 3)."""
     places = np.full((len(faces), 3), np.nan)
-    for ours, theirs in _groups(source.parts, target.parts):
-        mine = (faces >= ours.start) & (faces < ours.stop)
+    for source_faces, target_faces in _groups(source.parts, target.parts):
+        mine = (faces >= source_faces.start) & (faces < source_faces.stop)
         if not mine.any():
             continue
-        if len(ours) == len(theirs):
-            corners = target.mesh.faces[faces[mine] - ours.start + theirs.start]
+        if len(source_faces) == len(target_faces):
+            corners = target.mesh.faces[faces[mine] - source_faces.start + target_faces.start]
             places[mine] = np.einsum("nk,nkd->nd", weights[mine], target.mesh.vertices[corners])
         else:
             texture = source.mesh.texture
             rest = np.einsum("nk,nkd->nd", weights[mine], texture[source.mesh.faces[faces[mine]]])
-            low, span = _box(source, ours)
-            places[mine] = _nearest(target, theirs, (rest - low) / span)
+            low, span = _box(source, source_faces)
+            places[mine] = _nearest(target, target_faces, (rest - low) / span)
     return places
 
 
@@ -118,12 +118,12 @@ def _groups(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[rang
     if len(source) != len(target):
         last = min(len(source), len(target)) - 1  # stays for the rest, which must have parts in both
         alike = next(k for k, (a, b) in enumerate(zip(source, target)) if a != b or k == last)
-    groups, ours, theirs = [], 0, 0
+    groups, source_start, target_start = [], 0, 0
     for mine, other in zip(source[:alike], target[:alike]):
-        groups.append((range(ours, ours + mine), range(theirs, theirs + other)))
-        ours, theirs = ours + mine, theirs + other
+        groups.append((range(source_start, source_start + mine), range(target_start, target_start + other)))
+        source_start, target_start = source_start + mine, target_start + other
     if alike < len(source):
-        groups.append((range(ours, sum(source)), range(theirs, sum(target))))
+        groups.append((range(source_start, sum(source)), range(target_start, sum(target))))
     return groups
 
 

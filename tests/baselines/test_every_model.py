@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from baselines import registry
 from baselines.checkpoints import load_checkpoint, load_weights
-from baselines.recipe import find_recipe, with_backbone
+from baselines.recipe import with_backbone
+from baselines.registry import find_recipe
 from benchmark.running.check import warped_pairs
 from benchmark.running.speed import is_trained
 from sc_imagenet.core.errors import InputError

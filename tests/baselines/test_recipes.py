@@ -9,7 +9,8 @@ import torch
 
 from baselines import registry
 from baselines.cats import PF_PASCAL_LAYERS
-from baselines.recipe import PRESETS, Recipe, find_recipe, override, with_backbone
+from baselines.recipe import PRESETS, Recipe, override, with_backbone
+from baselines.registry import find_recipe
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.augmentation import AUGMENTATIONS
 

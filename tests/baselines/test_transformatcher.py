@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from baselines.checkpoints import load_checkpoint, load_weights
-from baselines.recipe import find_recipe
+from baselines.registry import find_recipe
 from baselines.transformatcher import (
     FREQUENCIES,
     HEAD,
@@ -100,7 +100,7 @@ def test_cells_beyond_reach_have_no_say(reach):
     distance = ((cells[:, None] - points[:, :, None]).square().sum(-1) + 1e-5).sqrt()
     weights = (reach * 2 / (side - 1) - distance).relu()
     expected = (weights / (weights.sum(-1, keepdim=True) + 1e-5)) @ model.where_cells_go(refined, cells)
-    torch.testing.assert_close(model.carry(refined, points, reach), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.transfer_normalised(refined, points, reach), expected, atol=1e-4, rtol=0)
 
 
 def test_branches_start_equal_and_both_are_the_backbone_of_the_recipe():

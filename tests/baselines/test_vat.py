@@ -8,10 +8,10 @@ import torch.nn.functional as F
 
 from baselines import registry
 from baselines.checkpoints import load_checkpoint
-from baselines.layers import chunked_norm, window_attention
+from baselines.layers import encoder4d, window_attention
 from baselines.layers.encoder4d import Encoder4d
 from baselines.layers.window_attention import WindowBlock
-from baselines.recipe import find_recipe
+from baselines.registry import find_recipe
 from baselines.vat import VAT, arguments_of, from_published, members
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.geometry.flow import mapping_to_flow
@@ -72,7 +72,7 @@ def inner(volume: torch.Tensor, function) -> torch.Tensor:
 @pytest.mark.parametrize("grid", [8, 5])
 @pytest.mark.parametrize("chunk", [1, 1 << 21])
 def test_the_encoder_equals_its_definition_gradients_included(strides, grid, chunk, monkeypatch):
-    monkeypatch.setattr(chunked_norm, "CHUNK", chunk)
+    monkeypatch.setattr(encoder4d, "CHUNK", chunk)
     torch.manual_seed(0)
     encoder = Encoder4d(3, [4, 8, 16], strides, [2, 4, 8])
     for layer in encoder.layers:

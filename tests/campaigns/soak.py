@@ -28,8 +28,8 @@ import torch
 from accelerate import Accelerator
 
 from baselines import registry
-from baselines.recipe import find_recipe
-from benchmark.running.data import Pairs
+from baselines.registry import find_recipe
+from benchmark.running.data import NamedPairs
 from benchmark.running.evaluate import Validation, evaluate, selection_metric
 from benchmark.running.folder import RunFolder
 from benchmark.running.loop import MatcherTraining
@@ -78,7 +78,7 @@ def soak_training(steps: int, folder: Path, workers: int, gpu: bool) -> dict[str
     recipe = replace(find_recipe(MODEL, "toy", "tiny"), batch=BATCH)
     torch.manual_seed(0)
     matcher = registry.create(MODEL, **recipe.model)
-    train, test = Pairs.parse("toy", "train", None), Pairs.parse("toy", "validation", None)
+    train, test = NamedPairs.parse("toy", "train", None), NamedPairs.parse("toy", "validation", None)
     pairs = PairDataset(
         train.open(TRAINED_ON),
         matcher.size,
@@ -119,7 +119,7 @@ def soak_evaluation(count: int, folder: Path, workers: int, gpu: bool) -> dict[s
     """Evaluate the test split again and again."""
     recipe = find_recipe(MODEL, "toy", "tiny")
     matcher = registry.create(MODEL, **recipe.model).eval()
-    rows = Pairs.parse("toy", "test", None).open()
+    rows = NamedPairs.parse("toy", "test", None).open()
     rows = rows.select(range(min(len(rows), max(1, count // 12))))  # at least a dozen samples
     memory, done, accelerator = Memory(), 0, Accelerator(cpu=not gpu)
     while done < count:

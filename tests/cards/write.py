@@ -13,11 +13,11 @@ import torch
 
 from baselines import registry
 from baselines.model_card import architecture_card
-from baselines.recipe import recipes_of
+from baselines.registry import recipes_of
 from benchmark.commands.models import default_arguments
 from benchmark.running.speed import is_trained
 from sc_imagenet.data.catalog import catalog
-from sc_imagenet.data.publish import facts_table, front_matter, splits_table
+from sc_imagenet.data.publish import data_facts, front_matter, splits_table
 from sc_imagenet.sources.source import DataSet
 
 CARDS = Path(__file__).parents[2] / "cards"
@@ -42,7 +42,7 @@ def checkpoints_of(name: str) -> str:
 def data_text(entry: DataSet, before: str) -> str:
     """The card of a data set with the words that it has already."""
     words = before.partition(END)[2] or f"\n\n{re.sub('^---.*?---', '', before, flags=re.S).strip()}\n"
-    counts = f"{facts_table(entry)}\n\n{splits_table(entry.splits, entry.pairs)}"
+    counts = f"{data_facts(entry)}\n\n{splits_table(entry.splits, entry.pairs)}"
     return f"---\n{front_matter(entry, entry.pairs)}\n---\n\n# {entry.title}\n\n{BEGIN}\n\n{counts}\n\n{END}{words}"
 
 

@@ -25,7 +25,7 @@ from scipy.io import savemat
 from benchmark.scoring.prediction_files import METADATA_KEY, PREDICTION_SCHEMA, read_predictions
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data import shards
-from sc_imagenet.data.archives import extract
+from sc_imagenet.data.archives import unpack
 from sc_imagenet.data.images import MAX_PIXELS, MOST_SCANS, open_image
 from sc_imagenet.data.schema import pair_features
 from sc_imagenet.data.tensor_files import read_state
@@ -91,7 +91,7 @@ def test_a_zip_bomb_is_refused(tmp_path):
         for _ in range(ZEROS >> 20):
             entry.write(bytes(1 << 20))
     with pytest.raises(InputError, match="decompression bomb"):
-        extract(archive, tmp_path / "out")
+        unpack(archive, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -102,7 +102,7 @@ def test_a_gzip_bomb_in_a_tar_is_refused(tmp_path):
         entry.size = ZEROS
         tar.addfile(entry, io.BytesIO(bytes(ZEROS)))
     with pytest.raises(InputError, match="decompression bomb"):
-        extract(archive, tmp_path / "out")
+        unpack(archive, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.running.resume import resuming
+from benchmark.running.folder import resuming
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.images import open_image
 from sc_imagenet.data.tensor_files import read_state
@@ -123,12 +123,12 @@ def test_no_reader_that_could_run_code_is_called_in_the_packages():
 
 
 def test_a_zip_is_unpacked_and_not_imported(tmp_path):
-    from sc_imagenet.data.archives import extract
+    from sc_imagenet.data.archives import unpack
 
     archive, out, marker = tmp_path / "a.zip", tmp_path / "out", tmp_path / "executed"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("set/__init__.py", f"open({str(marker)!r}, 'w')")
         file.writestr("set/sitecustomize.py", f"open({str(marker)!r}, 'w')")
-    extract(archive, out)
+    unpack(archive, out)
     assert not marker.exists()
     assert not any(path.stat().st_mode & 0o111 for path in out.rglob("*.py"))

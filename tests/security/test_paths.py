@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark.report.pictures import PairImages
-from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.names import check_inside
+from sc_imagenet.core.errors import InputError, check_inside
 from sc_imagenet.data import shards
 from sc_imagenet.data.convert import convert
 from sc_imagenet.data.parquet import with_plain_lists
@@ -19,7 +18,7 @@ from sc_imagenet.data.record import read_record
 from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.schema import pair_features
 from sc_imagenet.data.verify import verify
-from sc_imagenet.sources.source import Options
+from sc_imagenet.sources.source import SourceOptions
 from tests.fuzz.parsers.tables import PAIR
 from tests.sc_imagenet import made_data
 
@@ -129,11 +128,11 @@ def test_pictures_of_pairs_open_no_file_outside(tmp_path):
     images = PairImages("pf-willow", "test", root)
     with pytest.raises(InputError, match="outside the data set"):
         images.of(next(iter(images.entries)))
-    assert open_source("pf-willow", root, Options()).image_root() == root
+    assert open_source("pf-willow", root, SourceOptions()).image_root() == root
 
 
 def test_parquet_of_imagenet_gives_no_file_from_elsewhere(tmp_path):
-    from sc_imagenet.data.imagenet import extract
+    from sc_imagenet.data.imagenet import extract_images
 
     secret = tmp_path / "n01440764_1.JPEG"
     secret.write_bytes(b"secret")
@@ -142,5 +141,5 @@ def test_parquet_of_imagenet_gives_no_file_from_elsewhere(tmp_path):
     cell = pa.array([{"bytes": None, "path": str(secret)}], pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     pq.write_table(pa.table({"image": cell}), data / "train.parquet")
     with pytest.raises(InputError, match="names an image outside of it"):
-        extract(str(data), {"n01440764/n01440764_1.JPEG"})
+        extract_images(str(data), {"n01440764/n01440764_1.JPEG"})
     assert not list(Path(tmp_path / "cache").rglob("*.JPEG"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sc_imagenet.toy.categories.assembly import Assembly, Category, Solid
 from sc_imagenet.toy.categories.creatures import bird, quadruped, robot
 from sc_imagenet.toy.categories.furniture import chair, lamp, teapot
 from sc_imagenet.toy.categories.vehicles import aeroplane, bicycle, boat, car
+from sc_imagenet.toy.mesh import Assembly, Category, Solid
 
 __all__ = ["KINDS", "Assembly", "Category", "Solid"]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sc_imagenet.toy.categories.assembly import Assembly
-from sc_imagenet.toy.mesh import box, ellipsoid, rotation, tube
+from sc_imagenet.toy.mesh import Assembly, box, ellipsoid, rotation, tube
 
 
 def chair(rng: np.random.Generator) -> Assembly:

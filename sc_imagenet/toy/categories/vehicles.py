@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sc_imagenet.toy.categories.assembly import Assembly
-from sc_imagenet.toy.mesh import box, ellipsoid, plate, rotation, tube, wheel
+from sc_imagenet.toy.mesh import Assembly, box, ellipsoid, plate, rotation, tube, wheel
 
 
 def car(rng: np.random.Generator) -> Assembly:

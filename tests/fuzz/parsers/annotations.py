@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from scipy.io import savemat
 
-from sc_imagenet.data.schema import check_entry, check_pair, check_unique, pair_features
+from sc_imagenet.data.schema import check_pair, check_unique, pair_features
 from sc_imagenet.sources.diy_sc import DiySc, _read
 from sc_imagenet.sources.pf_pascal import PfPascal
 from sc_imagenet.sources.pf_willow import PfWillow
 from sc_imagenet.sources.sc_imagenet_release import ScImageNet
-from sc_imagenet.sources.source import Annotation, Entry, Options, Source
+from sc_imagenet.sources.source import Annotation, Entry, Source, SourceOptions, check_entry
 from sc_imagenet.sources.spair_71k import Spair71k
 from sc_imagenet.sources.tables import _read_mat, read_pair_json
 from tests.fuzz.mutations import NAMES, spoilt_bytes, spoilt_json, spoilt_text
@@ -74,7 +74,7 @@ def _listed(content: bytes, folder: Path, source: type[Source], split: str) -> N
     lists = folder / "Layout" / "large" / "trn.txt"
     lists.parent.mkdir(parents=True, exist_ok=True)
     lists.write_bytes(content)
-    reader = source(folder, Options())
+    reader = source(folder, SourceOptions())
     entries = reader.entries(split)
     reader.categories()
     check_unique(entries, folder)
@@ -90,7 +90,7 @@ def _pair_list_seeds() -> list[bytes]:
 def _pascal(content: bytes, folder: Path) -> None:
     (folder / "JPEGImages").mkdir(exist_ok=True)
     (folder / "test_pairs.csv").write_bytes(content)
-    source = PfPascal(folder, Options())
+    source = PfPascal(folder, SourceOptions())
     if source.missing("test") is None:
         all_pairs(source, "test")
 
@@ -110,7 +110,7 @@ def _pascal_mat(content: bytes, folder: Path) -> None:
     (places / "a.mat").write_bytes(content)
     if not (places / "b.mat").exists():
         (places / "b.mat").write_bytes(_mat(kps=_points(3), bbox=np.array([[1.0, 2, 200, 100]])))
-    all_pairs(PfPascal(folder, Options()), "validation")
+    all_pairs(PfPascal(folder, SourceOptions()), "validation")
 
 
 def _points(count: int) -> np.ndarray:
@@ -149,7 +149,7 @@ def _spoilt_mat(rng: Random, seeds: Sequence[bytes]) -> bytes:
 
 def _willow(content: bytes, folder: Path) -> None:
     (folder / "test_pairs.csv").write_bytes(content)
-    source = PfWillow(folder, Options())
+    source = PfWillow(folder, SourceOptions())
     all_pairs(source, "test")
     source.entries("images_train")
 
@@ -164,7 +164,7 @@ def _diy(content: bytes, folder: Path) -> None:
     (folder / "trn").mkdir(exist_ok=True)
     (folder / "JPEGImages").mkdir(exist_ok=True)
     (folder / "trn" / "cat_anns.json").write_bytes(content)
-    all_pairs(DiySc(folder, Options()), "train")
+    all_pairs(DiySc(folder, SourceOptions()), "train")
 
 
 def _diy_seeds() -> list[bytes]:

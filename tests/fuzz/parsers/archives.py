@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
-from sc_imagenet.data.archives import Limits, extract
+from sc_imagenet.data.archives import Limits, unpack
 from tests.fuzz.mutations import NAMES, NUMBERS, spoilt_bytes
 from tests.fuzz.parser import Parser
 
@@ -39,7 +39,7 @@ def _archive(content: bytes, folder: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     try:
-        for path in extract(place, out, limits=LIMITS):
+        for path in unpack(place, out, limits=LIMITS):
             assert path.parent == out
         for path in out.rglob("*"):
             mode = path.lstat().st_mode

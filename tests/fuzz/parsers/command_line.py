@@ -15,7 +15,7 @@ from benchmark.cli import main
 from benchmark.commands.score import pair_list, scored
 from benchmark.running.match import parse_points
 from benchmark.scoring.pck import Metric
-from sc_imagenet.core.settings import settings_of, several
+from sc_imagenet.core.command import settings_of, several
 from tests.fuzz.mutations import NAMES, NUMBERS, spoilt_text
 from tests.fuzz.parser import Parser
 from tests.fuzz.parsers.tables import INFO, parquet, predictions_table

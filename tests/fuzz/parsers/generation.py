@@ -19,7 +19,7 @@ from sc_imagenet.generation.counting import CountsFile
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.labelling import ClassTask
 from sc_imagenet.generation.options import GenerationOptions
-from sc_imagenet.generation.photographs import Photograph, _read_seen, scan
+from sc_imagenet.generation.photographs import Photograph, _read_seen, scan_photographs
 from sc_imagenet.generation.pipeline import _changed, read_shard
 from sc_imagenet.generation.saliency import SaliencyFolder
 from tests.fuzz.mutations import spoilt_bytes, spoilt_json, spoilt_text
@@ -58,7 +58,7 @@ def _photographs(content: bytes, folder: Path) -> None:
     place = folder / "photographs" / "cat"
     place.mkdir(parents=True, exist_ok=True)
     (place / "a.png").write_bytes(content)
-    scan(folder / "photographs", fewest=1, processes=1)
+    scan_photographs(folder / "photographs", fewest=1, processes=1)
 
 
 def _label_shard(content: bytes, folder: Path) -> None:

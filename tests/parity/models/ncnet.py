@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.ncnet import NCNet, best_matches, carry, certainty, from_published, key_of, mutual_matching
+from baselines.ncnet import NCNet, best_matches, certainty, from_published, key_of, mutual_matching, transfer_normalised
 from tests.parity.filling import published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps
@@ -102,7 +102,7 @@ def _scored(matches: Tensor, reference: Arrays) -> dict[str, Tensor]:
     true, points = (torch.from_numpy(reference[f"{side}_points"].T[:count].copy()) for side in ("src", "trg"))
     own, other = (torch.from_numpy(reference[f"{side}_size_hw"][0, [1, 0]].copy()) for side in ("trg", "src"))
     unit = (points - 1) * 2 / (own - 1) - 1
-    warped = (carry(matches, unit[None])[0] + 1) / 2 * (other - 1) + 1
+    warped = (transfer_normalised(matches, unit[None])[0] + 1) / 2 * (other - 1) + 1
     return {"warped": warped.T, "pck_L224": ((warped - true).norm(dim=-1) <= 22.4).float().mean()[None]}
 
 

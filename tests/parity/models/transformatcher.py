@@ -132,10 +132,10 @@ def readings(model: TransforMatcher, refined: Tensor, points: Tensor) -> dict[st
     arrived = model.where_cells_go(refined, cells)
     sharp = SHARPENING * (refined - raised.mean())
     carried = {
-        "prd_norm": model.carry(refined, unit, REACH),
-        "prd_train_norm": model.carry(refined, unit, REACH_IN_TRAINING),
-        "sharp_prd_norm": model.carry(sharp, unit, REACH),
-        "sharp_prd_train_norm": model.carry(sharp, unit, REACH_IN_TRAINING),
+        "prd_norm": model.transfer_normalised(refined, unit, REACH),
+        "prd_train_norm": model.transfer_normalised(refined, unit, REACH_IN_TRAINING),
+        "sharp_prd_norm": model.transfer_normalised(sharp, unit, REACH),
+        "sharp_prd_train_norm": model.transfer_normalised(sharp, unit, REACH_IN_TRAINING),
         "prd_px": model.transfer(refined, points),
     }
     assert torch.allclose(carried["prd_px"], denormalise(carried["prd_norm"], model.size))

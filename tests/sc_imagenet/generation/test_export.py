@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmark.cli import main
-from benchmark.running.data import Pairs
+from benchmark.running.data import NamedPairs
 from benchmark.running.generate import export_release
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.load import load_dataset
@@ -21,7 +21,7 @@ from sc_imagenet.data.shards import open_parquet, write_pairs
 from sc_imagenet.generation.export import Exported, export
 from sc_imagenet.generation.labelling import BINS, LABELS, SELECTED, to_bytes
 from sc_imagenet.generation.options import GenerationOptions
-from sc_imagenet.generation.photographs import Scan, scan
+from sc_imagenet.generation.photographs import Scan, scan_photographs
 
 pytestmark = pytest.mark.usefixtures("own_caches")
 
@@ -33,7 +33,7 @@ def photographs(root: Path, names: list[str]) -> Scan:
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(number).integers(0, 255, (40, 48, 3), np.uint8)
         Image.fromarray(pixels).save(path)
-    return scan(root, fewest=2)
+    return scan_photographs(root, fewest=2)
 
 
 def exported(out: Path, found: Scan) -> Exported:
@@ -122,7 +122,7 @@ def test_photographs_that_were_moved_are_found_by_their_new_folder_and_never_in_
     with pytest.raises(InputError, match="elsewhere/JPEGImages/"):
         load_dataset("sc_imagenet", root=out, split="train")[0]
     with pytest.raises(InputError, match=r"photographs are not where they were: JPEGImages leads to .*photographs"):
-        Pairs.parse(str(out), "train", None).open()
+        NamedPairs.parse(str(out), "train", None).open()
     with pytest.raises(
         InputError, match=r"JPEGImages leads to .*photographs, which is not there.*--photographs FOLDER"
     ):
@@ -137,7 +137,7 @@ def test_photographs_that_were_moved_are_found_by_their_new_folder_and_never_in_
     export_release(out, tmp_path / "moved")
     for root in (out, out / "spair"):
         assert load_dataset("sc_imagenet", root=root, split="train")[0]["source"].tobytes() == before
-    assert len(Pairs.parse(str(out), "train", None).open()) == 3
+    assert len(NamedPairs.parse(str(out), "train", None).open()) == 3
     shutil.copytree(out, tmp_path / "copy", symlinks=True)
     assert os.path.samefile(tmp_path / "copy/spair/JPEGImages/a/a_00000.JPEG", tmp_path / "moved/a/1.png")
 

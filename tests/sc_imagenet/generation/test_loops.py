@@ -7,15 +7,18 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from sc_imagenet.generation.loops import (
-    cell_places,
+    Rules,
+    choose_pairs,
     clique_loops,
     clique_scores,
     cliques,
     follow,
     independent_scores,
+    keep_images,
     loop_offsets,
+    own_places,
+    shortfalls,
 )
-from sc_imagenet.generation.selection import Rules, choose_pairs, keep_images, shortfalls
 
 GRID = (6, 5)
 CELLS = 30
@@ -25,7 +28,7 @@ def permuted(count, seed=0):
     """Exact matchings: image k shows the cells of a common object in its own order."""
     draw = np.random.default_rng(seed)
     order = [draw.permutation(CELLS) for _ in range(count)]
-    own = cell_places(GRID)
+    own = own_places(GRID)
     places = np.empty((count, count, CELLS, 2), np.float32)
     for s in range(count):
         for t in range(count):
@@ -36,7 +39,7 @@ def permuted(count, seed=0):
 def noisy(count, noise, seed=1):
     """Matchings of a common frame with an error of ``noise[k]`` cells in every match of image k."""
     draw = np.random.default_rng(seed)
-    places = np.broadcast_to(cell_places(GRID), (count, count, CELLS, 2)).copy()
+    places = np.broadcast_to(own_places(GRID), (count, count, CELLS, 2)).copy()
     for s in range(count):
         for t in range(count):
             if s != t:
@@ -53,7 +56,7 @@ def test_loops_of_exact_matches_close():
 
 
 def test_offsets_are_those_of_the_loops_followed_one_by_one():
-    count, own = 5, cell_places(GRID)
+    count, own = 5, own_places(GRID)
     places = noisy(count, np.full(count, 0.4))
     offset = loop_offsets(places, GRID)
     for s in range(count):
@@ -80,7 +83,7 @@ def test_a_clique_of_12_takes_132_matchings_and_holds_110_loops_for_each_image()
     found = clique_loops(range(12), match, GRID)
     assert len(asked) == len(set(asked)) == 132
     everywhere = np.ones((12, CELLS), bool)
-    own = cell_places(GRID)
+    own = own_places(GRID)
     loops = [
         np.linalg.norm(follow(follow(places[0, m], places[m, t], GRID), places[t, 0], GRID) - own, axis=1).mean()
         for m in range(1, 12)
@@ -134,7 +137,7 @@ def test_selection_keeps_30_percent_7_pairs_and_32_points():
     assert len(keep_images(np.arange(40, dtype=np.float32), 0.3)) == 12
     grid = (8, 8)
     draw = np.random.default_rng(0)
-    places = np.broadcast_to(cell_places(grid), (12, 12, 64, 2)) + draw.normal(0, 0.3, (12, 12, 64, 2))
+    places = np.broadcast_to(own_places(grid), (12, 12, 64, 2)) + draw.normal(0, 0.3, (12, 12, 64, 2))
     places = places.astype(np.float32)
     group = clique_loops(range(12), lambda s, t: (places[list(s), list(t)], np.ones((len(s), 64))), grid)
     foreground = np.zeros((12, 64), bool)
@@ -156,7 +159,7 @@ def test_selection_keeps_30_percent_7_pairs_and_32_points():
 
 def test_selection_says_what_it_lacks():
     grid = (4, 4)
-    places = np.broadcast_to(cell_places(grid), (4, 4, 16, 2)).astype(np.float32)
+    places = np.broadcast_to(own_places(grid), (4, 4, 16, 2)).astype(np.float32)
     group = clique_loops(range(4), lambda s, t: (places[list(s), list(t)], np.ones((len(s), 16))), grid)
     foreground = np.ones((4, 16), bool)
     foreground[3] = False

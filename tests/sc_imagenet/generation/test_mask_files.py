@@ -14,7 +14,7 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.orientation import Stored, turned
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.mask_files import ALPHA, LABELS, LEVELS, TURNED, TWO, UNSURE, object_of, read_mask
-from sc_imagenet.generation.photographs import Photograph, scan
+from sc_imagenet.generation.photographs import Photograph, scan_photographs
 from sc_imagenet.generation.saliency import open_saliency
 
 SIZE = (48, 36)
@@ -140,7 +140,7 @@ def photographs(tmp_path):
         image.putpixel((0, 0), (orientation, 0, 0))
         (tmp_path / "photographs" / "cat").mkdir(parents=True, exist_ok=True)
         image.save(tmp_path / "photographs" / "cat" / f"{orientation}.png", exif=exif)
-    return scan(tmp_path / "photographs", fewest=1)
+    return scan_photographs(tmp_path / "photographs", fewest=1)
 
 
 def lying(orientation: int) -> Image.Image:

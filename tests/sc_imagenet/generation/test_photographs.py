@@ -12,7 +12,7 @@ from PIL import Image
 
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.generation.classes import imagenet_classes, removed_classes
-from sc_imagenet.generation.photographs import NO_NAME, scan
+from sc_imagenet.generation.photographs import NO_NAME, scan_photographs
 
 
 def photograph(path: Path, seed: int, size=(48, 40)) -> Path:
@@ -37,7 +37,7 @@ def test_class_names_with_spaces_quotes_and_unicode_work(folder):
     for index, name in enumerate(["rock 'n' \"roll\"", "Übergröße", "犬", "semi;colon:dash-"]):
         for number in range(3):
             photograph(folder / name / f"{number}.png", 100 * index + number + 10)
-    found = scan(folder, fewest=3)
+    found = scan_photographs(folder, fewest=3)
     assert set(found.classes) == {"a cat", "rock 'n' \"roll\"", "Übergröße", "犬", "semi;colon:dash-"}
     assert found.count == 16
     assert not found.skipped
@@ -60,7 +60,7 @@ def test_everything_unusable_is_left_out_with_a_reason(folder):
     (folder / "nothing").mkdir()
     (folder / "loop").symlink_to(folder / "loop")
     photograph(folder / "lonely" / "0.png", 53)
-    found = scan(folder, fewest=2)
+    found = scan_photographs(folder, fewest=2)
     assert [Path(each.path).name for each in found.classes["a cat"]] == [
         "0.png",
         "1.png",
@@ -93,7 +93,7 @@ def test_a_name_that_is_not_unicode_is_left_out(folder):
     path = os.fsencode(folder / "a cat") + b"/\xff.png"
     with open(path, "wb") as file:
         file.write((folder / "a cat" / "0.png").read_bytes())
-    found = scan(folder, fewest=2)
+    found = scan_photographs(folder, fewest=2)
     assert len(found.classes["a cat"]) == 4
     assert [each.reason for each in found.skipped] == [NO_NAME]
     found.skipped[0].path.encode()
@@ -107,10 +107,10 @@ def test_an_unreadable_folder_is_left_out(folder):
     script = (
         "import os\n"
         "from PIL import Image\n"
-        "from sc_imagenet.generation.photographs import scan\n"
+        "from sc_imagenet.generation.photographs import scan_photographs\n"
         "Image.init()  # imports what the other user may not\n"
         "if os.getuid() == 0: os.setuid(65534)\n"
-        "print([(each.path, each.reason) for each in scan('.', fewest=2).skipped])\n"
+        "print([(each.path, each.reason) for each in scan_photographs('.', fewest=2).skipped])\n"
     )
     path = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     command = [sys.executable, "-c", script]
@@ -121,25 +121,25 @@ def test_an_unreadable_folder_is_left_out(folder):
 
 def test_a_folder_without_a_usable_class_is_one_error(tmp_path):
     with pytest.raises(InputError, match="holds no class"):
-        scan(tmp_path)
+        scan_photographs(tmp_path)
     with pytest.raises(InputError, match="cannot be listed"):
-        scan(tmp_path / "absent")
+        scan_photographs(tmp_path / "absent")
     photograph(tmp_path / "dog" / "0.png", 1)
     with pytest.raises(InputError, match="dog has 1 usable image"):
-        scan(tmp_path)
+        scan_photographs(tmp_path)
 
 
 def test_known_photographs_are_not_decoded_again(folder):
-    first = scan(folder, fewest=2)
+    first = scan_photographs(folder, fewest=2)
     known = {each.path: each for each in first.classes["a cat"]}
     decoded = []
-    again = scan(folder, fewest=2, known=known, keep=decoded.append)
+    again = scan_photographs(folder, fewest=2, known=known, keep=decoded.append)
     assert again.classes == first.classes
     assert decoded == []
 
 
 def test_processes_find_the_same(folder):
-    assert scan(folder, fewest=2, processes=2) == scan(folder, fewest=2, processes=1)
+    assert scan_photographs(folder, fewest=2, processes=2) == scan_photographs(folder, fewest=2, processes=1)
 
 
 def test_the_class_list_keeps_679_and_says_why_not_the_others():
@@ -155,7 +155,7 @@ def test_removed_classes_are_left_out_of_an_imagenet_folder(folder):
     for number in range(2):
         photograph(folder / "n09332890" / f"n09332890_{number}.JPEG", 70 + number)
         photograph(folder / "n02084071" / f"n02084071_{number}.JPEG", 80 + number)
-    found = scan(folder, fewest=2, removed=removed_classes())
+    found = scan_photographs(folder, fewest=2, removed=removed_classes())
     assert set(found.classes) == {"a cat", "n02084071"}
     assert reasons(found) == {"n09332890": "is a removed class: a landscape (named by the paper)"}
 
@@ -167,7 +167,7 @@ def test_hidden_files_and_folders_are_neither_images_nor_classes_nor_mentioned(f
         photograph(folder / "a cat" / f"._{number}.png", 220 + number)
     (folder / "__MACOSX" / "a cat").mkdir(parents=True)
     (folder / ".DS_Store").touch()
-    found = scan(folder, fewest=2)
+    found = scan_photographs(folder, fewest=2)
     assert {name: [each.path for each in group] for name, group in found.classes.items()} == {
         "a cat": [f"a cat/{number}.png" for number in range(4)]
     }
@@ -179,7 +179,7 @@ def test_folders_that_are_no_classes_are_left_out_with_a_line_unless_they_are_as
         for index, name in enumerate(("BACKGROUND_Google", "tmp", "@eaDir")):
             photograph(folder / name / f"{number}.png", 300 + 10 * index + number)
     (folder / "a cat" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
-    found = scan(folder, fewest=2)
+    found = scan_photographs(folder, fewest=2)
     assert set(found.classes) == {"a cat"}
     said = reasons(found)
     assert "clutter" in said.pop("BACKGROUND_Google")
@@ -187,7 +187,7 @@ def test_folders_that_are_no_classes_are_left_out_with_a_line_unless_they_are_as
     assert "thumbnails" in said.pop("@eaDir")
     assert "not an image" in said.pop("a cat/Thumbs.db")
     assert not said
-    assert set(scan(folder, fewest=2, only=("a cat", "tmp")).classes) == {"a cat", "tmp"}
+    assert set(scan_photographs(folder, fewest=2, only=("a cat", "tmp")).classes) == {"a cat", "tmp"}
 
 
 def test_placeholders_are_no_photographs(folder):
@@ -202,7 +202,7 @@ def test_placeholders_are_no_photographs(folder):
     for number in range(3):
         photograph(folder / "dog" / f"{number}.png", 410 + number)
     shutil.copy(folder / "a cat" / "0.png", folder / "dog" / "of both.png")
-    found = scan(folder, fewest=2)
+    found = scan_photographs(folder, fewest=2)
     said = reasons(found)
     assert said.pop("a cat/unavailable.gif") == "is no photograph: it has 2 colours"
     assert said.pop("a cat/grey.jpg") == "is no photograph: it has 1 colour"

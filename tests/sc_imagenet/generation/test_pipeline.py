@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from benchmark.running.data import Pairs
+from benchmark.running.data import NamedPairs
 from benchmark.running.generate import generate_set
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.locks import held
@@ -23,7 +23,7 @@ from sc_imagenet.data.publish import prepare_data
 from sc_imagenet.generation.export import export, write_release
 from sc_imagenet.generation.labelling import ClassTask, _features, open_tools, to_bytes, tool_files
 from sc_imagenet.generation.options import AFTER_LABELS, GenerationOptions, key_before
-from sc_imagenet.generation.photographs import scan
+from sc_imagenet.generation.photographs import scan_photographs
 from sc_imagenet.generation.pipeline import (
     LocalEngine,
     PhotographSource,
@@ -135,7 +135,7 @@ def test_the_set_loads_and_its_points_lie_in_the_images(made):
             points = np.array(row[f"{side}_points"])
             assert (points >= 0).all()
             assert (points <= row[f"{side}_size"]).all()
-    pairs = Pairs.parse(str(out), "train", None)
+    pairs = NamedPairs.parse(str(out), "train", None)
     assert len(pairs.open()) == len(rows)
     assert len(pairs.validation.open()) == made[1].records["validation"].rows
 
@@ -193,7 +193,7 @@ def test_killed_at_any_time_and_run_again_it_gives_the_same(made, photographs, o
 
 def test_features_lie_alike_in_memory_whether_just_computed_or_read(photographs, options, tmp_path):
     """In another order sums differ in their last bits, and with them labels made after an interruption."""
-    found = scan(photographs)
+    found = scan_photographs(photographs)
     task = ClassTask(photographs, "boat", tuple(found.classes["boat"]), options, tmp_path / "features")
     computed, read = (_features(task, open_tools(options)) for _ in range(2))
     for name in ("tokens", "global_token"):

@@ -1,0 +1,485 @@
+"""Training the cascade on photographs with class names: what it learns, and going on where it was left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+import sc_imagenet
+from baselines.cascade import Cascade
+from baselines.checkpoints import load_checkpoint
+from baselines.registry import from_pretrained
+from benchmark.running.cascade import train, untrained
+from sc_imagenet.backbones.pretrained import weights_kind
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.processes import Terminated
+from sc_imagenet.generation.cascade.alarm import loop_offsets
+from sc_imagenet.generation.cascade.losses import pooled_score
+from sc_imagenet.generation.cascade.network import load_network
+from sc_imagenet.generation.cascade.options import STAGES, TrainingOptions
+from sc_imagenet.generation.cascade.view_features import Step, Views
+from sc_imagenet.generation.cascade.view_sources import WindowReader, kept_bytes
+from sc_imagenet.generation.cascade.views import View
+from sc_imagenet.generation.classes import FILTERED_IMAGENET, imagenet_classes, name_of_photographs
+from sc_imagenet.generation.features import Features
+from sc_imagenet.generation.photographs import scan_kept
+from sc_imagenet.geometry.resize import normalised_image
+from tests import PATIENCE
+from tests.fuzz.parsers.resuming import DrawnViews, _cascade_training
+from tests.ports import free_port
+
+SMALL = {"attention_width": 16, "volume_width": 8, "fold": 2}
+
+
+def options(**changes) -> TrainingOptions:
+    values = {"backbone": "resnet10t", "pretrained": False, "size": 96, "batch": 4, "warmup": 1, "views": 3}
+    return TrainingOptions.from_dict({**values, "candidates": 6, "pairs": 4, "network": SMALL, **changes})
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Two classes of noisy photographs: a bright disc on dark stripes, a dark cross on a bright plain."""
+    root = tmp_path_factory.mktemp("photographs")
+    draw = np.random.default_rng(0)
+    y, x = np.mgrid[:80, :80]
+    for number in range(6):
+        cx, cy = draw.uniform(30, 50, 2)
+        disc = np.where((x - cx) ** 2 + (y - cy) ** 2 < 350, 220, 40 + 30 * (x // 6 % 2))
+        cross = np.where((abs(x - cx) < 7) | (abs(y - cy) < 7), 30, 180)
+        for name, picture in (("disc", disc), ("cross", cross)):
+            pixels = picture[..., None] + draw.normal(0, 12, (80, 80, 3))
+            (root / name).mkdir(exist_ok=True)
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+def test_training_raises_the_score_of_positive_pairs_over_negatives(photographs, tmp_path):
+    given = options(lr=3e-3, margin=0.8, backbone="tf_efficientnet_lite0", pretrained=True, order="jointly")
+    trained = Cascade.from_pretrained(train(given, photographs, tmp_path, max_steps=30))
+    start = untrained(given).eval()
+    images = []
+    for name in ("disc", "cross"):
+        for number in range(4):
+            pixels = np.asarray(Image.open(photographs / name / f"{number}.png").resize((96, 96)))
+            images.append(torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255)
+    stack = (torch.stack(images) - 0.45) / 0.225
+    leads = []
+    for cascade in (start, trained):
+        with torch.no_grad():
+            read = cascade.backbone(stack)
+            positive = cascade.network.volume("image", read[[0, 2, 4, 6]], read[[1, 3, 5, 7]])
+            negative = cascade.network.volume("image", read[[0, 2, 4, 6]], read[[4, 5, 0, 1]])
+            lead = pooled_score(positive, "margin", 0.05) - pooled_score(negative, "margin", 0.05)
+        leads.append(lead.mean().item())
+    assert leads[1] > leads[0] + 0.05
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30]
+    assert set(lines[0]) == {"step", "epoch", "image", "region", "pixel", "lr", "seconds"}
+
+
+@pytest.fixture(scope="module")
+def many(photographs, tmp_path_factory):
+    """Nine photographs of each class, so that three of each can be spared for the loops that tell a stage's worth."""
+    root = tmp_path_factory.mktemp("many")
+    for file in photographs.glob("*/*.png"):
+        (root / file.parent.name).mkdir(exist_ok=True)
+        picture = Image.open(file)
+        picture.save(root / file.parent.name / file.name)
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(root / file.parent.name / f"{file.stem}-mirrored.png")
+    return root
+
+
+def test_stages_are_trained_one_after_the_other_each_beginning_as_the_one_before_it(many, tmp_path):
+    """Of 20 steps the image stage has 5, the region stage 3."""
+    given = options(lr=3e-3)
+    folder = train(given, many, tmp_path, max_steps=20, keep_every=4)
+    assert [set(line) & set(STAGES) for line in losses_of(tmp_path)] == [{"pixel"}, {"pixel"}]
+    told = json.loads((folder / "trained_on.json").read_text())["stages"]
+    assert list(told) == list(STAGES)
+    kept = {int(path.name): Cascade.from_pretrained(path).network.state_dict() for path in tmp_path.glob("steps/*")}
+    assert sorted(kept) == [0, 4, 8, 12, 16]
+    moved = [
+        {
+            stage
+            for stage in STAGES
+            for name in kept[0]
+            if stage in name and not torch.equal(kept[a][name], kept[b][name])
+        }
+        for a, b in zip(sorted(kept), sorted(kept)[1:])
+    ]
+    assert moved[0] == {"image"}
+    assert "region" in moved[1]
+    assert "pixel" not in moved[1]
+    assert moved[3] == {"pixel"}
+    trained = Cascade.from_pretrained(folder).network
+    assert trained.options.temperatures == tuple(told[stage]["temperature"] for stage in STAGES)
+    assert load_network(folder)[1].options == trained.options
+
+
+def test_a_stage_that_loops_show_to_be_worse_is_undone_and_named(many, tmp_path, caplog):
+    """A whole volume that learns by the literal class loss at a great rate."""
+    given = options(lr=0.3, class_loss="literal", image_trains="all", network={**SMALL, "stages": "image"}, seed=1)
+    given = replace(given, backbone="tf_efficientnet_lite0", pretrained=True)
+    folder = train(given, many, tmp_path, max_steps=6)
+    told = json.loads((folder / "trained_on.json").read_text())["stages"]["image"]
+    assert told["reset"]
+    assert told["offset"] <= told["frozen"] + 0.5
+    (line,) = [record.getMessage() for record in caplog.records if "undone" in record.getMessage()]
+    assert "by the image stage" in line
+    reset, start = Cascade.from_pretrained(folder), untrained(given).eval()
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        read = start.backbone(images)
+        volumes = [each.network.volume("image", read[[0]], read[[1]]) for each in (reset, start)]
+    torch.testing.assert_close(*volumes)
+
+
+def test_regions_are_read_as_images_of_their_own(photographs, tmp_path):
+    """A window of all cells is the image itself; training on windows that are images gives other losses."""
+    given = options(region_features="crop", order="jointly")
+    cascade = untrained(given)
+    (scan, _) = scan_kept(photographs, tmp_path / "seen.jsonl", fewest=2)
+    reader = WindowReader(scan, cascade.backbone)
+    boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [0.5, 0.0, 1.0, 0.5]]]).expand(2, -1, -1)
+    grid = cascade.backbone(torch.zeros(1, 3, 96, 96)).grid[0]
+    read = reader([0, 7], boxes, grid)
+    image = Image.open(reader.paths[7]).convert("RGB").resize((96, 96), Image.Resampling.BILINEAR)
+    pixels = normalised_image(pil_to_tensor(image).float() / 255, cascade.mean, cascade.std)
+    torch.testing.assert_close(read.tokens[2], cascade.backbone(pixels[None]).tokens[0])
+    assert not torch.allclose(read.tokens[3], read.tokens[2], atol=0.01)
+    losses = []
+    for features in ("map", "crop"):
+        out = tmp_path / features
+        train(replace(given, region_features=features), photographs, out, max_steps=1)
+        losses.append(losses_of(out)[0])
+    assert losses[0]["image"] == losses[1]["image"]
+    assert losses[0]["region"] != losses[1]["region"]
+
+
+def test_a_fixed_pattern_closes_loops_of_whole_images_but_not_those_that_begin_in_a_crop():
+    """Every cell matched to the cell in its own place, whatever the images show."""
+    placement = torch.tensor([View(left=0.5, top=0.5).placement()])
+    whole = torch.tensor([View().placement()])
+    features = Features(torch.ones(1, 4, 8, 8), torch.ones(1, 4))
+    crop, other = (Views(features, torch.ones(1, 64), each) for each in (placement, whole))
+    step = Step(other, other, other, crop, other)
+    pattern = [torch.eye(64)[None]] * 3
+    assert loop_offsets(pattern, step).median() > 2
+    assert loop_offsets(pattern, replace(step, source_views=other)).max() < 0.5
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+@pytest.mark.parametrize("killed_at", [3, 6])  # when a stage's steps have just ended, and within the next stage's
+def test_killed_and_started_again_gives_the_same_weights(many, tmp_path, killed_at):
+    photographs = many
+    whole = options(views=4)
+    train(whole, photographs, tmp_path / "whole", max_steps=12)
+    script = (
+        # Sums depend on the number of threads in their last bits.
+        f"import torch; torch.set_num_threads({torch.get_num_threads()});"
+        "import sys; import benchmark.running.cascade as t; import benchmark.running.loop as loop;"
+        "from sc_imagenet.generation.cascade.options import TrainingOptions; import json, time;"
+        "loop.SAVE_SECONDS = 0.0;"
+        "at = ('training', int(sys.argv[4]));"
+        "stuck = lambda what, done, total, note: time.sleep(1000) if (what, done) == at else None;"
+        "t.train(TrainingOptions.from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3],"
+        " max_steps=12, report=stuck)"
+    )
+    out = tmp_path / "killed"
+    arguments = [sys.executable, "-c", script, json.dumps(whole.as_dict()), str(photographs), str(out), str(killed_at)]
+    process = subprocess.Popen(arguments)
+    while not (out / "resume.pt").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "model").exists()
+    train(whole, photographs, out, max_steps=12)
+    first, second = weights(tmp_path / "whole"), weights(out)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert losses_of(out) == losses_of(tmp_path / "whole")
+    assert (out / "model/trained_on.json").read_bytes() == (tmp_path / "whole/model/trained_on.json").read_bytes()
+    assert not (out / "resume.pt").exists()
+
+
+def losses_of(out: Path) -> list[dict[str, float]]:
+    """The lines of a log, without rates and seconds."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in ("lr", "seconds")} for line in lines]
+
+
+def test_a_stage_that_nothing_reads_is_not_trained(photographs, tmp_path):
+    given = options(labels_from="features")
+    trained = load_file(train(given, photographs, tmp_path / "read", max_steps=2) / "model.safetensors")
+    torch.manual_seed(given.seed)
+    start = untrained(given).network.state_dict()
+    changed = {
+        name.split(".")[1]
+        for name, value in start.items()
+        if not torch.equal(value, trained[f"network.{name}"]) and value.is_floating_point()
+    }
+    assert changed == {"pixel"}
+    assert set(losses_of(tmp_path / "read")[0]) == {"step", "epoch", "pixel"}
+
+
+def test_features_computed_at_each_step_give_the_losses_of_kept_ones(photographs, tmp_path):
+    """Kept features are of half precision; but for that the steps are the same, whoever decodes the images."""
+    given = options(views=4, optimiser="sgd", lr=0.0, batch=6, order="jointly")
+    for name, how in (
+        ("kept", {"read": "keep"}),
+        ("computed", {"read": "compute"}),
+        ("ahead", {"read": "compute", "loaders": 2}),
+    ):
+        train(given, photographs, tmp_path / name, max_steps=2, **how)
+    kept, computed, ahead = (losses_of(tmp_path / name)[0] for name in ("kept", "computed", "ahead"))
+    assert computed == pytest.approx(kept, rel=0.02)
+    assert ahead == computed
+    assert set(kept) == {"step", "epoch", "image", "region", "pixel"}
+    assert list((tmp_path / "kept" / "features").glob("*.safetensors"))
+    assert not list((tmp_path / "computed").rglob("views-*"))
+
+
+def test_features_that_would_fill_the_disk_are_computed(photographs, tmp_path, monkeypatch):
+    given = options(network={**SMALL, "stages": "image"})
+    reader = untrained(given).backbone
+    tokens = reader(torch.zeros(1, 3, 96, 96)).tokens
+    assert kept_bytes(reader, 1000) == pytest.approx(2000 * tokens.numel(), rel=0.1)
+    monkeypatch.setattr("sc_imagenet.generation.cascade.view_sources.KEPT_BYTES", 1000)
+    train(given, photographs, tmp_path, max_steps=1)
+    assert not list(tmp_path.rglob("views-*"))
+
+
+def test_an_interrupted_training_on_computed_features_goes_on(photographs, tmp_path, monkeypatch):
+    given = options(network={**SMALL, "stages": "image"})
+    train(given, photographs, tmp_path / "whole", max_steps=6, read="compute")
+    monkeypatch.setattr("benchmark.running.loop.SAVE_SECONDS", 0.0)
+
+    def stop(what, done, total, note):
+        if (what, done) == ("training", 4):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(given, photographs, tmp_path / "cut", max_steps=6, read="compute", report=stop)
+    with pytest.raises(InputError, match="holds a training with other options"):
+        train(given, photographs, tmp_path / "cut", max_steps=6)
+    (tmp_path / "cut" / "features").mkdir(exist_ok=True)
+    train(given, photographs, tmp_path / "cut", max_steps=6, read="compute")
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_training_that_was_left_by_an_earlier_version_goes_on_to_the_same_weights(photographs, tmp_path):
+    """It kept the network's weights, the optimiser and the step, no more."""
+    given = options(labels_from="features", held_out=0)
+    train(given, photographs, tmp_path / "whole", max_steps=6)
+
+    def stop(what, done, total, note=""):
+        if (what, done) == ("training", 4):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(given, photographs, tmp_path / "cut", max_steps=6, report=stop)
+    left = tmp_path / "cut/resume.pt"
+    state = torch.load(left, weights_only=True)
+    torch.save({"network": state["model"], "optimiser": state["optimiser"], "step": 4}, left)
+    train(given, photographs, tmp_path / "cut", max_steps=6)
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert losses_of(tmp_path / "cut") == losses_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_trained_folder_is_read_by_every_way_to_name_one(photographs, tmp_path, before):
+    """As ``save_pretrained`` writes it; an earlier version did not say which model it is, nor wrote a card."""
+    given = options(network={**SMALL, "stages": "image", "hough_scales": [1.0, 0.5]})
+    folder = train(given, photographs, tmp_path / "out", max_steps=2)
+    cascade = Cascade.from_pretrained(folder)
+    cascade.save_pretrained(tmp_path / "saved")
+    for name in ("config.json", "model.safetensors"):
+        assert (folder / name).read_bytes() == (tmp_path / "saved" / name).read_bytes()
+    if before:
+        config = json.loads((folder / "config.json").read_text())
+        kept = {name: config[name] for name in ("backbone", "layers", "size", "network")}
+        (folder / "config.json").write_text(json.dumps(kept))
+        (folder / "README.md").unlink()
+    else:
+        assert isinstance(from_pretrained(folder), Cascade)
+    reader, network = load_network(folder)  # --network
+    checkpoint, _ = load_checkpoint("cascade", folder)  # --checkpoint
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        read = reader(images)
+        assert torch.equal(read.tokens, cascade.backbone(images).tokens)
+        volume = network.volume("image", read[[0]], read[[1]])
+        outputs = [
+            each(images[:1], images[1:]).volume for each in (cascade, checkpoint, Cascade.from_pretrained(folder))
+        ]
+        assert torch.equal(volume, cascade.network.volume("image", read[[0]], read[[1]]))
+    assert all(torch.equal(outputs[0], each) for each in outputs[1:])
+    assert network.options == given.network
+
+
+def test_a_signal_does_not_wait_for_images_and_the_steps_before_are_kept(tmp_path, monkeypatch):
+    training = _cascade_training(tmp_path)
+    steps, slept = DrawnViews.steps, []
+
+    def hanging(self, draws, start, stop, device):
+        yield from steps(self, draws, start, 3, device)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(20)
+        slept.append(True)
+
+    monkeypatch.setattr(DrawnViews, "steps", hanging)
+    with pytest.raises(Terminated):
+        training.run()
+    assert not slept
+    resumed = _cascade_training(tmp_path)
+    resumed._resume()
+    assert resumed.position.step == 3
+
+
+def test_a_photograph_that_went_away_is_one_line_also_from_a_decoding_process(photographs, tmp_path):
+    root = tmp_path / "photographs"
+    shutil.copytree(photographs, root)
+
+    def remove(what, done, total, note):
+        if what == "photographs" and done == total:
+            for file in root.glob("*/*"):
+                file.unlink()
+
+    with pytest.raises(InputError, match=r"\.png: no such image$"):
+        train(options(), root, tmp_path / "out", max_steps=2, read="compute", loaders=1, report=remove)
+
+
+def test_two_processes_train_with_finite_losses_and_go_on_where_they_were(photographs, tmp_path):
+    script = (
+        "import sys; import benchmark.running.cascade as t; import benchmark.running.loop as loop; import json;"
+        "from sc_imagenet.generation.cascade.options import TrainingOptions;"
+        "loop.SAVE_SECONDS = 0.0;"
+        "stop = lambda what, done, total, note: sys.exit(3) if (what, done) == ('training', int(sys.argv[4])) else 0;"
+        "t.train(TrainingOptions.from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3],"
+        " max_steps=10, read='compute', report=stop)"
+    )
+    file = tmp_path / "run.py"
+    file.write_text(script)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines"]
+    launch += ["1", "--mixed_precision", "no", "--dynamo_backend", "no", "--multi_gpu"]
+    here = {**os.environ, "PYTHONPATH": str(Path(sc_imagenet.__file__).parents[1])}
+    given = json.dumps(options().as_dict())
+    for stop_at, code in ((6, 1), (-1, 0)):
+        arguments = [str(file), given, str(photographs), str(tmp_path / "out"), str(stop_at)]
+        port = ("--main_process_port", free_port())
+        done = subprocess.run([*launch, *port, *arguments], env=here, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == code, done.stderr
+        assert (tmp_path / "out" / "resume.pt").exists() == (code == 1)
+    (line,) = losses_of(tmp_path / "out")
+    assert line["step"] == 10
+    assert "pixel" in line
+    assert all(np.isfinite(value) for value in line.values())
+
+
+def test_training_leaves_out_removed_classes_and_names_its_photographs(photographs, tmp_path):
+    root = tmp_path / "photographs"
+    shutil.copytree(photographs, root)
+    shutil.copytree(root / "disc", root / "n09332890")  # lakeside, which the paper removes
+    given = options(network={**SMALL, "stages": "image"})
+    model = train(given, root, tmp_path / "out", max_steps=1)
+    assert json.loads((model / "trained_on.json").read_text()) == {
+        "name": "photographs (2 classes, 12 images)",
+        "images": 12,
+        "weights": weights_kind(given.pretrained),
+        "training": {"options": json.loads(json.dumps(given.as_dict())), "max_steps": 1},
+        "stages": {},
+    }
+    assert name_of_photographs(root, [each.wnid for each in imagenet_classes() if each.kept], 9) == FILTERED_IMAGENET
+
+
+def test_a_finished_training_is_not_done_again_and_another_is_refused(photographs, tmp_path):
+    once = train(options(network={**SMALL, "stages": "image"}), photographs, tmp_path, max_steps=2)
+    written = (once / "model.safetensors").stat().st_mtime_ns
+    assert train(options(network={**SMALL, "stages": "image"}), photographs, tmp_path, max_steps=2) == once
+    assert (once / "model.safetensors").stat().st_mtime_ns == written
+    with pytest.raises(InputError, match="holds a training with other options"):
+        train(options(seed=1), photographs, tmp_path, max_steps=2)
+
+
+@pytest.mark.parametrize("change", ["a class more", "another photograph of the same name"])
+def test_on_other_photographs_the_network_is_trained_anew_and_the_earlier_one_kept(
+    photographs, tmp_path, change, caplog
+):
+    root, out = tmp_path / "photographs", tmp_path / "out"
+    shutil.copytree(photographs, root)
+    given = options(network={**SMALL, "stages": "image"})
+    first = (train(given, root, out, max_steps=2) / "model.safetensors").read_bytes()
+    assert (train(given, root, out, max_steps=2) / "model.safetensors").read_bytes() == first
+    if change == "a class more":
+        shutil.copytree(root / "disc", root / "shifted")
+        for path in (root / "shifted").iterdir():
+            Image.fromarray(np.roll(np.asarray(Image.open(path)), 9, axis=1)).save(path)
+    else:
+        Image.open(root / "disc" / "1.png").rotate(90).save(root / "disc" / "1.png")
+    model = train(given, root, out, max_steps=2)
+    assert "trained on other photographs: trained anew" in caplog.text
+    fresh = train(given, root, tmp_path / "fresh", max_steps=2)
+    assert (model / "model.safetensors").read_bytes() == (fresh / "model.safetensors").read_bytes() != first
+    assert (out / "earlier/1/model/model.safetensors").read_bytes() == first
+
+
+def test_a_training_that_does_not_tell_what_it_saw_is_taken_where_the_number_of_photographs_agrees(
+    photographs, tmp_path, caplog
+):
+    given = options(network={**SMALL, "stages": "image"})
+    out = tmp_path / "out"
+    weights = train(given, photographs, out, max_steps=2) / "model.safetensors"
+    (out / "made_of.json").unlink()
+    written = weights.stat().st_mtime_ns
+    train(given, photographs, out, max_steps=2)
+    assert weights.stat().st_mtime_ns == written
+    told = out / "model/trained_on.json"
+    told.write_text(told.read_text().replace("12", "11"))
+    train(given, photographs, out, max_steps=2)
+    assert weights.stat().st_mtime_ns != written
+    assert "trained on other photographs" in caplog.text
+
+
+@pytest.mark.skipif("SC_DATA_ROOT" not in os.environ, reason="SC_DATA_ROOT is not set")
+def test_real_photographs_train(tmp_path, monkeypatch):
+    """A few Caltech-101 images of two classes: the pixel loss falls."""
+    source = Path(os.environ["SC_DATA_ROOT"]) / "caltech-101"
+    for name in ("cup", "airplanes"):
+        (tmp_path / "photographs" / name).mkdir(parents=True)
+        for file in sorted((source / name).iterdir())[:6]:
+            (tmp_path / "photographs" / name / file.name).symlink_to(file)
+    given = TrainingOptions.from_dict(
+        {
+            "size": 160,
+            "batch": 4,
+            "views": 1,
+            "lr": 3e-3,
+            "warmup": 1,
+            "labels_from": "features",
+            "network": {"fold": 2},
+        }
+    )
+    monkeypatch.setattr("benchmark.running.loop.LOG_STEPS", 1)
+    train(given, tmp_path / "photographs", tmp_path / "out", max_steps=20)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    losses = [line["pixel"] for line in lines]
+    assert np.mean(losses[-6:]) < np.mean(losses[:2])
