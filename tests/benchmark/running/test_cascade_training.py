@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 import sc_imagenet
 from baselines.cascade import Cascade
@@ -27,44 +25,25 @@ from benchmark.running.cascade import train, untrained
 from sc_imagenet.backbones.pretrained import weights_kind
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.processes import Terminated
-from sc_imagenet.generation.cascade.alarm import loop_offsets
 from sc_imagenet.generation.cascade.losses import pooled_score
 from sc_imagenet.generation.cascade.network import load_network
-from sc_imagenet.generation.cascade.options import STAGES, TrainingOptions
-from sc_imagenet.generation.cascade.view_features import Step, Views
-from sc_imagenet.generation.cascade.view_sources import WindowReader, kept_bytes
-from sc_imagenet.generation.cascade.views import View
+from sc_imagenet.generation.cascade.options import TrainingOptions
+from sc_imagenet.generation.cascade.view_sources import kept_bytes
 from sc_imagenet.generation.classes import FILTERED_IMAGENET, imagenet_classes, name_of_photographs
-from sc_imagenet.generation.features import Features
-from sc_imagenet.generation.photographs import scan_kept
-from sc_imagenet.geometry.resize import normalised_image
 from tests import PATIENCE
+from tests.benchmark.running.cascade_trainings import SMALL, discs_and_crosses, losses_of, options
 from tests.fuzz.parsers.resuming import DrawnViews, _cascade_training
 from tests.ports import free_port
-
-SMALL = {"attention_width": 16, "volume_width": 8, "fold": 2}
-
-
-def options(**changes) -> TrainingOptions:
-    values = {"backbone": "resnet10t", "pretrained": False, "size": 96, "batch": 4, "warmup": 1, "views": 3}
-    return TrainingOptions.from_dict({**values, "candidates": 6, "pairs": 4, "network": SMALL, **changes})
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """Two classes of noisy photographs: a bright disc on dark stripes, a dark cross on a bright plain."""
-    root = tmp_path_factory.mktemp("photographs")
-    draw = np.random.default_rng(0)
-    y, x = np.mgrid[:80, :80]
-    for number in range(6):
-        cx, cy = draw.uniform(30, 50, 2)
-        disc = np.where((x - cx) ** 2 + (y - cy) ** 2 < 350, 220, 40 + 30 * (x // 6 % 2))
-        cross = np.where((abs(x - cx) < 7) | (abs(y - cy) < 7), 30, 180)
-        for name, picture in (("disc", disc), ("cross", cross)):
-            pixels = picture[..., None] + draw.normal(0, 12, (80, 80, 3))
-            (root / name).mkdir(exist_ok=True)
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name / f"{number}.png")
-    return root
+    return discs_and_crosses(tmp_path_factory.mktemp("photographs"))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    return discs_and_crosses(tmp_path_factory.mktemp("many"), 12)
 
 
 def test_training_raises_the_score_of_positive_pairs_over_negatives(photographs, tmp_path):
@@ -89,97 +68,6 @@ def test_training_raises_the_score_of_positive_pairs_over_negatives(photographs,
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20, 30]
     assert set(lines[0]) == {"step", "epoch", "image", "region", "pixel", "lr", "seconds"}
-
-
-@pytest.fixture(scope="module")
-def many(photographs, tmp_path_factory):
-    """Nine photographs of each class, so that three of each can be spared for the loops that tell a stage's worth."""
-    root = tmp_path_factory.mktemp("many")
-    for file in photographs.glob("*/*.png"):
-        (root / file.parent.name).mkdir(exist_ok=True)
-        picture = Image.open(file)
-        picture.save(root / file.parent.name / file.name)
-        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(root / file.parent.name / f"{file.stem}-mirrored.png")
-    return root
-
-
-def test_stages_are_trained_one_after_the_other_each_beginning_as_the_one_before_it(many, tmp_path):
-    """Of 20 steps the image stage has 5, the region stage 3."""
-    given = options(lr=3e-3)
-    folder = train(given, many, tmp_path, max_steps=20, keep_every=4)
-    assert [set(line) & set(STAGES) for line in losses_of(tmp_path)] == [{"pixel"}, {"pixel"}]
-    told = json.loads((folder / "trained_on.json").read_text())["stages"]
-    assert list(told) == list(STAGES)
-    kept = {int(path.name): Cascade.from_pretrained(path).network.state_dict() for path in tmp_path.glob("steps/*")}
-    assert sorted(kept) == [0, 4, 8, 12, 16]
-    moved = [
-        {
-            stage
-            for stage in STAGES
-            for name in kept[0]
-            if stage in name and not torch.equal(kept[a][name], kept[b][name])
-        }
-        for a, b in zip(sorted(kept), sorted(kept)[1:])
-    ]
-    assert moved[0] == {"image"}
-    assert "region" in moved[1]
-    assert "pixel" not in moved[1]
-    assert moved[3] == {"pixel"}
-    trained = Cascade.from_pretrained(folder).network
-    assert trained.options.temperatures == tuple(told[stage]["temperature"] for stage in STAGES)
-    assert load_network(folder)[1].options == trained.options
-
-
-def test_a_stage_that_loops_show_to_be_worse_is_undone_and_named(many, tmp_path, caplog):
-    """A whole volume that learns by the literal class loss at a great rate."""
-    given = options(lr=0.3, class_loss="literal", image_trains="all", network={**SMALL, "stages": "image"}, seed=1)
-    given = replace(given, backbone="tf_efficientnet_lite0", pretrained=True)
-    folder = train(given, many, tmp_path, max_steps=6)
-    told = json.loads((folder / "trained_on.json").read_text())["stages"]["image"]
-    assert told["reset"]
-    assert told["offset"] <= told["frozen"] + 0.5
-    (line,) = [record.getMessage() for record in caplog.records if "undone" in record.getMessage()]
-    assert "by the image stage" in line
-    reset, start = Cascade.from_pretrained(folder), untrained(given).eval()
-    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        read = start.backbone(images)
-        volumes = [each.network.volume("image", read[[0]], read[[1]]) for each in (reset, start)]
-    torch.testing.assert_close(*volumes)
-
-
-def test_regions_are_read_as_images_of_their_own(photographs, tmp_path):
-    """A window of all cells is the image itself; training on windows that are images gives other losses."""
-    given = options(region_features="crop", order="jointly")
-    cascade = untrained(given)
-    (scan, _) = scan_kept(photographs, tmp_path / "seen.jsonl", fewest=2)
-    reader = WindowReader(scan, cascade.backbone)
-    boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [0.5, 0.0, 1.0, 0.5]]]).expand(2, -1, -1)
-    grid = cascade.backbone(torch.zeros(1, 3, 96, 96)).grid[0]
-    read = reader([0, 7], boxes, grid)
-    image = Image.open(reader.paths[7]).convert("RGB").resize((96, 96), Image.Resampling.BILINEAR)
-    pixels = normalised_image(pil_to_tensor(image).float() / 255, cascade.mean, cascade.std)
-    torch.testing.assert_close(read.tokens[2], cascade.backbone(pixels[None]).tokens[0])
-    assert not torch.allclose(read.tokens[3], read.tokens[2], atol=0.01)
-    losses = []
-    for features in ("map", "crop"):
-        out = tmp_path / features
-        train(replace(given, region_features=features), photographs, out, max_steps=1)
-        losses.append(losses_of(out)[0])
-    assert losses[0]["image"] == losses[1]["image"]
-    assert losses[0]["region"] != losses[1]["region"]
-
-
-def test_a_fixed_pattern_closes_loops_of_whole_images_but_not_those_that_begin_in_a_crop():
-    """Every cell matched to the cell in its own place, whatever the images show."""
-    placement = torch.tensor([View(left=0.5, top=0.5).placement()])
-    whole = torch.tensor([View().placement()])
-    features = Features(torch.ones(1, 4, 8, 8), torch.ones(1, 4))
-    crop, other = (Views(features, torch.ones(1, 64), each) for each in (placement, whole))
-    step = Step(other, other, other, crop, other)
-    pattern = [torch.eye(64)[None]] * 3
-    assert loop_offsets(pattern, step).median() > 2
-    assert loop_offsets(pattern, replace(step, source_views=other)).max() < 0.5
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -217,12 +105,6 @@ def test_killed_and_started_again_gives_the_same_weights(many, tmp_path, killed_
     assert losses_of(out) == losses_of(tmp_path / "whole")
     assert (out / "model/trained_on.json").read_bytes() == (tmp_path / "whole/model/trained_on.json").read_bytes()
     assert not (out / "resume.pt").exists()
-
-
-def losses_of(out: Path) -> list[dict[str, float]]:
-    """The lines of a log, without rates and seconds."""
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in ("lr", "seconds")} for line in lines]
 
 
 def test_a_stage_that_nothing_reads_is_not_trained(photographs, tmp_path):
