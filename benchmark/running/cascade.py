@@ -380,6 +380,9 @@ class CascadeTraining(Training):
                 )  # fmt: skip
                 self._begin_as_before(stage)
                 found = closing_of(self.network, stage, held)
+                if found.offset > WORSE * frozen.offset:  # the stage before shares its attention
+                    self.network.stages[stage].begin_as(None)
+                    found = closing_of(self.network, stage, held)
             values = found.offset, frozen.offset, found.temperature, reset
             self._note(stage, dict(zip(("offset", "frozen", "temperature", "reset"), values)))
 
