@@ -33,6 +33,8 @@ from sc_imagenet.geometry.correlation import Grid
 from sc_imagenet.geometry.grids import pixels_of, read_at
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
 
+AS_DEFAULT: dict[str, Any] = {}  # options of a training: each as it is by default
+
 
 class Scores(NamedTuple):
     """Scores of all matches of a pair of images.
@@ -91,7 +93,7 @@ class Cascade(Matcher):
         window: float = 2.5,
         pretrained: bool | str = True,
         saliency: str = "features",
-        training_options: Mapping[str, Any] | None = None,
+        training_options: dict[str, Any] = AS_DEFAULT,
     ) -> None:
         super().__init__()
         options = TrainingOptions.from_dict({"network": dict(network or {})}).network
@@ -110,7 +112,7 @@ class Cascade(Matcher):
                 where=saliency,
                 fix="Give an .onnx file, or make a data set with these masks: scbench generate run --saliency.",
             )
-        self.training_options = training_options
+        self.training_options = training_options or {}
         trained_parameters(self.network, self._training())  # freezes the stages that nothing reads
 
     @property
@@ -157,13 +159,11 @@ class Cascade(Matcher):
         trained_parameters(self.network, self._training())
 
     def _training(self) -> TrainingOptions:
-        given = self.training_options or {}
-        if not isinstance(given, Mapping) or "network" in given:
+        if "network" in self.training_options:
             raise InputError(
-                f"training_options = {given!r:.80} are not options of a training",
-                fix="Options of the network are recipe.model.network.",
+                "network is none of the training_options", fix="Options of the network are recipe.model.network."
             )
-        return replace(TrainingOptions.from_dict(given), network=self.network.options)
+        return replace(TrainingOptions.from_dict(self.training_options), network=self.network.options)
 
     def transfer(self, output: Scores, points: Tensor) -> Tensor:
         """Points (B, K, 2) of the source -> the target; a point between cells reads its row bilinearly."""

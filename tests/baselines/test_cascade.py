@@ -60,7 +60,7 @@ def test_options_of_the_training_reach_it(batch):
     assert cascade.arguments["training_options"]["class_loss"] == "literal"
     with pytest.raises(InputError, match="unknown option 'clas_loss'"):
         Cascade(size=96, network=SMALL, training_options={"clas_loss": "literal"})
-    with pytest.raises(InputError, match="are not options of a training"):
+    with pytest.raises(InputError, match="network is none of the training_options"):
         Cascade(size=96, network=SMALL, training_options={"network": {}})
 
 
