@@ -272,7 +272,7 @@ def training_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any
         if get_origin(kind) is Literal:
             if value not in get_args(kind):
                 raise unknown_name(f"{name}'s {argument}", str(value), get_args(kind))
-        elif type(value) is not kind and (kind, type(value)) != (float, int):
+        elif type(value) is not (plain := get_origin(kind) or kind) and (plain, type(value)) != (float, int):
             raise InputError(f"{name}'s {argument}={value!r} is not of the kind of its default, {default!r}")
     return found
 
