@@ -93,8 +93,8 @@ class NetworkOptions:
             raise unknown_name("stage", self.stages, STAGES)
         if self.votes not in (known := ("relu", "mutual", "softmax")):
             raise unknown_name("kind of votes", self.votes, known)
-        if self.aggregation_form not in (known := ("multiplied", "added")):
-            raise unknown_name("form of aggregation", self.aggregation_form, known)
+        if self.aggregation_form not in (forms := ("multiplied", "added")):
+            raise unknown_name("form of aggregation", self.aggregation_form, forms)
         if self.reading not in (known := ("similarity", "mutual", "probability")):
             raise unknown_name("reading", self.reading, known)
         widths = ("volume_width", "volume_heads", "attention_layers", "attention_width", "heads")
@@ -357,7 +357,7 @@ def paper_options() -> TrainingOptions:
 
 
 def small_options() -> TrainingOptions:
-    """For a laptop: ten minutes of a core on two thousand photographs once their features are read."""
+    """For a laptop: three views of each photograph, eight pairs a step, three epochs."""
     return TrainingOptions(views=3, batch=8, epochs=3)
 
 
