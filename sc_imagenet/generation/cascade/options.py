@@ -136,14 +136,16 @@ class NetworkOptions:
         return cls(**as_before(values))
 
 
+WRITTEN = {"stages", "shared_attention", "attention_width", "fold", "volume_width", "hough_length"}  # of old, together
+
+
 def as_before(values: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a network, those that an earlier version wrote with what it had no option for.
 
     >>> as_before({"fold": 2})
     {'fold': 2}
     """
-    before = {each.name for each in fields(NetworkOptions)} - {"aggregation_form", "temperatures"}
-    return {"aggregation_form": "added", **values} if values.keys() >= before else dict(values)
+    return {"aggregation_form": "added", **values} if values.keys() >= WRITTEN else dict(values)
 
 
 # How the cascaded network is trained. [P] is stated by the paper, [R] is our reading of what it leaves open.
