@@ -17,7 +17,7 @@ from torch import Tensor
 from baselines.matcher import Batch, Matcher
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
-from sc_imagenet.backbones.pretrained import LITE0
+from sc_imagenet.backbones import LITE0
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.generation.cascade.losses import TrainingPairs, cascade_losses, trained_parameters
 from sc_imagenet.generation.cascade.network import SHARPNESS, CascadeNetwork

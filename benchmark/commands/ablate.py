@@ -10,8 +10,8 @@ import typer
 
 from benchmark.commands.options import EVALUATION, OUTPUT, TRAINING, DataRoot, Json, Limit, MaxSteps, Workers
 from benchmark.report.ablation_table import ablation_table
-from benchmark.report.ablations import Setting, run_ablations
-from benchmark.report.terminal import ablation_grid, ablation_words, console
+from benchmark.report.tables import ablation_grid
+from benchmark.report.writers import console, terminal_of
 from sc_imagenet.core.command import several
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json
@@ -64,6 +64,8 @@ def ablate(
             f"--seeds {seeds!r} is neither a number of seeds nor a list of them", fix="For example: --seeds 3"
         )
     numbers = [int(part) for part in parts] if "," in seeds else list(range(int(seeds)))
+    from benchmark.report.ablations import Setting, run_ablations  # and with it torch
+
     base = read_json(options) if options else {}
     setting = Setting(photographs, out, base, max_steps, evaluate, data_root, limit, workers)
     run_ablations(setting, numbers, several(only))
@@ -71,5 +73,4 @@ def ablate(
     if as_json:
         print_json({**asdict(table), "verdict": table.verdict})
         return
-    console().print(ablation_grid(table))
-    print(ablation_words(table))
+    console().print(terminal_of(ablation_grid(table)))

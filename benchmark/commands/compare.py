@@ -12,13 +12,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.commands.options import OUTPUT, DataRoot, Draws, Json, Metrics, Picture
-from benchmark.commands.score import DIRECTIONS
+from benchmark.commands.options import EVALUATION, OUTPUT, DataRoot, Draws, Json, Metrics, Picture
+from benchmark.commands.score import DIRECTION_IN_WORDS
 from benchmark.scoring.bootstrap import Difference
-from benchmark.scoring.comparing import compared, shared_predictions
-from benchmark.scoring.comparison import ChangedPair, Comparison
+from benchmark.scoring.comparison import (
+    ChangedPair,
+    Comparison,
+    Measure,
+    compared,
+    protocol_metrics,
+    shared_predictions,
+)
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.predictions import Predictions
+from benchmark.scoring.protocols import protocols_named
 from benchmark.scoring.result import count_of_pairs, published_pairs
 from sc_imagenet.core.command import several
 from sc_imagenet.core.errors import InputError
@@ -32,6 +39,13 @@ def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a file of predictions.")],
     second: Annotated[Path, typer.Argument(metavar="RUN", help="Another: gains are its own over the first.")],
     metric: Metrics = [],
+    protocol: Annotated[
+        list[str],
+        typer.Option(
+            help="Under these protocols too, as geoaware@1,strict@1 ('scbench protocols' lists them).",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = [],
     pairs: Annotated[
         int,
         typer.Option(min=1, help="So many of the pairs that gained, and that lost, most.", rich_help_panel=OUTPUT),
@@ -43,9 +57,11 @@ def compare(
 ) -> None:
     """Two runs on the same pairs: differences with 95 % intervals, by category, and the pairs that changed most.
 
-    The first metric ranks the pairs; without --metric it is the strict protocol's.
+    The first metric, else the first protocol, ranks the pairs; without either the strict metrics are taken.
 
     [bold]scbench compare runs/nearest/556fe2 runs/cats/d1b3e9 --out changed.png[/bold]
+
+    [bold]scbench compare runs/nearest/556fe2 runs/cats/d1b3e9 --protocol geoaware@1,strict@1[/bold]
     """
     if draws < 1:
         raise InputError("--draws 0 gives no intervals", fix="Give at least 1.")
@@ -53,9 +69,11 @@ def compare(
         from sc_imagenet.data.images import picture_format  # and with it torch, which figures do without
 
         picture_format(out)  # refuse its name before the work, not after
-    metrics = [Metric.parse(name) for name in several(metric)]
+    measures: list[Measure] = [Metric.parse(name) for name in several(metric)]
+    if protocol:
+        measures += protocol_metrics(protocols_named(protocol))
     shared = shared_predictions(first, second)
-    found = [compared(one, two, metrics, draws, pairs) for one, two in shared]
+    found = [compared(one, two, measures, draws, pairs) for one, two in shared]
     print_comparisons(found, as_json)
     if out is not None:
         _draw(found, shared, out, data_root)
@@ -82,7 +100,7 @@ def _draw(
 def print_comparisons(comparisons: Sequence[Comparison], as_json: bool) -> None:
     """Print to standard output, as tables or as one JSON list."""
     if as_json:
-        print_json([plain(comparison) for comparison in comparisons])
+        print_json([_plain(comparison) for comparison in comparisons])
         return
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -91,7 +109,7 @@ def print_comparisons(comparisons: Sequence[Comparison], as_json: bool) -> None:
         _print(console, comparison)
 
 
-def plain(comparison: Comparison) -> dict[str, object]:
+def _plain(comparison: Comparison) -> dict[str, object]:
     """A comparison as plain values for JSON; figures that cannot be had are null."""
     return {
         "data": comparison.data,
@@ -127,13 +145,15 @@ def _values(found: Difference) -> dict[str, float | None]:
 def _print(console: Console, comparison: Comparison) -> None:
     one, two = comparison.first, comparison.second
     left_out = comparison.only_first + comparison.only_second
-    console.print(f"\n[bold]{escape(comparison.data)}[/]   {DIRECTIONS[one.direction]}")
+    console.print(f"\n[bold]{escape(comparison.data)}[/]   {DIRECTION_IN_WORDS[one.direction]}")
     console.print(
         f"first   {escape(one.model)}, run {escape(one.run)}\nsecond  {escape(two.model)}, run {escape(two.run)}"
     )
     counted = count_of_pairs(comparison.pairs, _published(comparison))
     console.print(f"{counted} that both predicted" + (f"; {left_out:,} left out" if left_out else ""))
-    if comparison.without_box and any(metric.threshold == "bbox-kp" for metric in comparison.overall):
+    if comparison.without_box and any(
+        isinstance(each, Metric) and each.threshold == "bbox-kp" for each in comparison.overall
+    ):
         console.print(f"{comparison.without_box:,} of them have no box around their points: bbox-kp leaves them out")
     table = _table("metric")
     for metric, found in comparison.overall.items():

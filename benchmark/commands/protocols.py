@@ -40,7 +40,9 @@ def protocols(
 # Scores under named protocols, and the protocols themselves, as tables or JSON.
 
 
-def print_scores(scores: Scores, head: str, notes: Sequence[str], passport: Mapping[str, Any], as_json: bool) -> None:
+def print_protocol_scores(
+    scores: Scores, head: str, notes: Sequence[str], passport: Mapping[str, Any], as_json: bool
+) -> None:
     """Print scores to standard output: the numbers of a protocol in one row an average, a column an alpha."""
     if as_json:
         print_json({**passport, "notes": [*notes, *scores.left_out.values()]})

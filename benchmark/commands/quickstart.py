@@ -12,10 +12,9 @@ from rich.table import Table
 
 from benchmark.commands.options import OUTPUT, Runs
 from benchmark.commands.run import run_and_print
-from benchmark.report.generated import FOLDER, figure
-from benchmark.report.write import write_reports
-from benchmark.running.arguments import RunOptions
-from benchmark.running.generate import generate_set
+from benchmark.report.contents import GENERATED_SETS
+from benchmark.report.table import number
+from benchmark.report.writers import write_reports
 from benchmark.scoring.result import Result
 from sc_imagenet.core.progress import say
 from sc_imagenet.data.catalog import embedded
@@ -47,8 +46,11 @@ def quickstart(
 
 def run_quickstart(runs: Path, out: Path) -> None:
     """Run it, or take it up where it was left; prints the scores and where the report lies."""
+    from benchmark.running.arguments import RunOptions  # and with them torch, which help does without
+    from benchmark.running.generate import generate_set
+
     data = embedded().name
-    labels = runs / FOLDER / data
+    labels = runs / GENERATED_SETS / data
     say(f"[1/5] {MODEL} untrained, on unseen pairs of {data} (rendered now if this is the first time)")
     before = run_and_print(RunOptions(MODEL, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
     say(f"[2/5] labels for {data}'s photographs from their class names alone: a minute on two cores")
@@ -76,7 +78,7 @@ def print_label_errors(data: str, errors: Mapping[str, Any]) -> None:
     table.add_column()
     table.add_column(justify="right")
     for name, value in errors.items():
-        table.add_row(name, figure(value))
+        table.add_row(name, number(value))
     Console(highlight=False).print(table)
 
 

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from benchmark.commands.options import OUTPUT, DataRoot, Json, Runs
-from benchmark.report.tables import build_from
-from benchmark.report.terminal import console, lines_of
-from benchmark.report.write import write_report
+from benchmark.report.contents import build_from
+from benchmark.report.writers import console, lines_of, write_report
 from sc_imagenet.core.command import several
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import bars, print_json, say

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from baselines import registry
 from benchmark.commands.options import (
     EVALUATION,
     OUTPUT,
@@ -30,13 +29,14 @@ from benchmark.commands.options import (
     weights_by,
 )
 from benchmark.commands.score import print_tables, scored
-from benchmark.report.plan import PlannedRun, open_runs, options_of, plan
-from benchmark.running.arguments import RunOptions, make_accelerator
-from benchmark.running.run import Run
 from benchmark.scoring.result import Result
 from sc_imagenet.core.command import settings_of, several
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.progress import print_json, say
+
+if TYPE_CHECKING:
+    from benchmark.report.plan import PlannedRun
+    from benchmark.running.arguments import RunOptions
 
 app = typer.Typer(add_completion=False)
 
@@ -115,6 +115,8 @@ def run(
     ):
         if value not in valid:
             raise unknown_name(name, value, valid)
+    from benchmark.running.arguments import RunOptions  # and with it torch, which help and mistakes do without
+
     options = RunOptions(
         model=model or "",
         pretrain=pretrain,
@@ -137,6 +139,8 @@ def run(
     if table is not None:
         if model or pretrain or finetune or evaluate:
             raise InputError("--table says what is run: no model, --pretrain, --finetune or --eval goes with it")
+        from benchmark.report.plan import plan
+
         planned = plan(table, runs, data_root)
         if dry_run:
             print_plan(planned, as_json)
@@ -156,6 +160,9 @@ def run(
 
 def run_and_print(options: RunOptions, as_json: bool = False) -> Result:
     """Run, print the scores on what these options name, and return the result."""
+    from benchmark.running.arguments import make_accelerator
+    from benchmark.running.run import Run
+
     accelerator = make_accelerator(options)
     made = Run(options, accelerator)
     result = made.execute()
@@ -176,6 +183,8 @@ def run_plan(planned: Sequence[PlannedRun], template: RunOptions) -> None:
     Raises:
         InputError: none of them could be run.
     """
+    from benchmark.report.plan import open_runs, options_of
+
     possible, left_out = open_runs(planned)
     for each in left_out:
         Console(stderr=True).print(f"left out for want of {', '.join(each.missing)}: {each.command}", soft_wrap=True)
@@ -190,6 +199,8 @@ def run_plan(planned: Sequence[PlannedRun], template: RunOptions) -> None:
 
 def print_plan(planned: Sequence[PlannedRun], as_json: bool) -> None:
     """Print a plan as a table, or as JSON."""
+    from baselines.registry import STEP_DEVICE
+
     if as_json:
         print_json([{**asdict(run), "command": str(run.command), "hours": run.hours} for run in planned])
         return
@@ -207,5 +218,5 @@ def print_plan(planned: Sequence[PlannedRun], as_json: bool) -> None:
     known = [run.hours for run in planned if run.hours is not None]
     console.print(
         f"{len(planned)} runs, {sum(run.done for run in planned)} done; {sum(known):,.0f} hours of computing on "
-        f"{registry.STEP_DEVICE}, for the {len(known)} whose step was measured, loading of images not counted."
+        f"{STEP_DEVICE}, for the {len(known)} whose step was measured, loading of images not counted."
     )

@@ -13,19 +13,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmark.commands.options import DATA, EVALUATION, OUTPUT, DataRoot, Draws, Json, Metrics
-from benchmark.commands.protocols import print_scores
+from benchmark.commands.protocols import print_protocol_scores
 from benchmark.running.score import ScoredFile, disagreements, score_file
-from benchmark.scoring import bundles, pck
 from benchmark.scoring import passport as passports
+from benchmark.scoring import pck
 from benchmark.scoring.bootstrap import Score
-from benchmark.scoring.bundles import BUNDLES
 from benchmark.scoring.foreign import ENDINGS
 from benchmark.scoring.joining import opened
-from benchmark.scoring.pck import Metric
+from benchmark.scoring.pck import BUNDLES, Metric
 from benchmark.scoring.prediction_files import mark_of, read_predictions
 from benchmark.scoring.predictions import PredictionInfo, Predictions
-from benchmark.scoring.protocols import NAMES, is_protocol
-from benchmark.scoring.protocols import several as protocols_of
+from benchmark.scoring.protocol import published_protocol
+from benchmark.scoring.protocols import NAMES, is_protocol, protocols_named
 from benchmark.scoring.result import count_of_pairs, published_pairs
 from benchmark.scoring.runs import metrics_of, prediction_files
 from sc_imagenet.core.command import several
@@ -117,14 +116,14 @@ def score(
             raise InputError("--metric and protocols exclude each other", fix="Leave one of them out.")
         if not foreign and (unknown := [name for name in several([protocol]) if not is_protocol(name)]):
             raise unknown_name("protocol", unknown[0], [*BUNDLES, *NAMES])
-        chosen = protocols_of(protocol)  # refuse a version before the work, not after
+        chosen = protocols_named(protocol)  # refuse a version before the work, not after
         details = [*several(detail), *(["categories"] if per_category else [])]
         files = [path] if foreign else prediction_files(path)
         if passport is not None and len(files) > 1:
             raise InputError(f"{path} holds {len(files)} files of predictions", fix="A passport is of one: name it.")
         for file in files:
             found = score_file(file, opened(file, dataset, split, data_root, frame), chosen, details, pairs, draws)
-            print_scores(found.scores, _headline(found), found.notes, found.passport, as_json)
+            print_protocol_scores(found.scores, _headline(found), found.notes, found.passport, as_json)
             if passport is not None:
                 passports.write(passport, found.passport)
                 say(f"wrote {passport}")
@@ -158,7 +157,7 @@ SHOWN = 8  # differences from a passport that are printed one by one
 
 # The tables of ``scbench score``: all protocols of one file of predictions side by side.
 
-DIRECTIONS = {
+DIRECTION_IN_WORDS = {
     "forward": "source -> target, predictions lie in the target",
     "backward": "target -> source, predictions lie in the source",
 }
@@ -207,7 +206,7 @@ def scored(file: Path, protocol: str, metrics: Sequence[Metric], pairs: Sequence
     if pairs is not None:
         predictions = predictions.subset(pairs)
     wanted = list(dict.fromkeys(metrics)) or metrics_of(predictions, protocol)
-    found = pck.score(predictions, wanted, draws)
+    found = pck.score_metrics(predictions, wanted, draws)
     named = {name: set(metrics_of(predictions, name)) for name in ("strict", "paper")}
     labels = {
         metric.protocol: ", ".join(
@@ -263,7 +262,7 @@ def _notes(
             "legacy: the points were padded before their box was taken, so d is the largest coordinate; "
             "kept only to compare with published PF-WILLOW figures."
         )
-    known = info.protocol or bundles.published(info.model)
+    known = info.protocol or published_protocol(info.model)
     if known and known.direction != info.direction and any("paper" in label for label in labels.values()):
         notes.append(f"paper: its authors predict {known.direction}, these predictions are {info.direction}.")
     if info.direction != "forward" and any("strict" in label for label in labels.values()):
@@ -286,7 +285,7 @@ def _print(console: Console, entry: Scored, per_category: bool) -> None:
     mark = mark_of(entry.file, info)
     data = f"{escape(info.dataset)} {escape(info.split)}{f' @{mark}' if mark else ''}"
     console.print(f"\n[bold]{data}[/]   {escape(info.model)}, run {escape(info.run)}")
-    console.print(f"{DIRECTIONS[info.direction]}   {counted}{subset}, {entry.points:,} points")
+    console.print(f"{DIRECTION_IN_WORDS[info.direction]}   {counted}{subset}, {entry.points:,} points")
     alphas = sorted({metric.alpha for metric in entry.scores})
     table = Table("threshold", "frame", "average")
     for alpha in alphas:

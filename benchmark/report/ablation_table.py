@@ -12,8 +12,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from scipy.stats import t
-
 from benchmark.report.paper_tables import PaperTable, table_4, table_5
 from benchmark.scoring.result import count_of_pairs, published_pairs
 from sc_imagenet.core.errors import InputError
@@ -237,6 +235,8 @@ def spread(values: list[float]) -> Spread:
     """
     if len(values) == 1:
         return Spread(values[0], None, None)
+    from scipy.stats import t  # takes longer to import than a report of runs takes to write
+
     half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
     return Spread(fmean(values), fmean(values) - half, fmean(values) + half)
 

@@ -63,7 +63,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Together:
+class TrainingTask:
     """The cases of one training: the task of a worker."""
 
     setting: Setting
@@ -109,7 +109,7 @@ def run_ablations(setting: Setting, seeds: Sequence[int], only: Sequence[str] = 
         raise InputError(f"{failed[0]}{more}", fix="The other cases are finished and kept; run again.")
 
 
-def measure(task: Together) -> bytes:
+def measure(task: TrainingTask) -> bytes:
     """Train once, measure every case of it, keep each one's PCK; nothing is returned.
 
     Raises:
@@ -165,9 +165,9 @@ def _claim(setting: Setting, manifest: str) -> None:
     write_json(path, wanted)
 
 
-def _tasks(setting: Setting, cases: Sequence[Case], seeds: Sequence[int]) -> list[Together]:
+def _tasks(setting: Setting, cases: Sequence[Case], seeds: Sequence[int]) -> list[TrainingTask]:
     """What is missing, by training: a seed of all cases before the next."""
-    groups: dict[str, Together] = {}
+    groups: dict[str, TrainingTask] = {}
     for place, seed in enumerate(seeds):
         for case in cases:
             if setting.measured(case, seed).exists() or (place and not case.trained):
@@ -175,11 +175,11 @@ def _tasks(setting: Setting, cases: Sequence[Case], seeds: Sequence[int]) -> lis
             values = options_of(case, setting.options, seed)
             key = key_of([values, case.trained])
             before = groups.get(key)
-            groups[key] = Together(setting, values, (*(before.cases if before else ()), case.name))
+            groups[key] = TrainingTask(setting, values, (*(before.cases if before else ()), case.name))
     return list(groups.values())
 
 
-def _measure(case: Case, task: Together) -> dict[str, Any]:
+def _measure(case: Case, task: TrainingTask) -> dict[str, Any]:
     setting, values = task.setting, task.values
     run = RunOptions(
         model="cascade",
@@ -196,7 +196,7 @@ def _measure(case: Case, task: Together) -> dict[str, Any]:
     return {"run": result.run, "pairs": pairs, "metrics": {name: score["value"] for name, score in metrics.items()}}
 
 
-def _train(task: Together) -> Path:
+def _train(task: TrainingTask) -> Path:
     setting, options = task.setting, TrainingOptions.from_dict(task.values)
     out = setting.out / "trainings" / key_of(dict(task.values))
     with bars(quiet=setting.workers > 1) as update:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-from benchmark.report import run_sheet, wording
-from benchmark.report.leaderboard import Board, Setting
-from benchmark.report.run_sheet import Sheet
-from benchmark.scoring.curves import ALPHAS
-from benchmark.scoring.result import Result
+from benchmark.report import run_details
+from benchmark.report.leaderboard import Leaderboard, Setting, filters
+from benchmark.report.run_details import RunDetails
+from benchmark.scoring.details import CURVE_ALPHAS
 
 # Line charts as inline SVG: no script, no font, no network; colours come from the page's style.
 
@@ -105,25 +104,20 @@ class CurveChart:
     grey: int  # further lines
 
 
-def filters(result: Result) -> dict[str, str]:
-    """What a run can be filtered by, as data-attributes."""
-    return {"model": result.model, "supervision": result.supervision, "backbone": result.backbone}
-
-
 def style_of(place: int) -> str:
     """The class of a board's setting by its place, from 0; the same in its curve and in its bars."""
     return f"line-{place}" if place < COLOURED else GREY
 
 
-def curve_chart(board: Board) -> CurveChart | None:
+def curve_chart(board: Leaderboard) -> CurveChart | None:
     """PCK over alpha, the board's best settings in colour, seeds averaged; None without any curve."""
     styled = [(style_of(number), setting) for number, setting in enumerate(board.settings) if setting.curve]
     if not styled:
         return None
     lines = [
         Line(
-            f"{setting.result.title}, {run_sheet.training(setting.result)}, {wording.which_runs(setting)}",
-            list(zip(ALPHAS, setting.curve)),
+            f"{setting.result.title}, {run_details.training(setting.result)}, {setting.which_runs}",
+            list(zip(CURVE_ALPHAS, setting.curve)),
             style,
             filters(setting.result),
         )
@@ -131,9 +125,9 @@ def curve_chart(board: Board) -> CurveChart | None:
     ]
     best = styled[0][1]
     title = (
-        f"PCK over alpha of {len(styled)} settings on {wording.board_title(board)}; the best, {best.result.title} "
-        f"{run_sheet.training(best.result)}, from {best.curve[0]:.1f} at {ALPHAS[0]:g} "
-        f"to {best.curve[-1]:.1f} at {ALPHAS[-1]:g}"
+        f"PCK over alpha of {len(styled)} settings on {board.heading}; the best, {best.result.title} "
+        f"{run_details.training(best.result)}, from {best.curve[0]:.1f} at {CURVE_ALPHAS[0]:g} "
+        f"to {best.curve[-1]:.1f} at {CURVE_ALPHAS[-1]:g}"
     )
     return CurveChart(
         chart(title, lines[::-1], "alpha", "PCK, %", floor=0),
@@ -142,15 +136,15 @@ def curve_chart(board: Board) -> CurveChart | None:
     )
 
 
-def training_charts(sheet: Sheet) -> list[Markup]:
+def training_charts(details: RunDetails) -> list[Markup]:
     """Loss and, where it was measured, validation PCK by step."""
-    log, found = sheet.training, []
+    log, found = details.training, []
     for points, what, unit, floor in (
         (log.loss, "Loss", "loss", None),
         (log.validation, "Validation PCK", "validation PCK@0.1, %", None),
     ):
         if len(points) > 1:
             (_, first), (step, last) = points[0], points[-1]
-            title = f"{what} of run {sheet.result.run} from {first:.3g} to {last:.3g} at step {step:g}"
+            title = f"{what} of run {details.result.run} from {first:.3g} to {last:.3g} at step {step:g}"
             found.append(chart(title, [Line(what, points, "line-0")], "step", unit, floor))
     return found

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
 
-from benchmark.scoring import bundles
-from benchmark.scoring.curves import Curves
+from benchmark.scoring import pck
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import MARK
-from benchmark.scoring.result import EvaluatedData, Result, data_key
-from benchmark.scoring.runs import FoundRun
+from benchmark.scoring.result import EvaluatedData, Result, count_of_pairs, data_key
+from benchmark.scoring.runs import Curves, FoundRun
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json
 from sc_imagenet.data.catalog import info
@@ -23,7 +22,7 @@ from sc_imagenet.data.catalog import info
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeanScore:
     """What runs measured: their mean, and the span of their intervals."""
 
     value: float
@@ -34,17 +33,17 @@ class Measured:
     spread: float | None = None  # standard deviation over the runs; None for one
 
 
-def averaged(found: Sequence[Measured]) -> Measured | None:
+def averaged(found: Sequence[MeanScore]) -> MeanScore | None:
     """The mean of single runs' figures of one metric, their intervals joined; None of none.
 
-    >>> mean = averaged([Measured(60.0, 58.0, 62.0, ("a",)), Measured(63.0, 60.0, 65.0, ("b",))])
+    >>> mean = averaged([MeanScore(60.0, 58.0, 62.0, ("a",)), MeanScore(63.0, 60.0, 65.0, ("b",))])
     >>> mean.value, mean.low, mean.high, mean.runs, round(mean.spread, 2)
     (61.5, 58.0, 65.0, ('a', 'b'), 2.12)
     """
     if not found:
         return None
     values = [one.value for one in found]
-    return Measured(
+    return MeanScore(
         fmean(values),
         min((one.low for one in found if one.low is not None), default=None),
         max((one.high for one in found if one.high is not None), default=None),
@@ -58,22 +57,22 @@ def averaged(found: Sequence[Measured]) -> Measured | None:
 
 
 @dataclass(frozen=True)
-class BoardEntry:
+class LeaderboardEntry:
     """A run on one data set, under the strict protocol."""
 
     result: Result
     mark: str  # of the data among the run's
     setting: str  # the same for runs that differ in their seeds alone
-    scores: tuple[Measured | None, ...]  # by alpha
+    scores: tuple[MeanScore | None, ...]  # by alpha
     categories: dict[str, float]  # at alpha 0.1
-    curve: tuple[float, ...]  # PCK at each of curves.ALPHAS; () where there is none
+    curve: tuple[float, ...]  # PCK at each of details.CURVE_ALPHAS; () where there is none
 
 
 @dataclass(frozen=True)
 class Setting:
     """Runs of a board that differ in their seeds alone: one, or the mean of several."""
 
-    entries: tuple[BoardEntry, ...]  # best first
+    entries: tuple[LeaderboardEntry, ...]  # best first
 
     @property
     def result(self) -> Result:
@@ -86,7 +85,7 @@ class Setting:
         return tuple(sorted(entry.result.seed for entry in self.entries))
 
     @cached_property
-    def scores(self) -> tuple[Measured | None, ...]:
+    def scores(self) -> tuple[MeanScore | None, ...]:
         """By alpha; over the runs that have one."""
         return tuple(averaged([score for score in at if score]) for at in zip(*(e.scores for e in self.entries)))
 
@@ -98,7 +97,7 @@ class Setting:
 
     @cached_property
     def curve(self) -> tuple[float, ...]:
-        """PCK at each of curves.ALPHAS; () where no run has one."""
+        """PCK at each of details.CURVE_ALPHAS; () where no run has one."""
         return tuple(map(fmean, zip(*(entry.curve for entry in self.entries if entry.curve))))
 
     @property
@@ -111,9 +110,22 @@ class Setting:
         """Bytes of the run that took most."""
         return max(entry.result.peak_memory or 0 for entry in self.entries) or None
 
+    @property
+    def seeds_in_words(self) -> str:
+        """``0``, or ``0, 1, 2 (n = 3)``."""
+        listed = ", ".join(map(str, self.seeds))
+        return listed if len(self.seeds) == 1 else f"{listed} (n = {len(self.seeds)})"
+
+    @property
+    def which_runs(self) -> str:
+        """What tells it from others of its model and training: its run, or the best of its runs."""
+        if len(self.seeds) == 1:
+            return f"seed {self.seeds[0]}, {self.result.run}"
+        return f"mean of {len(self.seeds)} seeds, best {self.result.run}"
+
 
 @dataclass(frozen=True)
-class Board:
+class Leaderboard:
     """All runs evaluated on the same pairs in the same direction, best first."""
 
     key: str  # data set, with its split unless that is test
@@ -127,12 +139,12 @@ class Board:
     manifest_sha256: str
     direction: str
     metrics: tuple[Metric, ...]
-    entries: tuple[BoardEntry, ...]
+    entries: tuple[LeaderboardEntry, ...]
 
     @cached_property
     def settings(self) -> tuple[Setting, ...]:
         """The runs grouped, best mean first."""
-        groups: dict[str, list[BoardEntry]] = {}
+        groups: dict[str, list[LeaderboardEntry]] = {}
         for entry in self.entries:
             groups.setdefault(entry.setting, []).append(entry)
         return tuple(sorted((Setting(tuple(group)) for group in groups.values()), key=_rank))
@@ -143,12 +155,27 @@ class Board:
         return tuple(Setting((entry,)) for entry in self.entries) if len(self.settings) < len(self.entries) else ()
 
     @property
+    def heading(self) -> str:
+        """``Toy, test split, 200 of 300 pairs``, and the direction if it is not the usual one."""
+        against = "" if self.direction == "forward" else ", target \N{RIGHTWARDS ARROW} source"
+        return f"{self.title}, {self.split} split, {count_of_pairs(self.pairs, self.published)}{against}"
+
+    @property
+    def protocol(self) -> str:
+        """Its metric without alpha, in words."""
+        metric = self.metrics[0]
+        side = "target" if self.direction == "forward" else "source"
+        left_out = self.without_box if metric.threshold == "bbox-kp" else 0
+        without = f", {left_out:,} pairs without a box around their points left out" if left_out else ""
+        return f"{metric.threshold}, original pixels of the {side}, {metric.average} average{without}"
+
+    @property
     def categories(self) -> tuple[str, ...]:
         """Every category that an entry has a value for."""
         return tuple(sorted({name for entry in self.entries for name in entry.categories}))
 
 
-def boards_of(found: Sequence[FoundRun], curves: Mapping[str, Curves]) -> tuple[Board, ...]:
+def leaderboards_of(found: Sequence[FoundRun], curves: Mapping[str, Curves]) -> tuple[Leaderboard, ...]:
     """One board for every set of pairs and direction.
 
     The same split with other pairs (``--limit``) is another board; so are predictions that lie in the other
@@ -165,7 +192,7 @@ def boards_of(found: Sequence[FoundRun], curves: Mapping[str, Curves]) -> tuple[
         others = {m for n, s, _, m, _, f in groups if f and (n, s) == (name, split)} - {manifest}
         data = data_key(name, split, manifest[:MARK] if form and others else "")
         counted = max((part for _, part in members), key=lambda part: part.without_box)  # older results lack it
-        metrics = tuple(bundles.strict(form or name))
+        metrics = tuple(pck.strict_metrics(form or name))
         title = name if form else info(name).title
         entries = [
             _entry(run.result, settings[run.result.run], part, metrics, curves[run.result.run].get(part.key, {}))
@@ -174,7 +201,7 @@ def boards_of(found: Sequence[FoundRun], curves: Mapping[str, Curves]) -> tuple[
         entries.sort(key=_rank)
         counts = pairs, counted.published, counted.without_box
         boards.append(
-            Board(data, name, form or None, title, split, *counts, manifest, direction, metrics, tuple(entries))
+            Leaderboard(data, name, form or None, title, split, *counts, manifest, direction, metrics, tuple(entries))
         )
     return tuple(boards)
 
@@ -193,20 +220,25 @@ def setting_of(run: FoundRun) -> str:
         return run.result.run
 
 
+def filters(result: Result) -> dict[str, str]:
+    """What a run can be filtered by."""
+    return {"model": result.model, "supervision": result.supervision, "backbone": result.backbone}
+
+
 def _entry(
     result: Result, setting: str, data: EvaluatedData, metrics: Sequence[Metric], curves: Mapping[str, list[float]]
-) -> BoardEntry:
+) -> LeaderboardEntry:
     scores = [(str(metric), result.metrics.get(data.key, {}).get(str(metric))) for metric in metrics]
-    return BoardEntry(
+    return LeaderboardEntry(
         result,
         data.mark,
         setting,
-        tuple(Measured(**score, runs=(result.run,), metric=name) if score else None for name, score in scores),
+        tuple(MeanScore(**score, runs=(result.run,), metric=name) if score else None for name, score in scores),
         result.per_category.get(data.key, {}).get(str(metrics[1]), {}),
         tuple(curves.get(metrics[1].protocol, ())),
     )
 
 
-def _rank(of: BoardEntry | Setting) -> tuple[float, str]:
+def _rank(of: LeaderboardEntry | Setting) -> tuple[float, str]:
     middle = of.scores[1]
     return (-middle.value if middle else 1.0, of.result.run)

@@ -82,7 +82,7 @@ NOTES = (
 
 
 @dataclass(frozen=True)
-class Column:
+class PaperColumn:
     """A column of figures: a data set's PCK, of all pairs or of one category."""
 
     dataset: str
@@ -96,7 +96,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """A method's row; ``values`` has None where the paper has none."""
 
     method: str  # as printed
@@ -115,7 +115,7 @@ class Row:
             return "none"
         return GENERATOR_BACKBONE if self.model == GENERATOR else BACKBONE
 
-    def trained_on(self, column: Column) -> tuple[str | None, str | None]:
+    def trained_on(self, column: PaperColumn) -> tuple[str | None, str | None]:
         """What a run of the row is pre-trained and fine-tuned on for a column's figures."""
         known = TRAINING.get(self.model, (self.pretrain, self.train_set or "{data}"))
         pretrain, finetune = (None if each is None else each.format(data=column.finetune) for each in known)
@@ -128,8 +128,8 @@ class PaperTable:
 
     number: int
     title: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[PaperColumn, ...]
+    rows: tuple[PaperRow, ...]
 
     @property
     def by_category(self) -> bool:
@@ -147,7 +147,7 @@ def table_1() -> PaperTable:
     lines = _lines("table1_generator.csv")
     names, columns = _columns(lines)
     rows = tuple(
-        Row(
+        PaperRow(
             "Cascaded network (ours)" if (ours := line["method"] == "ours") else line["method"],
             "on filtered ImageNet" if line["train_set"] == FILTERED_IMAGENET else f"on {info(line['train_set']).title}",
             GENERATOR if ours else MODELS[line["method"]],
@@ -166,7 +166,7 @@ def table_2() -> PaperTable:
     lines = _lines("table2_benchmarks.csv")
     names, columns = _columns(lines)
     rows = tuple(
-        Row(
+        PaperRow(
             line["method"],
             _tag(line),
             MODELS[line["method"]],
@@ -184,9 +184,9 @@ def table_3() -> PaperTable:
     """PCK@0.1 on SPair-71k by category."""
     lines = _lines("table3_spair_per_class.csv")
     names = [name for name in lines[0] if name not in ("method", "pretrain")]
-    columns = tuple(Column("spair-71k", 0.1, None if name == "all" else name) for name in names)
+    columns = tuple(PaperColumn("spair-71k", 0.1, None if name == "all" else name) for name in names)
     rows = tuple(
-        Row(
+        PaperRow(
             line["method"],
             _tag(line),
             MODELS[line["method"]],
@@ -213,7 +213,7 @@ def _ablation(number: int, title: str, file: str, switches: Mapping[str, Mapping
     lines = _lines(file)
     names, columns = _columns(lines)
     rows = tuple(
-        Row(
+        PaperRow(
             f"{line['case']} {line['variant']}",
             "",
             GENERATOR,
@@ -229,14 +229,14 @@ def _ablation(number: int, title: str, file: str, switches: Mapping[str, Mapping
 
 
 def _lines(name: str) -> list[dict[str, str]]:
-    text = (files("benchmark.report.paper") / name).read_text(encoding="utf-8")
+    text = (files("benchmark.report") / "paper" / name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
-def _columns(lines: list[dict[str, str]]) -> tuple[list[str], tuple[Column, ...]]:
+def _columns(lines: list[dict[str, str]]) -> tuple[list[str], tuple[PaperColumn, ...]]:
     names = [name for name in lines[0] if "@" in name]
     split = (name.split("@") for name in names)
-    return names, tuple(Column(dataset.replace("_", "-"), float(alpha)) for dataset, alpha in split)
+    return names, tuple(PaperColumn(dataset.replace("_", "-"), float(alpha)) for dataset, alpha in split)
 
 
 def _tag(line: dict[str, str]) -> str:

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.report import run_sheet
-from benchmark.report.leaderboard import Board, BoardEntry
-from benchmark.report.tables import Report
-from benchmark.scoring import comparison, pck
-from benchmark.scoring.comparison import Comparison
+from benchmark.report import run_details
+from benchmark.report.contents import Report
+from benchmark.report.leaderboard import Leaderboard, LeaderboardEntry
+from benchmark.scoring import comparison
+from benchmark.scoring.comparison import Comparison, Measure
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import prediction_file, read_predictions
 from benchmark.scoring.predictions import Predictions
@@ -25,8 +25,7 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.drawing import contact_sheet, draw_pair
 from sc_imagenet.data.images import open_image
 from sc_imagenet.data.roots import open_source
-from sc_imagenet.data.schema import check_entry, generated_name
-from sc_imagenet.sources.source import Entry
+from sc_imagenet.sources.source import Entry, check_entry
 
 # The two images of pairs by their ids, for pictures of stored predictions.
 
@@ -47,10 +46,13 @@ class PairImages:
     """
 
     def __init__(self, dataset: str, split: str, root: Path | None = None, form: str | None = None) -> None:
-        if form is not None and (root is None or dataset not in (generated_name(root), root.absolute().name)):
-            raise InputError(
-                f"where the generated set {dataset} lies is not known", fix="Give its folder as --data-root."
-            )
+        if form is not None:
+            from sc_imagenet.data.schema import generated_name  # and with it datasets
+
+            if root is None or dataset not in (generated_name(root), root.absolute().name):
+                raise InputError(
+                    f"where the generated set {dataset} lies is not known", fix="Give its folder as --data-root."
+                )
         source = open_source(form or dataset, root)
         folder = source.image_root()
         if folder is None or not folder.is_dir():
@@ -76,13 +78,13 @@ class PairImages:
 
 # Stored predictions drawn on their images: green is correct, red is wrong, the truth is crossed.
 
-WIDTH = 2000  # pixels of a sheet with both runs side by side
+WIDTH = 2000  # pixels of a picture with both runs side by side
 
 
 def picture_of_pair(
     predictions: Predictions,
     pair_id: str,
-    metric: Metric,
+    metric: Measure,
     images: tuple[Image.Image, Image.Image],
     title: str | None = None,
     height: int = 400,
@@ -104,8 +106,7 @@ def picture_of_pair(
     left, right = images if predictions.info.direction == "forward" else images[::-1]
     if left.size != tuple(one.other_sizes[0]) or right.size != tuple(one.sizes[0]):
         raise InputError(f"the images of pair {pair_id!r} here have another size than when it was predicted")
-    reach = metric.alpha * pck.thresholds(one, metric.threshold, metric.frame)
-    correct = pck.distances(one, metric.frame) <= reach
+    correct = comparison.correct_points(one, metric)
     return draw_pair(left, right, one.other, one.predicted, correct=correct, truth=one.true, title=title, height=height)
 
 
@@ -182,6 +183,11 @@ class Figure:
     shown: tuple[Shown, ...]
     note: str  # why there are no pictures; "" where there are
 
+    def in_words(self, shown: Shown, second: bool) -> str:
+        """A picture in words, for those who do not see it: of the baseline or of the second run, the compared one."""
+        run, share = (self.compared, shown.compared) if second else (self.baseline, shown.baseline)
+        return f"{shown.category}: {run_details.arrow(run)} by {run.title}, {share:.0f} % of the points right"
+
 
 def figures(report: Report, root: Path | None = None) -> tuple[Figure | None, ...]:
     """A figure for each board of a report, None where there is nothing to compare.
@@ -190,17 +196,17 @@ def figures(report: Report, root: Path | None = None) -> tuple[Figure | None, ..
         report: with runs whose predictions are still there.
         root: where the data sets lie; else ``SC_DATA_ROOT``.
     """
-    folders = {sheet.result.run: Path(sheet.folder) for sheet in report.sheets}
+    folders = {details.result.run: Path(details.folder) for details in report.details}
     found: list[Figure | None] = []
     spent = 0
-    for board in report.boards:
+    for board in report.leaderboards:
         figure = _figure(board, folders, root, draw=spent < MOST_BYTES)
         spent += sum(len(picture) for shown in figure.shown for picture in shown.pictures) if figure else 0
         found.append(figure)
     return tuple(found)
 
 
-def baseline_of(entries: Sequence[BoardEntry]) -> tuple[BoardEntry, str] | None:
+def baseline_of(entries: Sequence[LeaderboardEntry]) -> tuple[LeaderboardEntry, str] | None:
     """The run that the best one of a board (the first) is held against, and why.
 
     The same model and fine-tuning without its pre-training, if there is such a run; else an untrained run,
@@ -231,7 +237,7 @@ def baseline_of(entries: Sequence[BoardEntry]) -> tuple[BoardEntry, str] | None:
     return weakest, "the same with another seed" if alike else "the weakest run"
 
 
-def _figure(board: Board, folders: dict[str, Path], root: Path | None, draw: bool) -> Figure | None:
+def _figure(board: Leaderboard, folders: dict[str, Path], root: Path | None, draw: bool) -> Figure | None:
     metric = board.metrics[1]
     names = {entry.result.run: prediction_file(board.dataset, board.split, entry.mark) for entry in board.entries}
     files = {run: folders[run] / "predictions" / name for run, name in names.items()}
@@ -243,7 +249,7 @@ def _figure(board: Board, folders: dict[str, Path], root: Path | None, draw: boo
     try:
         first, second = comparison.align(*(read_predictions(files[run.run]) for run in (baseline, compared)))
         shares = comparison.pair_shares(first, metric), comparison.pair_shares(second, metric)
-    except InputError:  # damaged since it was scored; the run's own sheet says so
+    except InputError:  # damaged since it was scored; what is told of the run says so
         return None
     images, note = _images(board, root) if draw else (None, "left out to keep this file small")
     shown = []
@@ -260,7 +266,7 @@ def _figure(board: Board, folders: dict[str, Path], root: Path | None, draw: boo
     return Figure(baseline, compared, chosen[1], metric, len(first), tuple(shown), note)
 
 
-def _images(board: Board, root: Path | None) -> tuple[PairImages | None, str]:
+def _images(board: Leaderboard, root: Path | None) -> tuple[PairImages | None, str]:
     try:
         return PairImages(board.dataset, board.split, root, board.form), ""
     except InputError as error:
@@ -273,9 +279,3 @@ def _drawn(predictions: Predictions, pair_id: str, metric: Metric, images: tuple
     packed = io.BytesIO()
     picture.save(packed, "WEBP", quality=QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(packed.getvalue()).decode()
-
-
-def described(figure: Figure, shown: Shown, second: bool) -> str:
-    """A picture in words, for those who do not see it."""
-    run, share = (figure.compared, shown.compared) if second else (figure.baseline, shown.baseline)
-    return f"{shown.category}: {run_sheet.arrow(run)} by {run.title}, {share:.0f} % of the points right"

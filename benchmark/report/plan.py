@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from baselines import registry
-from baselines.recipe import ANY
+from baselines.recipe import ANY, SYNTHETIC
 from baselines.registry import find_recipe
-from benchmark.report.tables import Report, TableRow, build
+from benchmark.report.paper_tables import tables
+from benchmark.report.reproduction import MeasuredRow, with_measured
 from benchmark.running.arguments import RunOptions
-from benchmark.running.photographs import SYNTHETIC
 from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError
@@ -59,7 +59,11 @@ def plan(table: int, runs: Path, data_root: Path | None) -> list[PlannedRun]:
     Raises:
         InputError: the paper has no such table.
     """
-    rows = _rows(build(*find_runs(runs)), table)
+    papers = {each.number: each for each in tables()}
+    if table not in papers:
+        raise InputError(f"the paper has no table {table} of runs", fix=f"Valid: {', '.join(map(str, papers))}")
+    found, _ = find_runs(runs)
+    rows = with_measured(papers[table], [run.result for run in found]).rows
     planned: dict[str, PlannedRun] = {}  # by command
     for row in rows:
         for cell in row.cells:
@@ -72,14 +76,7 @@ def plan(table: int, runs: Path, data_root: Path | None) -> list[PlannedRun]:
     return list(planned.values())
 
 
-def _rows(report: Report, number: int) -> tuple[TableRow, ...]:
-    tables = {view.paper.number: view for view in report.tables}
-    if number not in tables:
-        raise InputError(f"the paper has no table {number} of runs", fix=f"Valid: {', '.join(map(str, tables))}")
-    return tables[number].rows
-
-
-def _planned(command: Command, row: TableRow, done: bool, data_root: Path | None) -> PlannedRun:
+def _planned(command: Command, row: MeasuredRow, done: bool, data_root: Path | None) -> PlannedRun:
     options = RunOptions(**options_of(command))
     trained = [name for name in (options.pretrain, options.finetune) if name]
     needed = dict.fromkeys(map(_data_set, (*trained, *options.evaluate)))

@@ -1,327 +1,304 @@
-"""The paper's tables beside what was measured: what a run must be to fill a cell, and the command that makes it."""
+"""The tables of a report, each built once for every format, and the sentences around them."""
 
 from __future__ import annotations
 
-import inspect
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-from baselines.cascade import Cascade
-from baselines.registry import find_recipe
-from benchmark.report import paper_tables
-from benchmark.report.ablation_table import FOLDER as ABLATIONS
-from benchmark.report.ablation_table import AblationTable, ablation_table
-from benchmark.report.generated import GeneratedSet, find_generated
-from benchmark.report.leaderboard import Board, Measured, averaged, boards_of
-from benchmark.report.paper_tables import FULL_PROCEDURE, GENERATOR, IBOT, Column, PaperTable, Row
-from benchmark.report.run_sheet import Sheet, sheet_of
-from benchmark.scoring.bundles import paper, published
-from benchmark.scoring.curves import Curves, run_curves
-from benchmark.scoring.pck import Metric
-from benchmark.scoring.result import Result
-from benchmark.scoring.runs import FoundRun, find_runs
-from sc_imagenet.core.command import Command
-from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.progress import Update
+from benchmark.report import run_details
+from benchmark.report.ablation_table import HEADINGS, LEGEND, AblationRow, AblationTable, words
+from benchmark.report.contents import GeneratedSet, Report
+from benchmark.report.leaderboard import Leaderboard, MeanScore, Setting, filters
+from benchmark.report.paper_tables import PaperColumn, PaperTable
+from benchmark.report.reproduction import MeasuredRow, MeasuredTable, PaperCell
+from benchmark.report.run_details import ProtocolTable
+from benchmark.report.table import Cell, Column, Format, Row, Table
+from benchmark.scoring.details import CURVE_ALPHAS
 from sc_imagenet.data.catalog import info
-from sc_imagenet.data.imagenet import IMAGENET
-from sc_imagenet.generation.cascade.options import NetworkOptions, TrainingOptions, paper_options
-from sc_imagenet.generation.classes import FILTERED_IMAGENET
-from sc_imagenet.generation.options import TRAINED_MODEL
 
-# What a run must be to fill a cell of the paper's tables, and the command that makes such a run.
-
-_OF_THE_GENERATOR = ("recipe.model.", "--backbone ")  # changes that its arguments and its backbone tell of
-_FREE = ("pretrained", "seed", "saliency")  # options of a training that name files, or that runs may vary
-
-
-def metric_of(column: Column, result: Result) -> Metric:
-    """The protocol that the paper's figures of this column and model were taken under."""
-    metrics = paper(column.dataset, result.model, result.size, result.protocol)
-    return next(metric for metric in metrics if metric.alpha == column.alpha)
+TITLE = "Semantic correspondence: paper and measured"
+TRUE_ERRORS = "How far its labels lie from the truth, which the renderer knows and the labelling did not see."
+HOW_TO_READ = (
+    "Measured values come from runs whose recipe, data, backbone and direction are the paper's, under the "
+    "protocol its authors used; several seeds are averaged and their intervals joined. All other runs are "
+    "below, under the strict protocol. Intervals are 95 %, bootstrapped over pairs."
+)
+SEEDS_GROUPED = (
+    "Runs that differ in their seeds alone are one row: mean \N{PLUS-MINUS SIGN} standard deviation over the n seeds; "
+    "a single run has its 95 % interval over pairs."
+)
+TEXT: tuple[Format, ...] = ("md", "tex", "terminal")
 
 
-def reproduces(result: Result, row: Row, column: Column) -> bool:
-    """Whether a run is what the paper did for this cell.
-
-    Same model, pre-training, training, backbone and weights of the backbone; the ``paper`` recipe unchanged, as it is
-    today, too; of the generator the paper's procedure and training options but for what the row switches; the whole
-    test split, predicted in the authors' direction. Anything else stands among the runs only.
-    """
-    known = result.protocol or published(result.model)
-    whole = info(column.dataset).pairs.get("test")
-    return (
-        row.model == result.model
-        and result.pretrain == row.trained_on(column)[0]
-        and _trained_alike(result, row, column)
-        and result.preset == "paper"
-        and result.backbone.split(".")[0] == row.backbone
-        and (known is None or known.direction == result.direction)
-        and any(
-            data.name == column.dataset and data.split == "test" and whole in (None, data.pairs) for data in result.data
-        )
+def summary(report: Report) -> str:
+    """One sentence on what is there."""
+    runs = "1 run" if report.runs == 1 else f"{report.runs} runs"
+    filled, printed = (sum(getattr(table, name) for table in report.tables) for name in ("filled", "printed"))
+    full = [
+        f"{table.filled} of {table.printed} in Table {table.paper.number}" for table in report.tables if table.filled
+    ]
+    return f"{runs} found; {filled} of the paper's {printed} figures measured" + (
+        f": {', '.join(full)}." if full else "."
     )
 
 
-def _trained_alike(result: Result, row: Row, column: Column) -> bool:
-    if row.model == GENERATOR:
-        changes = [change for change in result.changes if not change.startswith(_OF_THE_GENERATOR)]
-        same = result.backbone_weights == "ibot" and _built_alike(result, row)
-    else:  # older results do not say; a run that changed its backbone's weights lists the change
-        changes = list(result.changes)
-        same = result.backbone_weights in ("timm", None)
-    if changes or not same:
-        return False
-    if row.train_set == FILTERED_IMAGENET:  # trained by ``scbench generate train``; its weights say how
-        options, wanted = result.trained_with.get("options"), paper_training(row).as_dict()
-        return (
-            result.trained_on == FILTERED_IMAGENET
-            and result.finetune is None
-            and isinstance(options, Mapping)
-            and _same({**options, **dict.fromkeys(_FREE)}, {**wanted, **dict.fromkeys(_FREE)})
-            and result.trained_with.get("max_steps") is None
-        )
-    return result.checkpoint is None and result.finetune == row.trained_on(column)[1] and _recipes(result)
+# The paper's tables, and what was measured beside them.
 
 
-def _built_alike(result: Result, row: Row) -> bool:
-    """Whether a run's generator is the paper's but for what the row switches.
+def paper_table(table: MeasuredTable) -> Table:
+    """A table of the paper: measured figures beside its own, and the commands that fill empty cells."""
+    paper = table.paper
+    columns = [Column("Method")]
+    if paper.number == 2:
+        columns.append(Column("Supervision", style="soft wide", left_out=TEXT))
+    columns += [_paper_column(paper, column) for column in paper.columns]
+    rows = [_paper_row(paper, row, before) for row, before in zip(table.rows, (None, *table.rows))]
+    return Table(paper.title, tuple(columns), tuple(rows), number=paper.number)
 
-    An option of the network that is not stated has its default. ``layers`` and backbone follow from the training.
-    """
-    given = result.arguments.get("network") or {}
-    if not isinstance(given, Mapping):
-        return False
-    defaults = {name: each.default for name, each in inspect.signature(Cascade).parameters.items()}
-    read = {name: defaults[name] for name in ("stage", "upsample", "window")}
-    options = paper_training(row)
-    wanted = {**read, "size": options.size, "network": asdict(options.network)}
-    network = {**asdict(NetworkOptions()), **given}
-    return _same(
-        {**read, **{name: result.arguments.get(name, read.get(name)) for name in (*read, "size")}, "network": network},
-        wanted,
+
+def _paper_column(paper: PaperTable, column: PaperColumn) -> Column:
+    if paper.by_category:
+        return Column(column.category or "all", kind="paper")
+    return Column(f"@{column.alpha:.2f}", info(column.dataset).title, "paper")
+
+
+def _paper_row(paper: PaperTable, row: MeasuredRow, before: MeasuredRow | None) -> Row:
+    known = row.row
+    cells = [Cell(known.method, tag=known.tag)]
+    if paper.number == 2:
+        cells.append(Cell(known.supervision or "pre-train, fine-tune"))
+    cells += map(_paper_cell, row.cells)
+    return Row(
+        tuple(cells),
+        divided=bool(known.pretrain) and not (before and before.row.pretrain),
+        commands=tuple(map(str, row.commands)),
+        filters={"model": known.model},
     )
 
 
-def _recipes(result: Result) -> bool:
-    """Whether the recipes and arguments that a run recorded are those that this version has for its data."""
-    for dataset, recorded in ((result.pretrain, result.pretrain_recipe), (result.finetune, result.recipe)):
-        if dataset is None or not recorded:  # an older result does not tell of its pre-training
-            continue
-        today = asdict(find_recipe(result.model, dataset, "paper"))
-        if not _same({**today, **recorded, "model": None}, {**today, "model": None}):
-            return False
-    if result.model == GENERATOR or result.finetune is None:
-        return True
-    built = find_recipe(result.model, result.finetune, "paper").model
-    return _same({**built, **{name: result.arguments.get(name, built[name]) for name in built}}, built)
+def _paper_cell(cell: PaperCell) -> Cell:
+    measured = cell.measured
+    if measured is None:
+        note = "the paper has no figure here" if cell.paper is None else f"fill with: {cell.command}"
+        return Cell(paper=cell.paper, note=note)
+    found = Cell(measured.value, cell.paper, measured.low, measured.high, runs=measured.runs)
+    paper = "" if cell.paper is None else f"Paper {found.printed}, "
+    several = f" (mean of {len(measured.runs)} runs)" if len(measured.runs) > 1 else ""
+    interval = f", {found.interval}" if found.interval else ""
+    note = f"{paper}measured {measured.value:.2f}{several}{interval}, {measured.metric}"
+    return Cell(measured.value, cell.paper, measured.low, measured.high, runs=measured.runs, note=note)
 
 
-def _same(recorded: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
-    """Whether values are the same once they are JSON, where tuples are lists."""
-    return bool(json.loads(json.dumps(recorded)) == json.loads(json.dumps(wanted)))
+def ablation_grid(table: AblationTable) -> Table:
+    """The ablations beside the paper's, and how many of its directions are found."""
+    styles = {4: "soft", 5: "soft right", 7: "soft right"}
+    columns = (Column(head, style=styles.get(n, "right" if n else "")) for n, head in enumerate(HEADINGS))
+    about = "Tables 4 and 5 in miniature: the full generator and the same with one thing changed. None measured yet."
+    if table.measured:
+        about = f"PCK, {table.metric}: {table.about}. {table.verdict} {LEGEND}"
+    return Table("Ablations of the generator", tuple(columns), tuple(map(_ablation_row, table.rows)), about, dense=True)
 
 
-def paper_training(row: Row) -> TrainingOptions:
-    """The options that the paper's generator of this row was trained with; ours where the paper leaves them open."""
-    options = paper_options()
-    network: dict[str, Any] = {}
-    for name, value in row.settings.items():
-        if name.startswith("network."):
-            network[name.removeprefix("network.")] = value
-        else:
-            options = replace(options, **{name: value})  # type: ignore[arg-type]
-    return replace(options, network=replace(options.network, **network))
+def _ablation_row(row: AblationRow) -> Row:
+    note = "" if row.seeds else f"fill with: {row.command}"
+    return Row(tuple(Cell(text, note=note) for text in words(row)), commands=() if row.seeds else (row.command,))
 
 
-def command_for(row: Row, column: Column) -> Command:
-    """The command whose run would fill a cell."""
-    pretrain, finetune = row.trained_on(column)
-    options: dict[str, object] = {"pretrain": pretrain}
-    if row.train_set == FILTERED_IMAGENET:
-        options = {"checkpoint": f"{_folder(row)}/{TRAINED_MODEL}"}
-    else:
-        options["finetune"] = finetune
-    options["eval"] = ("pf-pascal", "pf-willow") if column.finetune == "pf-pascal" else (column.dataset,)
-    if row.model == GENERATOR and row.train_set != FILTERED_IMAGENET:
-        network = _departures(paper_training(row).network, NetworkOptions())
-        model = {"size": paper_training(row).size, "pretrained": IBOT, "network": network}
-        settings = {f"recipe.model.{name}": value for name, value in model.items()}
-        options |= {"backbone": row.backbone, "set": settings}
-    return Command("run", (row.model,), options)
+# Generated data sets.
 
 
-def preparation_for(row: Row) -> Command | None:
-    """The command that must come before ``command_for``'s: it trains a generator on photographs with class names."""
-    if row.train_set != FILTERED_IMAGENET:
+def generated_tables(made: GeneratedSet) -> tuple[Table, ...]:
+    """What a generated data set holds and, where it is known, how far its labels lie from the truth."""
+    counts = _two_columns(f"Generated data set {made.name}", "count", made.counts, f"{made.how}.")
+    if not made.errors:
+        return (counts,)
+    return counts, _two_columns(f"True errors of the labels of {made.name}", "labels", made.errors, TRUE_ERRORS)
+
+
+def _two_columns(title: str, head: str, lines: Mapping[str, str], caption: str = "") -> Table:
+    rows = (Row((Cell(name), Cell(value))) for name, value in lines.items())
+    return Table(title, (Column(""), Column(head, style="right")), tuple(rows), caption, dense=True)
+
+
+# Runs side by side.
+
+
+def leaderboard_table(board: Leaderboard) -> Table:
+    """The settings of a leaderboard, best first."""
+    against = (
+        ""
+        if board.direction == "forward"
+        else (
+            " These models predict into the source image; they are not ranked with those that predict into the target."
+        )
+    )
+    caption = f"PCK, {board.protocol}; best at {board.metrics[1].alpha:.2f} first.{against}"
+    return _settings(board, board.settings, board.heading, caption)
+
+
+def single_runs_table(board: Leaderboard) -> Table | None:
+    """Each run of a leaderboard by itself; None where none shares a row with another."""
+    if not board.singles:
         return None
-    training = paper_training(row)
-    changed = _departures(training, TrainingOptions())
-    network = {f"network.{name}": value for name, value in _departures(training.network, NetworkOptions()).items()}
-    settings = {name: value for name, value in changed.items() if name not in ("network", "backbone", "size")}
-    options = {"out": _folder(row), "backbone": training.backbone, "weights": IBOT, "size": training.size}
-    return Command("generate train", (IMAGENET,), {**options, "set": {**settings, **network}})
+    return _settings(board, board.singles, f"The {len(board.entries)} runs one by one")
 
 
-def _departures(options: Any, defaults: Any) -> dict[str, Any]:
-    """What options have that defaults have not, in their order."""
-    ours, plain = vars(options), vars(defaults)
-    return {name: value for name, value in ours.items() if value != plain[name]}
-
-
-def _folder(row: Row) -> str:
-    """Where a row's generator is trained; rows of the same settings share it."""
-    changed = [f"{key.split('.')[-1]}-{value}" for key, value in row.settings.items() if FULL_PROCEDURE[key] != value]
-    return "/".join(["generator", *(changed or ["full"])])
-
-
-# What a report says, before it is written in any format.
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A figure of the paper beside the measured one."""
-
-    paper: float | None
-    measured: Measured | None
-    command: Command  # what would fill it
-
-    @property
-    def difference(self) -> float | None:
-        """Measured minus paper, in points."""
-        return None if self.paper is None or self.measured is None else self.measured.value - self.paper
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """A method's cells."""
-
-    row: Row
-    cells: tuple[Cell, ...]
-
-    @property
-    def commands(self) -> tuple[Command, ...]:
-        """The commands that would fill its empty cells, each once, in the order they must be given."""
-        empty = (cell for cell in self.cells if cell.measured is None and cell.paper is not None)
-        found = {str(cell.command): cell.command for cell in empty}
-        before = preparation_for(self.row) if found else None
-        return (*([before] if before else []), *found.values())
-
-
-@dataclass(frozen=True)
-class TableView:
-    """A table of the paper with what was measured."""
-
-    paper: PaperTable
-    rows: tuple[TableRow, ...]
-
-    @property
-    def filled(self) -> int:
-        """Cells with a run behind them."""
-        return sum(cell.measured is not None for row in self.rows for cell in row.cells)
-
-    @property
-    def printed(self) -> int:
-        """Cells that the paper has a figure for."""
-        return sum(cell.paper is not None for row in self.rows for cell in row.cells)
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that a report shows."""
-
-    tables: tuple[TableView, ...]
-    boards: tuple[Board, ...]
-    sheets: tuple[Sheet, ...]  # of all runs, by model and id
-    unscored: tuple[Result, ...]  # trained, but evaluated on nothing
-    problems: tuple[str, ...]
-    ablations: AblationTable
-    generated: tuple[GeneratedSet, ...]
-    notes: tuple[str, ...] = paper_tables.NOTES
-
-    @property
-    def runs(self) -> int:
-        """How many runs it is about."""
-        return len(self.sheets)
-
-
-def build_from(runs: Path, update: Update | None = None) -> Report:
-    """The report of all that lies in a folder of runs: runs, ablations and generated data sets."""
-    found, problems = find_runs(runs)
-    generated, unread = find_generated(runs)
-    problems += unread
-    ablations = None
-    try:
-        ablations = ablation_table(runs / ABLATIONS)
-    except InputError as error:
-        problems.append(str(error))
-    return build(found, problems, update, ablations, generated)
-
-
-def build(
-    found: Sequence[FoundRun],
-    problems: Sequence[str] = (),
-    update: Update | None = None,
-    ablations: AblationTable | None = None,
-    generated: Sequence[GeneratedSet] = (),
-) -> Report:
-    """Put the runs beside the paper's tables and against each other.
-
-    Args:
-        found: finished runs, each id once.
-        problems: a line for each run that is not among them.
-        update: shows progress: a run scored by an older version has no curves yet, and its predictions are read.
-        ablations: of the generator; None: none were measured.
-        generated: data sets made here.
-    """
-    results = [run.result for run in found]
-    curves: dict[str, Curves] = {}
-    sheets = []
-    for number, run in enumerate(sorted(found, key=lambda run: (run.result.model, run.result.run))):
-        if update is not None:
-            update("runs", number, len(found))
-        curves[run.result.run], gaps = run_curves(run.folder, run.result)
-        sheets.append(sheet_of(run, gaps, found))
-    return Report(
-        tuple(_table(table, results) for table in paper_tables.tables()),
-        boards_of(found, curves),
-        tuple(sheets),
-        tuple(result for result in results if not result.data),
-        tuple(problems),
-        ablations or ablation_table(Path("runs") / ABLATIONS, read=False),
-        tuple(generated),
+def _settings(board: Leaderboard, settings: Sequence[Setting], title: str, caption: str = "") -> Table:
+    columns = (
+        Column("Model"),
+        Column("Backbone", below=True),
+        Column("Training", style="wrap"),
+        Column("Recipe", below=True),
+        Column("", kind="interval", style="wide", left_out=TEXT),
+        *(Column(f"PCK@{metric.alpha:.2f}", kind="figure") for metric in board.metrics),
+        Column("Direction", left_out=("html",)),
+        Column("Seeds", style="right"),
+        Column("Trained for", style="right"),
+        Column("Peak memory", style="right", left_out=("terminal",)),
+        Column("Run", kind="runs"),
     )
-
-
-def _table(table: PaperTable, results: Sequence[Result]) -> TableView:
-    rows = tuple(
-        TableRow(
-            row,
-            tuple(
-                Cell(value, _measured(results, row, column), command_for(row, column))
-                for column, value in zip(table.columns, row.values)
+    rows = (
+        Row(
+            (
+                Cell(setting.result.title),
+                Cell(setting.result.backbone),
+                Cell(run_details.training(setting.result)),
+                Cell(run_details.recipe(setting.result)),
+                _score(setting.scores[1]),
+                *map(_score, setting.scores),
+                Cell(run_details.arrow(setting.result)),
+                Cell(setting.seeds_in_words),
+                Cell(run_details.duration(setting.seconds)),
+                Cell(run_details.size(setting.peak_memory)),
+                Cell(runs=tuple(entry.result.run for entry in setting.entries)),
             ),
+            filters=filters(setting.result),
         )
-        for row in table.rows
+        for setting in settings
     )
-    return TableView(table, rows)
+    return Table(title, columns, tuple(rows), caption)
 
 
-def _measured(results: Sequence[Result], row: Row, column: Column) -> Measured | None:
-    found: list[Measured] = []
-    for result in results:
-        if not reproduces(result, row, column):
-            continue
-        name = str(metric_of(column, result))
-        if column.category is None:
-            score = result.metrics.get(column.dataset, {}).get(name)
-            if score:
-                found.append(Measured(**score, runs=(result.run,), metric=name))
-        else:
-            value = result.per_category.get(column.dataset, {}).get(name, {}).get(column.category)
-            if value is not None:
-                found.append(Measured(value, None, None, (result.run,), name))
-    return averaged(found)
+def _score(score: MeanScore | None) -> Cell:
+    return Cell() if score is None else Cell(score.value, None, score.low, score.high, score.spread)
+
+
+def category_table(board: Leaderboard, most: int | None = None) -> Table | None:
+    """The categories of a leaderboard by its best settings; None where it has none."""
+    if not board.categories:
+        return None
+    settings = board.settings[:most]
+    best = f", the best {most} settings" if len(settings) < len(board.settings) else ""
+    columns = (Column(each.result.title, kind="bar", detail=each.which_runs) for each in settings)
+    rows = (Row((Cell(name), *(Cell(each.categories.get(name)) for each in settings))) for name in board.categories)
+    return Table(f"By category, {board.metrics[1]}{best}", (Column("Category"), *columns), tuple(rows))
+
+
+def categories_by_run(board: Leaderboard) -> Table:
+    """Every run of a leaderboard with all its categories."""
+    columns = (Column("Run"), Column("", below=True), *(Column(name, kind="figure") for name in board.categories))
+    rows = (
+        Row(
+            (
+                Cell(entry.result.title),
+                Cell(entry.result.run),
+                *(Cell(entry.categories.get(name)) for name in board.categories),
+            ),
+            filters=filters(entry.result),
+        )
+        for entry in board.entries
+    )
+    return Table(f"Categories of all {len(board.entries)} runs", columns, tuple(rows))
+
+
+def protocols_table(scored: ProtocolTable) -> Table:
+    """A run's scores on one data set under every protocol."""
+    columns = (
+        Column("Protocol"),
+        *(Column(f"@{alpha:.2f}", kind="figure") for alpha in scored.alphas),
+        Column("", style="soft"),
+    )
+    rows = (
+        Row((Cell(row.protocol), *(Cell(s[0], None, *s[1:]) if s else Cell() for s in row.scores), Cell(row.label)))
+        for row in scored.rows
+    )
+    return Table(f"{scored.data} under every protocol", columns, tuple(rows), dense=True)
+
+
+# One line a figure, for a person's own plots and tables.
+
+
+def figures_table(report: Report) -> Table:
+    """Every cell of the paper's tables: paper, measured, interval, difference, the runs behind it."""
+    heads = ["table", "method", "pretrain", "train_set", "supervision", "dataset", "category", "alpha", "paper"]
+    heads += ["measured", "low", "high", "difference", "metric", "runs", "command"]
+    return _plain(
+        heads,
+        (
+            (
+                table.paper.number,
+                *(row.row.method, row.row.pretrain, row.row.train_set, row.row.supervision),
+                *(column.dataset, column.category, column.alpha, cell.paper),
+                *_measured(cell),
+                str(cell.command),
+            )
+            for table in report.tables
+            for row in table.rows
+            for column, cell in zip(table.paper.columns, row.cells)
+        ),
+    )
+
+
+def _measured(cell: PaperCell) -> tuple[str | float | None, ...]:
+    found = cell.measured
+    if found is None:
+        return (None,) * 6
+    return found.value, found.low, found.high, cell.difference, found.metric, " ".join(found.runs)
+
+
+def runs_table(report: Report) -> Table:
+    """Every metric of every run."""
+    heads = ["run", "model", "backbone", "pretrain", "finetune", "checkpoint", "preset", "changes", "seed", "direction"]
+    heads += ["seconds", "peak_memory", "training", "data", "pairs", "published", "metric", "value", "low", "high"]
+    counts = {
+        (of.result.run, data.key): (data.pairs, data.published) for of in report.details for data in of.result.data
+    }
+    return _plain(
+        heads,
+        (
+            (
+                *(result.run, result.model, result.backbone, result.pretrain, result.finetune, result.checkpoint),
+                *(result.preset, " ".join(result.changes), result.seed, result.direction, result.seconds),
+                *(result.peak_memory, run_details.training(result)),
+                *(data, *counts.get((result.run, data), (None, None))),
+                *(metric, score["value"], score["low"], score["high"]),
+            )
+            for result in (of.result for of in report.details)
+            for data, metrics in result.metrics.items()
+            for metric, score in metrics.items()
+        ),
+    )
+
+
+def curves_table(report: Report) -> Table:
+    """PCK over alpha of every run under its leaderboard's protocol."""
+    heads = ["run", "model", "data", "direction", "protocol", *(f"{alpha:g}" for alpha in CURVE_ALPHAS)]
+    return _plain(
+        heads,
+        (
+            (
+                entry.result.run,
+                entry.result.model,
+                board.key,
+                board.direction,
+                board.metrics[1].protocol,
+                *entry.curve,
+            )
+            for board in report.leaderboards
+            for entry in board.entries
+            if entry.curve
+        ),
+    )
+
+
+def _plain(heads: Sequence[str], lines: Iterable[Sequence[str | float | None]]) -> Table:
+    return Table("", tuple(map(Column, heads)), tuple(Row(tuple(map(Cell, line))) for line in lines))

@@ -19,8 +19,7 @@ from torch import Tensor
 from baselines import registry
 from baselines.matcher import Direction, Matcher
 from baselines.recipe import Recipe
-from benchmark.scoring.bundles import bundle
-from benchmark.scoring.pck import Metric, score
+from benchmark.scoring.pck import Metric, bundle, score_metrics
 from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, all_columns, predictions_of, write_predictions
 from benchmark.scoring.predictions import PredictionInfo
 from sc_imagenet.core.errors import InputError
@@ -188,4 +187,4 @@ class Validation:
             )
         if self.accelerator.num_processes > 1:
             predicted = gather_object(predicted)
-        return score(predictions_of(predicted, self.info), [self.metric], draws=1)[str(self.metric)].value
+        return score_metrics(predictions_of(predicted, self.info), [self.metric], draws=1)[str(self.metric)].value

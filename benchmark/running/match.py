@@ -24,7 +24,7 @@ from benchmark.scoring.metric import Scores
 from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, predictions_of, write_predictions
 from benchmark.scoring.predictions import PredictionInfo, Predictions
 from benchmark.scoring.protocol import Protocol as Scoring
-from benchmark.scoring.protocols import several
+from benchmark.scoring.protocols import protocols_named
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.progress import bars
 from sc_imagenet.data.images import Picture, to_rgb
@@ -125,7 +125,7 @@ def evaluate(
     if limit is not None and limit < 1:
         raise InputError(f"limit={limit} leaves no pair")
     pairs = NamedPairs.parse(data, "test", None if root is None else Path(root))
-    chosen = several(protocols)
+    chosen = protocols_named(protocols)
     name, size = model_name(model), model.size if isinstance(model, Matcher) else 0
     for protocol in chosen:
         protocol.for_data(pairs.dataset, name, size or None)  # refused before the work, not after it
@@ -148,7 +148,7 @@ def evaluate(
     predictions = predictions_of(found, about)
     if out is not None:
         write_predictions(out, found, about)
-    return Evaluated(predictions, metric.score(predictions, chosen, draws))
+    return Evaluated(predictions, metric.score_protocols(predictions, chosen, draws))
 
 
 def _predicted(model: Model, rows: datasets.Dataset, about: PredictionInfo, workers: int) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Literal
 from baselines.checkpoints import load_checkpoint
 from baselines.model_card import Score, Trained
 from benchmark.running.folder import RunFolder
-from benchmark.scoring.bundles import strict
+from benchmark.scoring.pck import strict_metrics
 from benchmark.scoring.result import RESULT_FILE, Result, read_result
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, sha256_of
@@ -98,7 +98,7 @@ def scores_of(result: Result) -> list[Score]:
     found = []
     for data in result.data:
         measured = result.metrics.get(data.key, {})
-        for metric in strict(data.scored_as):
+        for metric in strict_metrics(data.scored_as):
             if (score := measured.get(str(metric))) is not None:
                 found.append(
                     Score(data.name, data.split, str(metric), **score, pairs=data.pairs, published=data.published)

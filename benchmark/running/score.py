@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmark.scoring import passport
 from benchmark.scoring.joining import Joined, opened
-from benchmark.scoring.metric import Scores, score
+from benchmark.scoring.metric import Scores, score_protocols
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol
 from sc_imagenet.core.errors import InputError
@@ -38,9 +38,9 @@ def score_file(
 ) -> ScoredFile:
     """Score the pairs with these ids, or all."""
     predictions = found.predictions if pairs is None else found.predictions.subset(pairs)
-    scores = score(predictions, chosen, draws, SEED, details)
+    scores = score_protocols(predictions, chosen, draws, SEED, details)
     stated = passport.make(predictions, scores, draws, SEED, details, path)
-    return ScoredFile(path, predictions, scores, tuple(found.notes), stated)
+    return ScoredFile(path, predictions, scores, (*found.notes, *scores.notes), stated)
 
 
 def disagreements(file: Path, path: Path | None, root: Path | None) -> tuple[Path, list[str]]:
@@ -60,4 +60,4 @@ def disagreements(file: Path, path: Path | None, root: Path | None) -> tuple[Pat
         if not path.exists():
             raise InputError("the predictions of the passport are not beside it", where=path, fix="Give their file.")
     found = opened(path, stated["dataset"], stated["split"], root, stated["frame"])
-    return path, passport.differences(stated, found.predictions)
+    return path, passport.disagreeing_scores(stated, found.predictions)

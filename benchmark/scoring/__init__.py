@@ -5,7 +5,7 @@
 box
 """
 
-from benchmark.scoring.metric import PCK, Scores, score
-from benchmark.scoring.protocols import get as protocol
+from benchmark.scoring.metric import PCK, Scores, score_protocols
+from benchmark.scoring.protocols import protocol_named as protocol
 
-__all__ = ["PCK", "Scores", "protocol", "score"]
+__all__ = ["PCK", "Scores", "protocol", "score_protocols"]

@@ -170,7 +170,7 @@ def scores(
     return {each.name: Score(*map(float, row)) for each, *row in zip(quantities, value, low, high)}
 
 
-def differences(
+def paired_differences(
     first: Sequence[Quantity], second: Sequence[Quantity], categories: np.ndarray, draws: int = 1000, seed: int = 0
 ) -> dict[str, Difference]:
     """Second minus first of two models on the same pairs, by the quantities' names; both on the same draws.
@@ -180,10 +180,10 @@ def differences(
     one, two = (Averages(each, categories) for each in (first, second))
     values = percent(one.value()), percent(two.value())
     drawn = percent(two.drawn(draws, seed)) - percent(one.drawn(draws, seed))
-    return {each.name: difference(*row) for each, *row in zip(first, *values, drawn.T)}
+    return {each.name: difference_of_draws(*row) for each, *row in zip(first, *values, drawn.T)}
 
 
-def difference(first: float, second: float, drawn: np.ndarray) -> Difference:
+def difference_of_draws(first: float, second: float, drawn: np.ndarray) -> Difference:
     """Two percentages, and the differences of their bootstrap draws."""
     drawn = drawn[np.isfinite(drawn)]  # a draw may miss a rare category
     low, high = np.percentile(drawn, (2.5, 97.5)) if len(drawn) else (np.nan, np.nan)

@@ -88,14 +88,14 @@ class Evaluation:
         return found
 
 
-def evaluate(predictions: Predictions, protocol: Protocol) -> Evaluation:
+def evaluate_predictions(predictions: Predictions, protocol: Protocol) -> Evaluation:
     """Hits of predictions under a protocol that is resolved for their data set (``Protocol.for_data``).
 
     Raises:
         InputError: the threshold needs object boxes and some pairs have none.
     """
     chosen = predictions.mutual if protocol.points == "mutual" else predictions.other_visible
-    threshold = thresholds(predictions, protocol)
+    threshold = pair_thresholds(predictions, protocol)
     without = np.isnan(threshold)
     if without.any():
         chosen = chosen & ~without[predictions.owner]
@@ -139,7 +139,7 @@ def distance(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return np.sqrt(x * x + y * y).astype(dtype)
 
 
-def thresholds(predictions: Predictions, protocol: Protocol) -> np.ndarray:
+def pair_thresholds(predictions: Predictions, protocol: Protocol) -> np.ndarray:
     """d of every pair (N,) in the protocol's frame; NaN for a pair that has none, which is left out.
 
     The box around points that all lie in one place is none.

@@ -18,15 +18,16 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmark.scoring.frames import Frame
-from benchmark.scoring.pickled import LARGEST, read_pickle
+from benchmark.scoring.frames import ProtocolFrame
+from benchmark.scoring.pickled import LARGEST_FILE, read_pickle
+from benchmark.scoring.predictions import PredictionInfo, Predictions, predictions_of_pairs
 from sc_imagenet.core.errors import InputError, check_name, unknown_name
 
 KEYS = ("pair_id", "source", "target")
@@ -58,7 +59,7 @@ class Foreign:
 
     pairs: list[ForeignPair]
     form: str
-    frame: Frame | None = None
+    frame: ProtocolFrame | None = None
     notes: tuple[str, ...] = field(default=())
 
 
@@ -72,7 +73,7 @@ def read_foreign(path: Path) -> Foreign:
         raise InputError("no such file", where=path)
     if path.suffix.lower() not in _READERS:
         raise unknown_name("form of predictions", path.suffix or path.name, _READERS)
-    if path.stat().st_size > LARGEST:
+    if path.stat().st_size > LARGEST_FILE:
         raise InputError("is too large to be predictions", where=path)
     found = _READERS[path.suffix.lower()](path)
     if not found.pairs:
@@ -88,7 +89,7 @@ def _npz(path: Path) -> Foreign:
     arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
+            if sum(entry.file_size for entry in archive.infolist()) > LARGEST_FILE:
                 raise InputError("is too large to be predictions", where=path)
             for name in archive.namelist():
                 with archive.open(name) as file:
@@ -123,7 +124,7 @@ def _npz(path: Path) -> Foreign:
                 None if scores is None else scores[row][here],
             )
         )
-    frame = Frame.parse(str(arrays["frame"])) if "frame" in arrays else None
+    frame = ProtocolFrame.parse(str(arrays["frame"])) if "frame" in arrays else None
     return Foreign(pairs, "NPZ", frame)
 
 
@@ -163,9 +164,9 @@ def _jsonl(path: Path) -> Foreign:
     for number, line in _json_lines(path):
         try:
             if "pred" in line and "meta" in line:
-                form, frame = "OmniProbe", Frame("unit", 800)
+                form, frame = "OmniProbe", ProtocolFrame("unit", 800)
                 pairs.append(_omniprobe(line))
-                frame = Frame("centred-unit", 800) if "subset" in line["meta"] else frame
+                frame = ProtocolFrame("centred-unit", 800) if "subset" in line["meta"] else frame
                 continue
             _check_keys(line, f"{path}, line {number}")
             points = np.array(line["points"], float).reshape(-1, 2)
@@ -222,7 +223,7 @@ def _pkl(path: Path) -> Foreign:
             raise InputError(f"pair {number} of the pickle has no {error}", where=path) from error
     if len(sides) > 1:
         raise InputError(f"has pairs at {', '.join(map(str, sorted(sides)))} pixels", where=path)
-    return Foreign(pairs, "GeoAware-SC's result", Frame("letterbox", sides.pop()))
+    return Foreign(pairs, "GeoAware-SC's result", ProtocolFrame("letterbox", sides.pop()))
 
 
 def _pt(path: Path) -> Foreign:
@@ -286,3 +287,69 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read as text ({error})", where=path) from error
+
+
+# SOCO's pairs: points of several categories that share a name (semantic overlap) or a concept.
+
+SOCO_KINDS = ("semantic", "concept")
+
+
+def soco_predictions(
+    pairs: Sequence[Mapping[str, Any]],
+    predicted: Sequence[Any],
+    kind: str,
+    frame: ProtocolFrame,
+    info: PredictionInfo,
+) -> Predictions:
+    """Predictions of SOCO's pairs, for its metric SOC (``semantic``) or CC (``concept``).
+
+    Args:
+        pairs: rows of its JSON Lines.
+        predicted: for each, a point in ``frame`` for every source keypoint.
+        kind: ``semantic``: the target is the point of the same name, of those that ``semantic_overlap`` lists;
+            ``concept``: every target point of all groups of ``concept_matches`` that name the source point.
+        frame: that the predictions lie in.
+        info: where they come from.
+
+    Raises:
+        InputError: a pair lacks an entry or predictions do not fit it.
+    """
+    rows = []
+    for pair, points in zip(pairs, predicted):
+        where = f"pair {pair.get('pair_id')}"
+        try:
+            sources = {each["name"]: each["pos"] for each in pair["src_keypoints"]}
+            targets = {each["name"]: each["pos"] for each in pair["trg_keypoints"]}
+            said = dict(zip(sources, np.asarray(points, float).reshape(len(sources), 2)))
+            valid = _valid_targets(pair, kind)
+            width, height = pair["trg_imsize"]
+            # Without a box d is the longer side of the image.
+            box = pair["trg_bndbox"] or [0, 0, width, height]
+            rows.append(
+                {
+                    "pair_id": str(pair["pair_id"]),
+                    "category": pair["pair_group"],
+                    "source_points": [sources[name] for name in valid] or np.empty((0, 2)),
+                    "target_points": [targets[names[0]] for names in valid.values()] or np.empty((0, 2)),
+                    "further_targets": [[targets[name] for name in names[1:]] for names in valid.values()],
+                    "predicted_points": [said[name] for name in valid] or np.empty((0, 2)),
+                    "source_size": pair["src_imsize"],
+                    "target_size": (width, height),
+                    "target_bbox": box,
+                }
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"is not a pair of SOCO's ({error})", where) from error
+    return replace(predictions_of_pairs(rows, info), frame=frame)
+
+
+def _valid_targets(pair: Mapping[str, Any], kind: str) -> dict[str, list[str]]:
+    """The names of valid targets of each source point that has any."""
+    if kind == "semantic":
+        return {name: [name] for name in pair["semantic_overlap"]}
+    found: dict[str, list[str]] = {}
+    for group in pair["concept_matches"]:
+        for name in group["src_keypoints"]:
+            names = found.setdefault(name, [])
+            names += [target for target in group["trg_keypoints"] if target not in names]
+    return {name: names for name, names in found.items() if names}

@@ -13,7 +13,7 @@ import numpy as np
 
 from sc_imagenet.core.errors import InputError
 
-KINDS = {
+FRAME_KINDS = {
     "original": "pixels of the image file",
     "letterbox": "longer side scaled to S, centred on an S x S canvas, integer offset; small images are enlarged",
     "corner-letterbox": "sides scaled and rounded so that the longer is S, at the top left of an S x S canvas",
@@ -25,11 +25,11 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Frame:
+class ProtocolFrame:
     """A frame of side S; ``dtype`` is what true points are held in, ``margin`` how far inside they are clamped.
 
     >>> import numpy as np
-    >>> Frame("letterbox", 840).carry(np.array([[10.0, 20.0]]), np.array([[420, 300]]))
+    >>> ProtocolFrame("letterbox", 840).carry(np.array([[10.0, 20.0]]), np.array([[420, 300]]))
     array([[ 20., 160.]])
     """
 
@@ -39,17 +39,22 @@ class Frame:
     margin: float | None = None  # true points are clamped to [margin, side - 1 - margin] (corner-letterbox: unpadded)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"{self.kind!r} is no frame", fix=f"Frames: {', '.join(KINDS)}")
+        if self.kind not in FRAME_KINDS:
+            raise InputError(f"{self.kind!r} is no frame", fix=f"Frames: {', '.join(FRAME_KINDS)}")
 
     def __str__(self) -> str:
         return self.kind if self.kind == "original" else f"{self.kind}-{self.side}"
 
     @classmethod
-    def parse(cls, name: str) -> Frame:
+    def square(cls, side: int | None) -> ProtocolFrame:
+        """The image stretched to ``side`` x ``side``; None: original pixels."""
+        return cls("stretch", side) if side else cls()
+
+    @classmethod
+    def parse(cls, name: str) -> ProtocolFrame:
         """The frame of a name such as ``original`` or ``letterbox-840``.
 
-        >>> str(Frame.parse("corner-aligned-840"))
+        >>> str(ProtocolFrame.parse("corner-aligned-840"))
         'corner-aligned-840'
 
         Raises:
@@ -58,15 +63,15 @@ class Frame:
         kind, _, side = name.strip().lower().rpartition("-")
         if name.strip().lower() == "original":
             return cls()
-        if kind not in KINDS or kind == "original" or not side.isdigit() or not 0 < int(side) < 1 << 20:
+        if kind not in FRAME_KINDS or kind == "original" or not side.isdigit() or not 0 < int(side) < 1 << 20:
+            kinds = ", ".join(each for each in FRAME_KINDS if each != "original")
             raise InputError(
                 f"{name!r} is no frame",
-                fix=f"Write original, or KIND-SIDE with a kind of {', '.join(k for k in KINDS if k != 'original')}: "
-                "letterbox-840, stretch-768",
+                fix=f"Write original, or KIND-SIDE with a kind of {kinds}: letterbox-840, stretch-768",
             )
         return cls(kind, int(side))
 
-    def same_place(self, other: Frame) -> bool:
+    def same_place(self, other: ProtocolFrame) -> bool:
         """Whether predictions in the one have the same numbers in the other."""
         if self.kind in ("original", "unit", "centred-unit"):
             return self.kind == other.kind

@@ -1,6 +1,7 @@
 """Predictions of any program, joined to the pairs of their data set and scored.
 
-What is missing or double is named, partial data is said.
+What is missing or double is named, partial data is said; predictions that look wrong as a whole (in another frame, with
+x and y exchanged) are not scored silently.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from numpy.typing import ArrayLike
 
 from benchmark.scoring import metric
 from benchmark.scoring.foreign import Foreign, ForeignPair, read_foreign
-from benchmark.scoring.frames import Frame
+from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.metric import Scores
-from benchmark.scoring.plausible import suspicion
 from benchmark.scoring.prediction_files import read_predictions
 from benchmark.scoring.predictions import NOWHERE, Predictions, predictions_of_pairs
 from benchmark.scoring.protocol import Protocol
-from benchmark.scoring.protocols import several
+from benchmark.scoring.protocols import protocols_named
 from benchmark.scoring.runs import prediction_files
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.catalog import canonical
@@ -69,11 +69,11 @@ def score(
     Raises:
         InputError: an unknown protocol or data set, predictions that do not fit it, or that lie in another frame.
     """
-    chosen = several(protocols)
+    chosen = protocols_named(protocols)
     name = None if dataset is None else canonical(dataset)
     found = _given(predictions, name, split, root, frame)
-    scores = metric.score(found.predictions, chosen, draws, seed)
-    return replace(scores, notes=found.notes)
+    scores = metric.score_protocols(found.predictions, chosen, draws, seed)
+    return replace(scores, notes=(*found.notes, *scores.notes))
 
 
 def _given(predictions: Given, dataset: str | None, split: str, root: Path | str | None, frame: str | None) -> Joined:
@@ -87,7 +87,7 @@ def _given(predictions: Given, dataset: str | None, split: str, root: Path | str
         return _joined(Foreign(pairs, "Python"), dataset, split, root, frame, None)
     if not isinstance(predictions, Predictions):
         known = predictions_of_pairs(predictions, replace(NOWHERE, dataset=dataset or "", split=split))
-        return Joined(replace(known, frame=Frame.parse(frame or "original")), ())
+        return Joined(replace(known, frame=ProtocolFrame.parse(frame or "original")), ())
     if dataset not in (None, predictions.dataset):
         if predictions.dataset:
             raise InputError(f"these are predictions of {predictions.dataset}, not of {dataset}")
@@ -136,7 +136,7 @@ def _joined(
         )
     from benchmark.scoring.truth import read_truth  # imports datasets, which stored predictions do not need
 
-    given = None if frame is None else Frame.parse(frame)
+    given = None if frame is None else ProtocolFrame.parse(frame)
     try:
         found = join(foreign, read_truth(dataset, split, root), given)
     except InputError as error:
@@ -150,7 +150,7 @@ def _joined(
     return Joined(found.predictions, (*found.notes, *([doubt] if doubt else [])))
 
 
-def join(foreign: Foreign, truth: Predictions, frame: Frame | None = None) -> Joined:
+def join(foreign: Foreign, truth: Predictions, frame: ProtocolFrame | None = None) -> Joined:
     """Predictions of the pairs of ``truth`` that ``foreign`` has.
 
     Args:
@@ -164,7 +164,7 @@ def join(foreign: Foreign, truth: Predictions, frame: Frame | None = None) -> Jo
     what = f"{truth.info.dataset}:{truth.info.split}"
     rows = _rows(foreign, truth, what)
     chosen = truth.take(np.array(list(rows)))
-    chosen = replace(chosen, frame=frame or foreign.frame or Frame())
+    chosen = replace(chosen, frame=frame or foreign.frame or ProtocolFrame())
     predicted = np.full(chosen.true.shape, np.nan)
     scores = np.full(len(chosen.true), np.nan)
     for place, pair in enumerate(rows.values()):
@@ -282,3 +282,64 @@ def _check_finite(truth: Predictions, predicted: np.ndarray, what: str) -> None:
     if bad.any():
         pair = truth.pair_ids[truth.owner[np.flatnonzero(bad)[0]]]
         raise InputError(f"{int(bad.sum()):,} predicted points are not numbers, the first in pair {pair} of {what}")
+
+
+FRAMES = ("original", "letterbox-840", "stretch-840", "stretch-768", "stretch-770", "corner-aligned-840", "stretch-256",
+          "stretch-240", "stretch-224", "stretch-512", "unit-800")  # fmt: skip
+_MOST = 0.5  # of all points
+
+
+def suspicion(predictions: Predictions) -> str | None:
+    """Why the predictions are probably not in the frame they are said to be in, with a hint; None if they may be."""
+    rows = np.flatnonzero(predictions.mutual)
+    if not len(rows):
+        return None
+    sizes = predictions.sizes[predictions.owner[rows]]
+    said, true = predictions.predicted[rows], predictions.true[rows]
+    placed = predictions.frame.original(said, sizes)
+    outside = _outside(placed, sizes)
+    better = _best_frame(predictions, rows)
+    name = str(predictions.frame)
+    if outside.mean() > _MOST:
+        hint = f"They fit {better}: give --frame {better}." if better and better != name else ""
+        if not hint and _outside(placed[:, ::-1], sizes).mean() < outside.mean() / 2:
+            hint = "Exchange x and y: with y first they lie inside."
+        return (
+            f"{int(outside.sum()):,} of {len(rows):,} predicted points lie outside their images, taken as "
+            f"{name}. {hint}".rstrip()
+        )
+    longer = sizes.max(axis=1)
+    exchanged = predictions.frame.original(said[:, ::-1], sizes)
+    as_is, swapped = ((np.hypot(*(points - true).T) <= 0.1 * longer).mean() for points in (placed, exchanged))
+    if len(rows) >= 20 and swapped > 2 * as_is + 0.1:
+        return (
+            f"{100 * swapped:.0f} % of the points are right with x and y exchanged, {100 * as_is:.0f} % as they are. "
+            "Write x first."
+        )
+    if better and better != name and predictions.frame.kind != "unit":
+        near = {frame: _near(predictions, rows, ProtocolFrame.parse(frame)) for frame in (name, better)}
+        if len(rows) >= 20 and near[better] > 2 * near[name] + 0.1:
+            return (
+                f"{100 * near[better]:.0f} % of the points are right taken as {better}, {100 * near[name]:.0f} % "
+                f"as {name}. Give --frame {better}."
+            )
+    return None
+
+
+def _outside(points: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    return np.asarray(((points < -1) | (points > sizes)).any(axis=1))
+
+
+def _near(predictions: Predictions, rows: np.ndarray, frame: ProtocolFrame) -> float:
+    """The share of points within a tenth of the image of their true points, taken as in a frame."""
+    taken = replace(predictions, frame=frame)
+    sizes = taken.sizes[taken.owner[rows]]
+    error = np.hypot(*(frame.original(taken.predicted[rows], sizes) - taken.true[rows]).T)
+    return float((error <= 0.1 * sizes.max(axis=1)).mean())
+
+
+def _best_frame(predictions: Predictions, rows: np.ndarray) -> str | None:
+    """The frame in which most points are near their true ones, if that is many of them."""
+    near = {name: _near(predictions, rows, ProtocolFrame.parse(name)) for name in FRAMES}
+    best = max(near, key=lambda name: near[name])
+    return best if near[best] > 0.1 else None

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from benchmark.scoring.bootstrap import Quantity, Score, scores
-from benchmark.scoring.frames import Frame
-from benchmark.scoring.metrics import quantities
+from benchmark.scoring.details import notes_on_details, protocol_quantities
+from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.predictions import NOWHERE, Predictions, joined, predictions_of_pairs, without_repeats
 from benchmark.scoring.protocol import Protocol
-from benchmark.scoring.protocols import several
+from benchmark.scoring.protocols import protocols_named
 from sc_imagenet.core.errors import InputError
 
 
@@ -95,11 +95,11 @@ class PCK:
         frame: str = "original",
         model: str = "",
     ) -> None:
-        self.protocols = several(protocols)
+        self.protocols = protocols_named(protocols)
         for protocol in self.protocols:
             protocol.for_data(dataset, model)  # refuse before the loop, not after it
         self.info = replace(NOWHERE, dataset=dataset, model=model)
-        self.frame = Frame.parse(frame)
+        self.frame = ProtocolFrame.parse(frame)
         self._parts: list[Predictions] = []
 
     def update(self, **pair: Any) -> None:
@@ -165,10 +165,10 @@ class PCK:
         Raises:
             InputError: there is no pair, or no point to score.
         """
-        return score(self.predictions(), self.protocols, draws, seed, details)
+        return score_protocols(self.predictions(), self.protocols, draws, seed, details)
 
 
-def score(
+def score_protocols(
     predictions: Predictions,
     protocols: Sequence[Protocol],
     draws: int = 1000,
@@ -180,15 +180,15 @@ def score(
     Raises:
         InputError: no pair has a point to score, or no protocol at all can be had.
     """
-    points = int(predictions.mutual.sum())
+    info, points = predictions.info, int(predictions.mutual.sum())
     if not points:
-        raise InputError(f"no pair of {predictions.info.dataset or 'these predictions'} has a point to score")
+        raise InputError(f"no pair of {info.dataset or 'these predictions'} has a point to score")
     made: dict[str, list[Quantity]] = {}
     left_out: dict[str, str] = {}
     for protocol in protocols:
         try:
-            resolved = protocol.for_data(predictions.dataset, predictions.info.model, predictions.info.size)
-            made[str(protocol)] = list(quantities(predictions, resolved, details))
+            resolved = protocol.for_data(predictions.dataset, info.model, info.size, info.protocol)
+            made[str(protocol)] = list(protocol_quantities(predictions, resolved, details))
         except InputError as error:
             left_out[str(protocol)] = str(error)
     if not made:
@@ -197,7 +197,8 @@ def score(
     found = scores(flat, predictions.categories, draws, seed)
     by_protocol = {name: {each.name: found[f"{name}\n{each.name}"] for each in parts} for name, parts in made.items()}
     filled = np.bincount(predictions.owner[predictions.mutual], minlength=len(predictions)) > 0
-    return Scores(by_protocol, len(predictions), points, int((~filled).sum()), left_out)
+    notes = notes_on_details(predictions, details)
+    return Scores(by_protocol, len(predictions), points, int((~filled).sum()), left_out, notes)
 
 
 def _depth(value: Any) -> int:

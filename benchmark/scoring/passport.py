@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.scoring.metric import Scores, score
+from benchmark.scoring.metric import Scores, score_protocols
 from benchmark.scoring.predictions import Predictions
-from benchmark.scoring.protocols import get
+from benchmark.scoring.protocols import protocol_named
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, write_json
 
 PASSPORT_VERSION = 1
-AGREE = 1e-6  # points by which a score may move between processors
+_AGREE = 1e-6  # points by which a score may move between processors
 
 
 def pairs_sha256(predictions: Predictions) -> str:
@@ -94,7 +94,7 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def differences(passport: Mapping[str, Any], predictions: Predictions) -> list[str]:
+def disagreeing_scores(passport: Mapping[str, Any], predictions: Predictions) -> list[str]:
     """What does not agree when the predictions are scored again, a line each; none if they agree.
 
     Raises:
@@ -105,8 +105,8 @@ def differences(passport: Mapping[str, Any], predictions: Predictions) -> list[s
         if (now := ours(predictions)) != passport[name]:
             what = "the pairs are others" if name == "pairs_sha256" else "the predictions are others"
             found.append(f"{what}: {passport[name][:12]} in the passport, {now[:12]} here")
-    protocols = [get(name) for name in passport["scores"]]
-    scores = score(predictions, protocols, passport["draws"], passport["seed"], passport["details"])
+    protocols = [protocol_named(name) for name in passport["scores"]]
+    scores = score_protocols(predictions, protocols, passport["draws"], passport["seed"], passport["details"])
     for protocol, given in passport["scores"].items():
         now_of = scores.by_protocol.get(protocol, {})
         for name, values in given.items():
@@ -128,7 +128,7 @@ def _compared(name: str, given: Mapping[str, float | None], ours: Any) -> list[s
     lines = []
     for key, value in given.items():
         now = _plain(asdict(ours)).get(key)
-        same = value == now or (value is not None and now is not None and abs(value - now) <= AGREE)
+        same = value == now or (value is not None and now is not None and abs(value - now) <= _AGREE)
         if not same:
             lines.append(f"{name}: {key} {value} in the passport, {now} here")
     return lines

@@ -19,7 +19,7 @@ import numpy as np
 
 from sc_imagenet.core.errors import InputError
 
-LARGEST = 1 << 30  # bytes of a file, unpacked
+LARGEST_FILE = 1 << 30  # bytes of a file, unpacked
 _FIX = "Write its points to .npz, .csv or .jsonl; 'scbench score --help' tells the form."
 
 _STORAGES = {
@@ -72,20 +72,20 @@ def read_pickle(path: Path) -> Any:
             told; nothing was executed).
     """
     try:
-        if path.stat().st_size > LARGEST:
+        if path.stat().st_size > LARGEST_FILE:
             raise InputError("is too large to be predictions", where=path)
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=path) from error
     try:
-        return plain(content)
+        return plain_values(content)
     except InputError as error:
         raise InputError(str(error), where=path, fix=_FIX) from error
     except Exception as error:  # damaged bytes may fail in any way
         raise InputError(f"is not a whole pickle ({error or type(error).__name__})", where=path, fix=_FIX) from error
 
 
-def plain(content: bytes) -> Any:
+def plain_values(content: bytes) -> Any:
     """The plain values of a pickle's bytes, in whichever wrapping torch and pickle write them."""
     if zipfile.is_zipfile(io.BytesIO(content)):
         return _zipped(content)
@@ -98,7 +98,7 @@ def plain(content: bytes) -> Any:
 
 def _zipped(content: bytes) -> Any:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
+        if sum(entry.file_size for entry in archive.infolist()) > LARGEST_FILE:
             raise InputError("is too large to be predictions")
         names = archive.namelist()
         data = next((name for name in names if name.endswith("data.pkl")), None)
@@ -235,7 +235,7 @@ class _Reader:
         if (made.module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return self._tensor(*arguments[:4])
         if (made.module, name) == ("torch.storage", "_load_from_bytes"):
-            return plain(_bytes(arguments[0]))
+            return plain_values(_bytes(arguments[0]))
         _refuse(made)
 
     def _tensor(self, storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> np.ndarray:

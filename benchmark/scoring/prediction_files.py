@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from baselines.protocol import PublishedProtocol
-from benchmark.scoring.predictions import GRADES, PredictionInfo, Predictions
+from benchmark.scoring.predictions import PAIR_GRADES, PredictionInfo, Predictions
 from sc_imagenet.core.errors import LONGEST, STEERING, InputError, check_names
 from sc_imagenet.core.files import atomic_path
 from sc_imagenet.data.parquet import parquet_file, with_fixed_lists, with_plain_lists
@@ -50,7 +50,8 @@ PREDICTION_SCHEMA = pa.schema(
         ("further_targets", pa.list_(_POINTS)),  # of each point, valid beside the target's
         ("source_azimuth", pa.int8()),  # SPair-71k's eighths of a turn, and its grades
         ("target_azimuth", pa.int8()),
-        *((name, pa.int8()) for name in GRADES),
+        *((name, pa.int8()) for name in PAIR_GRADES),
+        ("symmetric_ids", pa.list_(pa.int16())),  # of each point, the id of its left-right partner
     ]
 )
 FIRST_COLUMNS = tuple(PREDICTION_SCHEMA.names[:10])  # of version 1
@@ -123,8 +124,9 @@ def read_predictions(path: Path | str) -> Predictions:
     if stored is None:
         raise InputError("is a Parquet file, but not of predictions", where=path)
     info, version = _info(stored, path)
-    if version == 1 and set(table.column_names) == set(FIRST_COLUMNS):
-        table = all_columns(table.select(FIRST_COLUMNS))
+    columns = FIRST_COLUMNS if version == 1 else PREDICTION_SCHEMA.names[:-1]  # the last came later
+    if set(table.column_names) == set(columns):
+        table = all_columns(table.select(columns))
     return _columnar(table, info, path)
 
 
@@ -256,6 +258,7 @@ def _columnar(table: pa.Table, info: PredictionInfo, path: Path | str) -> Predic
     sizes = {side: _fixed(column[f"{side}_size"], 2) for side in ("source", "target")}
     for side, size in sizes.items():
         refuse(np.asarray(~(size > 0).all(axis=1)), f"has no {side}_size")
+    partners = None if column["symmetric_ids"].null_count == len(table) else each("symmetric_ids", -1).astype(int)
     further, further_of = _further(column["further_targets"], offsets, path)
     return Predictions(
         pair_ids=pair_ids,
@@ -275,8 +278,9 @@ def _columnar(table: pa.Table, info: PredictionInfo, path: Path | str) -> Predic
         scores=None if column["scores"].null_count == len(table) else each("scores", np.nan),
         other_categories=_texts(column["source_category"], categories) if info.direction == "forward" else None,
         azimuths=_numbers(column, (f"{there}_azimuth", f"{here}_azimuth")),
-        grades=_numbers(column, GRADES),
+        grades=_numbers(column, PAIR_GRADES),
         images=_images(column, there, here),
+        symmetric_ids=partners,
         further=further,
         further_of=further_of,
     )

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 
 from baselines.protocol import PublishedProtocol
-from benchmark.scoring.frames import Frame
+from benchmark.scoring.frames import ProtocolFrame
 from sc_imagenet.core.errors import InputError
 
-GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
+# The columns of the pair schema that grade a pair, as SPair-71k does.
+PAIR_GRADES = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,12 @@ class Predictions:
     scores: np.ndarray | None = None  # (P,) of the model, optional
     other_categories: np.ndarray | None = None  # (N,) str; None: as ``categories``
     azimuths: np.ndarray | None = None  # (N, 2) SPair's azimuth ids of the other image and this one, -1 unknown
-    grades: np.ndarray | None = None  # (N, 4) of GRADES, -1 unknown
+    grades: np.ndarray | None = None  # (N, 4) of PAIR_GRADES, -1 unknown
     images: np.ndarray | None = None  # (N, 2) str, names of the other image and of this one
     further: np.ndarray | None = None  # (Q, 2)
     further_of: np.ndarray | None = None  # (Q,) rows of points
-    frame: Frame = field(default=Frame())  # that ``predicted`` lies in
+    symmetric_ids: np.ndarray | None = None  # (P,) ids of left-right partners, -1 unknown; None: none is told
+    frame: ProtocolFrame = field(default=ProtocolFrame())  # that ``predicted`` lies in
 
     def __post_init__(self) -> None:
         points = len(self.true)
@@ -101,7 +103,7 @@ class Predictions:
         """The data set of the catalogue that the pairs are scored as."""
         return self.info.scored_as
 
-    def predicted_in(self, frame: Frame) -> np.ndarray:
+    def predicted_in(self, frame: ProtocolFrame) -> np.ndarray:
         """The predictions (P, 2) in a frame; as they are where they lie in it already."""
         if self.frame.same_place(frame):
             return self.predicted
@@ -154,7 +156,7 @@ _PER_PAIR = (
     *("pair_ids", "categories", "other_categories", "sizes", "other_sizes", "boxes", "other_boxes"),
     *("azimuths", "grades", "images"),
 )
-_PER_POINT = ("true", "predicted", "other", "ids", "true_visible", "other_visible", "scores")
+_PER_POINT = ("true", "predicted", "other", "ids", "true_visible", "other_visible", "scores", "symmetric_ids")
 NOWHERE = PredictionInfo("", "test", "", 0, "", "", "forward")
 
 
@@ -214,9 +216,11 @@ def _unknown(name: str, part: Predictions) -> np.ndarray:
         return part.categories
     if name == "scores":
         return np.full(len(part.true), np.nan)
+    if name == "symmetric_ids":
+        return np.full(len(part.true), -1)
     if name == "images":
         return np.full((len(part), 2), "")
-    return np.full((len(part), 2 if name == "azimuths" else len(GRADES)), -1)
+    return np.full((len(part), 2 if name == "azimuths" else len(PAIR_GRADES)), -1)
 
 
 def predictions_of_pairs(pairs: Sequence[Mapping[str, Any]], info: PredictionInfo = NOWHERE) -> Predictions:
@@ -224,9 +228,10 @@ def predictions_of_pairs(pairs: Sequence[Mapping[str, Any]], info: PredictionInf
 
     Each pair is a mapping with ``target_points`` (K, 2), ``predicted_points`` (K, 2), ``target_size`` (width,
     height) in original pixels; and where known ``pair_id``, ``category``, ``source_category``, ``source_points``,
-    ``source_size``, ``source_bbox``, ``target_bbox``, ``ids`` (K,), ``source_visible`` and ``target_visible``
-    (K,), ``scores`` (K,), ``azimuths`` (2,), the four grades of SPair-71k, and ``further_targets``, for each point
-    a list of further valid targets. Lists, numpy arrays and tensors are read alike.
+    ``source_size``, ``source_bbox``, ``target_bbox``, ``ids`` and ``symmetric_ids`` of left-right partners (K,),
+    ``source_visible`` and ``target_visible`` (K,), ``scores`` (K,), ``azimuths`` (2,), the four grades of SPair-71k,
+    and ``further_targets``, for each point a list of further valid targets. Lists, numpy
+    arrays and tensors are read alike.
 
     Raises:
         InputError: an entry is missing, has the wrong shape, or a prediction is not a number (the pair is named).
@@ -251,7 +256,7 @@ def predictions_of_pairs(pairs: Sequence[Mapping[str, Any]], info: PredictionInf
 KNOWN = {
     *("pair_id", "category", "source_category", "source_points", "target_points", "predicted_points"),
     *("source_size", "target_size", "source_bbox", "target_bbox", "ids", "source_visible", "target_visible"),
-    *("scores", "azimuths", "further_targets", *GRADES),
+    *("symmetric_ids", "scores", "azimuths", "further_targets", *PAIR_GRADES),
 }
 
 
@@ -279,7 +284,7 @@ def _one(pair: Mapping[str, Any], row: int) -> dict[str, Any]:
     size = _array(pair["target_size"], (2,), "target_size", where)
     if not (size > 0).all():
         raise InputError(f"has the target_size {size.tolist()}", where, "Give width and height in pixels.")
-    grades = [-1 if pair.get(name) is None else int(pair[name]) for name in GRADES]
+    grades = [-1 if pair.get(name) is None else int(pair[name]) for name in PAIR_GRADES]
     category = str(pair.get("category") or "")
     further = pair.get("further_targets") or []
     return {
@@ -297,6 +302,7 @@ def _one(pair: Mapping[str, Any], row: int) -> dict[str, Any]:
         "true_visible": true_visible,
         "other_visible": other_visible,
         "scores": _each(pair.get("scores"), count, "scores", where, np.nan),
+        "symmetric_ids": _each(pair.get("symmetric_ids"), count, "symmetric_ids", where, -1).astype(int),
         "azimuths": _optional(pair.get("azimuths"), 2, "azimuths", where, -1).astype(int),
         "grades": np.array([grades]),
         "further": [

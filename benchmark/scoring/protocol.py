@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.scoring.frames import Frame
+from baselines.protocol import PublishedProtocol
+from benchmark.scoring.frames import FRAME_KINDS, ProtocolFrame
 from sc_imagenet.core.errors import InputError, unknown_name
 
 # What d is, for the image that the prediction lies in.
@@ -32,10 +34,18 @@ AVERAGES = {
     "macro-point": "plain mean over categories of their point averages",
     "pair-weighted": "mean over categories of their POINT averages, weighted by their pairs",
 }
+# How the catalogue and the metrics of stored runs call some of them.
+NAMED_THRESHOLDS = {
+    "img": "image",
+    "bbox": "box",
+    "bbox-kp": "tight",
+    "bbox-padded": "padded",
+    "bbox-padded2": "padded2",
+}
 
 
 @dataclass(frozen=True)
-class Comparison:
+class HitRule:
     """How an error e is held against alpha and d; the dtypes decide exact ties.
 
     ``limit`` is the dtype that alpha * d is rounded to. With ``quotient`` e / d is held against alpha.
@@ -52,7 +62,7 @@ class Comparison:
         """Whether errors (R,) lie within alpha * threshold (R,), (R, A); never where a quotient is not a number.
 
         >>> import numpy as np
-        >>> live = Comparison(strict=True, distance="float32", alpha="float32")
+        >>> live = HitRule(strict=True, distance="float32", alpha="float32")
         >>> live.within(np.array([10.0, 5.0]), np.array([100.0, 100.0]), (0.1, 0.05)).tolist()
         [[True, False], [True, True]]
         """
@@ -139,8 +149,6 @@ class Sample:
             return np.arange(pairs)
         if self.kind == "legacy":
             return np.random.RandomState(self.seed).choice(pairs, self.count)
-        import random
-
         order = list(range(pairs))
         random.Random(self.seed).shuffle(order)
         return np.array(order[: self.count], int)
@@ -156,9 +164,9 @@ class Protocol:
     name: str
     version: int
     title: str
-    frame: Frame
+    frame: ProtocolFrame
     threshold: str
-    comparison: Comparison
+    comparison: HitRule
     alphas: tuple[float, ...]
     averages: tuple[str, ...]  # the first is what the paper's table prints
     points: str = "mutual"  # "mutual": visible in both images; "source": in the source
@@ -186,13 +194,16 @@ class Protocol:
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
 
-    def for_data(self, dataset: str, model: str = "", size: int | None = None) -> Protocol:
+    def for_data(
+        self, dataset: str, model: str = "", size: int | None = None, published: PublishedProtocol | None = None
+    ) -> Protocol:
         """The protocol as it is on a data set, everything resolved.
 
         Args:
             dataset: of the catalogue; "" where it is none.
             model: the registry's name, for a protocol whose frame is the model's.
             size: side of the frame of a model that no table knows.
+            published: how the model's authors scored it, where predictions tell; None: by its name.
 
         Raises:
             InputError: it depends on the data set and the catalogue does not know it, or on the model and none is
@@ -202,14 +213,14 @@ class Protocol:
         if self.threshold == "data set" and "threshold" not in changed:
             changed["threshold"] = self._threshold_of(dataset)
         if self.per_model:
-            from benchmark.scoring.bundles import paper
-            from benchmark.scoring.pck import rule
-
             if not model and not size:
                 raise InputError(f"{self} is what a model's authors did", fix="Say which model: model='cats'.")
-            metric = paper(dataset, model, size)[0]
-            named = rule(metric.threshold, metric.frame)
-            changed |= {"frame": named.frame, "threshold": named.threshold}
+            from sc_imagenet.data.catalog import canonical
+
+            known = published or published_protocol(model) or PublishedProtocol(size or None, "forward")
+            changed["frame"] = ProtocolFrame.square(known.frame_on(canonical(dataset)))
+            if canonical(dataset) == "pf-willow":
+                changed["threshold"] = NAMED_THRESHOLDS[known.padded]
         return replace(self, **changed, on={}, per_model=False)
 
     def _threshold_of(self, dataset: str) -> str:
@@ -217,7 +228,7 @@ class Protocol:
 
         if not dataset:
             raise InputError(f"{self} takes the threshold of the data set", fix="Say which: dataset='spair-71k'.")
-        return {"img": "image", "bbox": "box", "bbox-kp": "tight"}[info(dataset).threshold]
+        return NAMED_THRESHOLDS[info(dataset).threshold]
 
     def at(self, *alphas: float) -> Protocol:
         """The same at other alphas."""
@@ -256,6 +267,26 @@ class Protocol:
         return {name: text for name, text in told.items() if text}
 
 
+# How predictions are scored that were stored before they told it themselves (``PredictionInfo.protocol``): scoring
+# them imports no model, and with it torch. New models do not stand here: how they are scored stands in their file.
+_OF_OLDER_FILES = {
+    "cats": PublishedProtocol(256, "backward"),
+    "semimatch": PublishedProtocol(256, "backward"),
+    "scorrsan": PublishedProtocol(256, "backward"),
+    "vat": PublishedProtocol(512, "backward"),
+    "ncnet": PublishedProtocol(224, "backward"),
+    "dhpf": PublishedProtocol(240, "forward"),
+    "dhpf-weak": PublishedProtocol(240, "forward"),
+    "transformatcher": PublishedProtocol(240, "forward", padded="bbox-padded2"),
+    "hpf": PublishedProtocol(None, "forward", padded="bbox-kp"),
+}
+
+
+def published_protocol(model: str) -> PublishedProtocol | None:
+    """How a model's authors scored it, for predictions and results that do not tell; None where that is not known."""
+    return _OF_OLDER_FILES.get(model.strip().lower().replace("_", "-"))
+
+
 _NAME = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)(@(?P<version>\d{1,4}))?")
 
 
@@ -271,10 +302,8 @@ def split_name(text: str) -> tuple[str, int | None]:
     return found["name"], int(found["version"]) if found["version"] else None
 
 
-def _kind(frame: Frame) -> str:
-    from benchmark.scoring.frames import KINDS
-
-    return KINDS[frame.kind]
+def _kind(frame: ProtocolFrame) -> str:
+    return FRAME_KINDS[frame.kind]
 
 
 def _worded(part: Readout | Input | Sample) -> str:

@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmark.scoring.frames import Frame
-from benchmark.scoring.protocol import Comparison, Input, Protocol, Readout, Sample, split_name
+from benchmark.scoring.frames import ProtocolFrame
+from benchmark.scoring.protocol import HitRule, Input, Protocol, Readout, Sample, split_name
 from sc_imagenet.core.errors import InputError, unknown_name
 
 # Comparisons that several codes share.
-EXACT = Comparison()
-LIVE = Comparison(strict=True, distance="float32", alpha="float32")  # in the evaluation loop of GeoAware's family
+EXACT = HitRule()
+LIVE = HitRule(strict=True, distance="float32", alpha="float32")  # in the evaluation loop of GeoAware's family
 # With an image threshold there, and from its result.pkl.
-STORED = Comparison(strict=True, distance="float32", alpha="float32", threshold="float32", limit="float32")
-WEAK = Comparison(distance="float32", threshold="float32", limit="float32")  # SD4Match's evaluator
-RATIO = Comparison(quotient=True)  # DIFT, GECO
-PROBE = Comparison(strict=True, quotient=True, distance="float32", alpha="float32", threshold="float32")
-HALF = Comparison(distance="float16", threshold="float16", limit="float16")
+STORED = HitRule(strict=True, distance="float32", alpha="float32", threshold="float32", limit="float32")
+_WEAK = HitRule(distance="float32", threshold="float32", limit="float32")  # SD4Match's evaluator
+RATIO = HitRule(quotient=True)  # DIFT, GECO
+_PROBE = HitRule(strict=True, quotient=True, distance="float32", alpha="float32", threshold="float32")
+HALF = HitRule(distance="float16", threshold="float16", limit="float16")
 
-LETTERBOX = Frame("letterbox", 840, dtype="float32")
+LETTERBOX = ProtocolFrame("letterbox", 840, dtype="float32")
 _LETTERBOXED = Input(840, "letterbox", "lanczos", "black, both sides", 14)
 _NEAREST = Readout("nearest", grid=60, place="centre", query="cell")
 _WINDOW = Readout("window-soft-argmax", grid=60, window=7, temperature=0.02, place="centre", query="cell")
@@ -65,9 +65,9 @@ _SD4MATCH = Protocol(
     name="sd4match",
     version=1,
     title="SD4Match",
-    frame=Frame("stretch", 768, dtype="float32", margin=1e-4),
+    frame=ProtocolFrame("stretch", 768, dtype="float32", margin=1e-4),
     threshold="box-corners",
-    comparison=WEAK,
+    comparison=_WEAK,
     alphas=(0.05, 0.10, 0.15),
     averages=("image", "point"),
     commit="3d7b09e (2024-06-26)",
@@ -81,7 +81,7 @@ _DISTILL = replace(
     GEOAWARE,
     name="distilldift",
     title="DistillDIFT as released: d by the y scale only (65.1 where 59.8 was right)",
-    frame=Frame("stretch", 840, dtype="float32"),
+    frame=ProtocolFrame("stretch", 840, dtype="float32"),
     threshold="box-y",
     averages=("point", "image"),
     commit="e21076e (2025-01-28)",
@@ -94,9 +94,9 @@ _PROBE3D = Protocol(
     name="probe3d",
     version=1,
     title="Probing the 3D Awareness of Visual Foundation Models",
-    frame=Frame("unit", 800, dtype="float32"),
+    frame=ProtocolFrame("unit", 800, dtype="float32"),
     threshold="box",
-    comparison=PROBE,
+    comparison=_PROBE,
     alphas=(0.10,),
     averages=("macro-point",),
     commit="a1f1464 (2025-12-01)",
@@ -112,7 +112,7 @@ ALL = (
         name="strict",
         version=1,
         title="ours: original pixels, nothing rounded, the data set's own threshold",
-        frame=Frame(),
+        frame=ProtocolFrame(),
         threshold="data set",
         comparison=EXACT,
         alphas=(0.05, 0.10, 0.15),
@@ -124,7 +124,7 @@ ALL = (
         version=1,
         title="what the authors of CATs, VAT, SCorrSAN, DHPF, TransforMatcher, NC-Net and CNNGeo did, in their "
         "model's frame",
-        frame=Frame(),
+        frame=ProtocolFrame(),
         threshold="data set",
         comparison=EXACT,
         alphas=(0.05, 0.10, 0.15),
@@ -216,7 +216,7 @@ ALL = (
         name="distilldift-train",
         version=1,
         title="DistillDIFT, the script beside its training: everything in half precision",
-        frame=Frame(dtype="float16"),
+        frame=ProtocolFrame(dtype="float16"),
         threshold="box",
         comparison=HALF,
         alphas=(0.10,),
@@ -230,7 +230,7 @@ ALL = (
         _SD4MATCH,
         name="visual-ai",
         title="Visual-AI's TimeTraveler evaluator",
-        frame=Frame("corner-aligned", 840, dtype="float32", margin=1e-4),
+        frame=ProtocolFrame("corner-aligned", 840, dtype="float32", margin=1e-4),
         alphas=(0.01, 0.05, 0.10, 0.15),
         commit="75b404e (2025-12-11)",
         readout=replace(_SD4MATCH.readout, temperature=0.03),
@@ -241,7 +241,7 @@ ALL = (
         _SD4MATCH,
         name="marco",
         title="MARCO",
-        frame=Frame("stretch", 770, dtype="float32", margin=1e-4),
+        frame=ProtocolFrame("stretch", 770, dtype="float32", margin=1e-4),
         alphas=(0.01, 0.05, 0.10, 0.15, 0.20),
         averages=("image", "point", "macro-image"),
         commit="1ec16b9 (2026-04-21)",
@@ -253,11 +253,11 @@ ALL = (
         on={
             "pf-pascal": {
                 "threshold": "image",
-                "frame": Frame("corner-letterbox", 770, dtype="float32", margin=1e-4),
+                "frame": ProtocolFrame("corner-letterbox", 770, dtype="float32", margin=1e-4),
             },
             "ap-10k": {
                 "threshold": "box-longer",
-                "frame": Frame("corner-letterbox", 770, dtype="float32", margin=1e-4),
+                "frame": ProtocolFrame("corner-letterbox", 770, dtype="float32", margin=1e-4),
             },
         },
     ),
@@ -265,7 +265,7 @@ ALL = (
         name="dift",
         version=1,
         title="DIFT",
-        frame=Frame(),
+        frame=ProtocolFrame(),
         threshold="box",
         comparison=RATIO,
         alphas=(0.10,),
@@ -280,7 +280,7 @@ ALL = (
         name="geco",
         version=1,
         title="GECO",
-        frame=Frame(),
+        frame=ProtocolFrame(),
         threshold="image",
         comparison=RATIO,
         alphas=(0.10, 0.05, 0.15),
@@ -308,13 +308,13 @@ ALL = (
             "The side is the multiple of the patch nearest to 800.",
             "Its result key is Recall@None: the loop variable hides the threshold.",
         ),
-        on={"ap-10k": {"frame": Frame("centred-unit", 800, dtype="float32")}},
+        on={"ap-10k": {"frame": ProtocolFrame("centred-unit", 800, dtype="float32")}},
     ),
     replace(
         _PROBE3D,
         name="soco",
         title="SOCO: concept matches (any point of the concept is right) and semantic overlap",
-        comparison=Comparison(strict=True, distance="float32"),
+        comparison=HitRule(strict=True, distance="float32"),
         averages=("macro-image",),
         commit="3cfdad9 (2026-08-20)",
         sample=Sample(count=1, note="one pair a category of the sorted files by default"),
@@ -333,10 +333,10 @@ def is_protocol(name: str) -> bool:
     return split_name(name)[0] in {"all", *(protocol.name for protocol in ALL)}
 
 
-def get(name: str) -> Protocol:
+def protocol_named(name: str) -> Protocol:
     """The protocol of a name, the newest version where none is given.
 
-    >>> str(get("distilldift")), str(get("GeoAware@1"))
+    >>> str(protocol_named("distilldift")), str(protocol_named("GeoAware@1"))
     ('distilldift@2', 'geoaware@1')
 
     Raises:
@@ -353,11 +353,11 @@ def get(name: str) -> Protocol:
     return versions[version]
 
 
-def several(names: str | Sequence[str | Protocol]) -> list[Protocol]:
+def protocols_named(names: str | Sequence[str | Protocol]) -> list[Protocol]:
     """Protocols of names, comma-separated or in a list; ``all`` stands for every one.
 
     Raises:
-        InputError: as ``get``; or none is named.
+        InputError: as ``protocol_named``; or none is named.
     """
     given = [names] if isinstance(names, str) else list(names)
     flat: list[str | Protocol] = []
@@ -368,7 +368,7 @@ def several(names: str | Sequence[str | Protocol]) -> list[Protocol]:
         if isinstance(entry, str) and entry.strip().lower() == "all":
             found |= NAMES
         else:
-            protocol = get(entry) if isinstance(entry, str) else entry
+            protocol = protocol_named(entry) if isinstance(entry, str) else entry
             found[str(protocol)] = protocol
     if not found:
         raise InputError("no protocol is named", fix="'scbench protocols' lists them.")

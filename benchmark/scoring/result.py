@@ -14,9 +14,9 @@ from sc_imagenet.core.files import read_json, write_json
 from sc_imagenet.data.catalog import catalog
 
 RESULT_VERSION = 1
-LARGEST = 1e18  # of any number of a result
+_LARGEST = 1e18  # of any number of a result
 RESULT_FILE = "result.json"
-ADDED = {
+ADDED_ENTRIES = {
     "arguments",
     "trained_on",
     "trained_with",
@@ -26,7 +26,7 @@ ADDED = {
     "files",
 }  # entries that the first results of this version do not have
 
-Metrics = dict[str, dict[str, dict[str, float]]]  # data: metric: value, low, high in percent
+MetricTable = dict[str, dict[str, dict[str, float]]]  # data: metric: value, low, high in percent
 PerCategory = dict[str, dict[str, dict[str, float]]]  # data: metric: category: value in percent
 
 
@@ -80,7 +80,7 @@ class Result:
     direction: str
     size: int  # side of the model's frame
     data: tuple[EvaluatedData, ...]
-    metrics: Metrics
+    metrics: MetricTable
     per_category: PerCategory
     seconds: float  # of training, all stages
     checkpoint: str | None = None  # of weights that were loaded instead of trained: file name, or OWNER/NAME of the Hub
@@ -152,7 +152,7 @@ def read_result(path: Path | str) -> Result:
         fix = "Run again: its predictions and weights are kept." if older else "Update sc-imagenet."
         raise InputError(f"is version {version} of results, this is {RESULT_VERSION}", where=file, fix=fix)
     known = {entry.name for entry in fields(Result)}
-    if wrong_names := (set(content) - known) | (known - set(content) - ADDED):
+    if wrong_names := (set(content) - known) | (known - set(content) - ADDED_ENTRIES):
         wrong = ", ".join(sorted(wrong_names))
         raise InputError(f"has missing or unknown entries: {wrong}", where=file)
     try:
@@ -196,7 +196,7 @@ def _check_kinds(content: Mapping[str, Any]) -> None:
     wrong = [name for name, valid in kinds.items() if name in content and not isinstance(content[name], valid)]
     wrong += ["changes"] if not all(isinstance(change, str) for change in content["changes"]) else []
     numbers = [name for name in ("seed", "size", "peak_memory", "seconds") if name not in wrong]
-    wrong += [name for name in numbers if not 0 <= (content[name] or 0) < LARGEST]  # nor is NaN
+    wrong += [name for name in numbers if not 0 <= (content[name] or 0) < _LARGEST]  # nor is NaN
     if wrong:
         raise TypeError(f"{wrong[0]} is {content[wrong[0]]!r:.80}")
     json.dumps(
@@ -209,7 +209,7 @@ def _check_kinds(content: Mapping[str, Any]) -> None:
         if not (all(isinstance(text, str) for text in texts) and type(data["pairs"]) is int):
             raise TypeError(f"data is {data!r:.80}")
         for count in (data["pairs"], data.get("published") or 0, data.get("without_box", 0)):
-            if type(count) is not int or not 0 <= count < LARGEST:
+            if type(count) is not int or not 0 <= count < _LARGEST:
                 raise TypeError(f"a number of pairs is {count!r:.80}")
 
 
@@ -232,7 +232,7 @@ def _check_scores(table: Mapping[str, Mapping[str, Mapping[str, float]]], keys: 
             if keys is not None and set(scores) != keys:
                 raise TypeError(f"a score has {', '.join(scores)}")
             for value in scores.values():
-                if not isinstance(value, (int, float)) or not abs(value) < LARGEST:  # NaN is not less either
+                if not isinstance(value, (int, float)) or not abs(value) < _LARGEST:  # NaN is not less either
                     raise TypeError(f"a score is {value!r:.80}")
 
 

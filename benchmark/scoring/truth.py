@@ -10,9 +10,9 @@ from benchmark.scoring.predictions import PredictionInfo, Predictions
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.data.catalog import canonical, info
 from sc_imagenet.data.roots import open_source
-from sc_imagenet.data.schema import check_entry, check_pair, check_unique, known_size
+from sc_imagenet.data.schema import check_pair, check_unique, known_size
 from sc_imagenet.data.shard_writing import image_sizes
-from sc_imagenet.sources.source import Annotation, Entry, Source
+from sc_imagenet.sources.source import Annotation, Entry, Source, check_entry
 
 
 def read_truth(dataset: str, split: str = "test", root: Path | str | None = None) -> Predictions:
@@ -64,15 +64,16 @@ def read_truth(dataset: str, split: str = "test", root: Path | str | None = None
 
 
 def _points(found: Annotation) -> np.ndarray:
-    """Rows of id, true point, other point, and which images show it."""
+    """Rows of id, true point, other point, which images show it, and the id of its partner."""
     count = len(found.target_points)
     ids = np.full(count, -1) if found.keypoint_ids is None else np.array(found.keypoint_ids)
-    mutual = np.column_stack([ids, found.target_points, found.source_points, np.ones((count, 2))])
+    partners = np.full(count, -1) if found.symmetric_ids is None else np.array(found.symmetric_ids)
+    mutual = np.column_stack([ids, found.target_points, found.source_points, np.ones((count, 2)), partners])
     single = [
-        (number, *((0, 0, x, y, 0, 1) if in_source else (x, y, 0, 0, 1, 0)))
+        (number, *((0, 0, x, y, 0, 1, -1) if in_source else (x, y, 0, 0, 1, 0, -1)))
         for number, x, y, in_source in found.unpaired
     ]
-    rows = np.concatenate([mutual, np.array(single, float).reshape(-1, 7)])
+    rows = np.concatenate([mutual, np.array(single, float).reshape(-1, 8)])
     return rows if found.keypoint_ids is None else rows[np.argsort(rows[:, 0], kind="stable")]
 
 
@@ -96,6 +97,7 @@ def _predictions(
         ids=rows[:, 0].astype(int),
         true_visible=rows[:, 5] > 0,
         other_visible=rows[:, 6] > 0,
+        symmetric_ids=rows[:, 7].astype(int),
         azimuths=np.array(columns["azimuths"], int),
         grades=np.array(columns["grades"], int),
         images=np.array([[entry.source, entry.target] for entry in entries]),

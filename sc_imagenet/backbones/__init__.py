@@ -1,8 +1,6 @@
-"""Image networks of timm that models and the generator read features from, and their weights.
+"""Image networks of timm that models and the generator read features from, and their weights (see ``backbone``).
 
-build_backbone("resnet101.tv_in1k", [0, 8, 20]) gives the maps of three layers
+Importing this package imports no ``torch``.
 """
 
-from sc_imagenet.backbones.backbone import Backbone, build_backbone, with_positions_of
-
-__all__ = ["Backbone", "build_backbone", "with_positions_of"]
+LITE0 = "tf_efficientnet_lite0"  # the default backbone; the ``offline`` extra brings its weights

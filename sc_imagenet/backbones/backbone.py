@@ -30,7 +30,8 @@ from timm.layers import resample_abs_pos_embed
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
-from sc_imagenet.backbones.pretrained import LITE0, LITE0_MEAN, LITE0_STD, create_network, is_fixed_size
+from sc_imagenet.backbones import LITE0
+from sc_imagenet.backbones.pretrained import LITE0_MEAN, LITE0_STD, create_network, is_fixed_size
 from sc_imagenet.core.errors import InputError
 
 COARSE = 16  # stride from which on a layer tells parts apart by itself

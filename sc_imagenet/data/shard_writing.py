@@ -18,8 +18,8 @@ from sc_imagenet.data.catalog import info
 from sc_imagenet.data.images import image_header
 from sc_imagenet.data.orientation import UPRIGHT, Stored
 from sc_imagenet.data.record import Record
-from sc_imagenet.data.schema import check_entry, check_pair, check_unique, known_size, pair_features
-from sc_imagenet.sources.source import Annotation, Entry, Source
+from sc_imagenet.data.schema import check_pair, check_unique, known_size, pair_features
+from sc_imagenet.sources.source import Annotation, Entry, Source, check_entry
 
 # How many images are stored, from their headers: each file is opened once, however many pairs name it.
 
@@ -195,6 +195,8 @@ def _added(found: Annotation) -> dict[str, Any]:
     added: dict[str, Any] = dict(zip(("source_azimuth", "target_azimuth"), azimuths))
     if found.keypoint_ids is not None:
         added["keypoint_ids"] = found.keypoint_ids
+        added["keypoint_names"] = found.keypoint_names
+        added["symmetric_ids"] = found.symmetric_ids
         added["unpaired_ids"] = [number for number, *_ in found.unpaired]
         added["unpaired_points"] = [[x, y] for _, x, y, _ in found.unpaired]
         added["unpaired_in_source"] = [in_source for *_, in_source in found.unpaired]

@@ -23,8 +23,8 @@ from sc_imagenet.data.convert import available_splits, why_none
 from sc_imagenet.data.images import image_header, open_image
 from sc_imagenet.data.orientation import Stored
 from sc_imagenet.data.roots import open_source
-from sc_imagenet.data.schema import check_entry, check_pair, check_size
-from sc_imagenet.sources.source import Annotation, Entry, Source, SourceOptions
+from sc_imagenet.data.schema import check_pair, check_size
+from sc_imagenet.sources.source import Annotation, Entry, Source, SourceOptions, check_entry
 from sc_imagenet.sources.tables import recorded_size
 
 SplitState = Literal["ok", "partial", "differs", "damaged", "counted", "unchecked"]

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sc_imagenet.backbones import LITE0
 from sc_imagenet.backbones.backbone import StagedBackbone, build_backbone
-from sc_imagenet.backbones.pretrained import LITE0
 
 LITE0_LAYERS = (5, 7)  # ends of the stages at stride 16 and 32
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from sc_imagenet.backbones.pretrained import LITE0
+from sc_imagenet.backbones import LITE0
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.generation.loops import Rules
 

@@ -70,6 +70,7 @@ class PfWillow(Source):
     """PF-WILLOW; a folder may hold some of the ten classes only."""
 
     name = "pf-willow"
+    version = 2
 
     def __init__(self, root: Path, options: object) -> None:
         super().__init__(root, options)  # type: ignore[arg-type]
@@ -109,7 +110,8 @@ class PfWillow(Source):
         else:
             source, target = (self._points(image) for image in (entry.source, entry.target))
             where = self._mat(entry.source)
-        return Annotation(source.T.tolist(), target.T.tolist(), where)
+        # The k-th point is the same part in all images of a class; neither it nor its partner has a name.
+        return Annotation(source.T.tolist(), target.T.tolist(), where, keypoint_ids=list(range(source.shape[1])))
 
     def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
         files = [path for category in CATEGORIES for path in files_in(self.folder / category, ".png", ".mat")]

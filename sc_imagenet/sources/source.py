@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.errors import InputError, check_inside, check_name
 from sc_imagenet.core.files import files_in
 
 Outside = Literal["error", "keep"]
@@ -97,6 +97,13 @@ class Entry:
     mirrored: bool = False
 
 
+def check_entry(entry: Entry, where: object) -> None:
+    """Raise InputError if a pair's id cannot be printed, or its id or images lead out of the data set."""
+    for name in (entry.pair_id, entry.source, entry.target):
+        check_inside(name, where)
+    check_name("class", entry.category, where)
+
+
 @dataclass(frozen=True, slots=True)
 class Annotation:
     """The points of a pair, original pixels, 0-based; all fields as in ``schema.pair_features``.
@@ -104,6 +111,8 @@ class Annotation:
     They are in the image as stored, whatever its EXIF orientation: conversion turns them with it.
 
     keypoint_ids  of the points, as the data set numbers them; None where it does not
+    keypoint_names, symmetric_ids   what it calls them, and the id of each one's left-right partner, its own where it
+                                    has none; None where it does not tell
     unpaired      points that one of the images alone shows: (id, x, y, whether it is the source that does)
     azimuths      view of the source's and of the target's object in SPair-71k's eighths of a turn, or -1
     annotated_source_size, annotated_target_size   (width, height) as stored that the data set says its image had when
@@ -117,6 +126,8 @@ class Annotation:
     target_bbox: list[float] | None = None
     grades: tuple[int, int, int, int] = (-1, -1, -1, -1)  # viewpoint, scale, truncation, occlusion
     keypoint_ids: list[int] | None = None
+    keypoint_names: list[str] | None = None
+    symmetric_ids: list[int] | None = None
     unpaired: tuple[tuple[int, float, float, bool], ...] = ()
     azimuths: tuple[int, int] = (-1, -1)
     annotated_source_size: Size | None = None

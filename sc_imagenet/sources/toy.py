@@ -42,6 +42,7 @@ class RenderedToy(Source):
     """The toy set; its root is the cache folder, with a folder for every version of the renderer."""
 
     name = "toy"
+    version = 2
 
     def missing(self, split: str) -> str | None:
         return None
@@ -61,8 +62,19 @@ class RenderedToy(Source):
         return [Entry(row["pair_id"], row["category"], row["source"], row["target"], row) for row in rows]
 
     def annotation(self, entry: Entry, source_size: Size | None, target_size: Size | None) -> Annotation:
+        from sc_imagenet.toy.pairs import point_names, symmetric_points
+
         row = entry.annotation
         viewpoint, scale, truncation, occlusion = (int(row[grade]) for grade in GRADES)
+        points, visible = zip(*(self._seen(image) for image in (entry.source, entry.target)))
+        ids = np.flatnonzero(visible[0] & visible[1]).tolist()
+        names = point_names(entry.category)
+        partners = symmetric_points(names)
+        unpaired = (
+            (number, *points[side][number].tolist(), side == 0)
+            for side in (0, 1)
+            for number in np.flatnonzero(visible[side] & ~visible[1 - side]).tolist()
+        )
         return Annotation(
             row["source_points"],
             row["target_points"],
@@ -70,7 +82,16 @@ class RenderedToy(Source):
             row["source_bbox"],
             row["target_bbox"],
             (viewpoint, scale, truncation, occlusion),
+            keypoint_ids=ids,
+            keypoint_names=[names[number] for number in ids],
+            symmetric_ids=[partners[number] for number in ids],
+            unpaired=tuple(unpaired),
         )
+
+    def _seen(self, image: str) -> tuple[np.ndarray, np.ndarray]:
+        from sc_imagenet.toy.pairs import seen_points
+
+        return seen_points(self.image_root(), image)
 
     def fingerprint(self, split: str) -> tuple[list[Path], list[Path]]:
         return [self._rows(split)], []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,41 @@ def _known(seen: Rendered) -> dict[str, Any]:
         "truncated": seen.truncated,
         "occluded": seen.occluded,
     }
+
+
+def point_names(category: str) -> tuple[str, ...]:
+    """The names of a category's semantic points in their order, the same for every instance.
+
+    >>> point_names("teapot")[-1]
+    'handle top'
+    """
+    return KINDS[category].build(np.random.default_rng(0)).finish().names
+
+
+def symmetric_points(names: Sequence[str]) -> list[int]:
+    """Of each point the place of its left-right partner; its own where it has none.
+
+    >>> symmetric_points(["left wing", "nose", "right wing"])
+    [2, 1, 0]
+    """
+    other = {"left": "right", "right": "left"}
+    partners = (" ".join(other.get(word, word) for word in name.split()) for name in names)
+    return [names.index(partner) if partner in names else place for place, partner in enumerate(partners)]
+
+
+def seen_points(folder: Path, image: str) -> tuple[np.ndarray, np.ndarray]:
+    """All semantic points (K, 2) of a rendered image, by its path in its pairs, and which of them are visible (K,).
+
+    Raises:
+        InputError: what is known of the image is not beside it.
+    """
+    path = Path(image)
+    known = read_json(Path(folder) / path.parent.with_suffix(".json"))
+    try:
+        found = known["images"][int(path.stem)]
+        return np.array(found["points"]), np.array(found["visible"])
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(f"tells nothing of {image} ({error})", where=path.parent.with_suffix(".json")) from error
 
 
 def _choose(images: list[dict[str, Any]], split: str, category: str) -> list[tuple[int, int]]:

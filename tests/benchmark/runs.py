@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.report.paper_tables import table_3
-from benchmark.scoring import bundles
 from benchmark.scoring.prediction_files import read_predictions, write_predictions
 from benchmark.scoring.predictions import PredictionInfo
+from benchmark.scoring.protocol import published_protocol
 from benchmark.scoring.result import Result, write_result
 from benchmark.scoring.runs import FoundRun, evaluated_data, score_run
 
@@ -32,7 +32,7 @@ def make_run(
     Runs of one ``data`` have the same pairs and truth.
     """
     folder = runs / model / run
-    known = bundles.published(model)
+    known = published_protocol(model)
     direction = known.direction if known else "forward"
     entries = []
     for dataset, split, pairs in data:

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from benchmark.scoring import curves, pck
-from benchmark.scoring.curves import ALPHAS, curves_of, run_curves
+from benchmark.scoring import pck, runs
+from benchmark.scoring.details import CURVE_ALPHAS
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import read_predictions
+from benchmark.scoring.runs import curves_of, run_curves
 from tests.benchmark.runs import make_run
 
 
@@ -19,19 +20,19 @@ def run(tmp_path):
 
 def test_scoring_stores_curves_that_are_the_metric_at_every_alpha(run):
     stored = json.loads((run.folder / "curves.json").read_text())
-    assert stored["alphas"] == list(ALPHAS) == [round(0.01 * k, 2) for k in range(1, 21)]
+    assert stored["alphas"] == list(CURVE_ALPHAS) == [round(0.01 * k, 2) for k in range(1, 21)]
     assert set(stored["curves"]) == {"toy", "pf-willow:images_test"}
     predictions = read_predictions(run.folder / "predictions" / "toy-test.parquet")
     curve = stored["curves"]["toy"]["bbox-kp/image"]
     for alpha in (0.01, 0.07, 0.2):
-        direct = pck.score(predictions, [Metric(alpha, "bbox-kp")], draws=1)
-        assert curve[ALPHAS.index(alpha)] == pytest.approx(direct[f"pck@{alpha}/bbox-kp/image"].value, abs=1e-4)
+        direct = pck.score_metrics(predictions, [Metric(alpha, "bbox-kp")], draws=1)
+        assert curve[CURVE_ALPHAS.index(alpha)] == pytest.approx(direct[f"pck@{alpha}/bbox-kp/image"].value, abs=1e-4)
     assert np.all(np.diff(curve) >= 0)
     assert set(stored["curves"]["pf-willow:images_test"]) == {"bbox-kp/image", "bbox-padded@256/image"}
 
 
 def test_stored_curves_are_taken_without_reading_the_predictions(run, monkeypatch):
-    monkeypatch.setattr(curves, "read_predictions", lambda file: pytest.fail("predictions were read"))
+    monkeypatch.setattr(runs, "read_predictions", lambda file: pytest.fail("predictions were read"))
     found, problems = run_curves(run.folder, run.result)
     assert set(found) == {"toy", "pf-willow:images_test"}
     assert problems == []

@@ -8,7 +8,7 @@ import pytest
 from benchmark.scoring import pck
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import read_predictions
-from benchmark.scoring.result import ADDED, RESULT_VERSION, read_result, write_result
+from benchmark.scoring.result import ADDED_ENTRIES, RESULT_VERSION, read_result, write_result
 from benchmark.scoring.runs import find_runs, prediction_files, score_run
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, write_json
@@ -43,7 +43,7 @@ def test_a_run_is_scored_from_its_predictions(tmp_path):
     assert set(metrics) == set(categories) == {"toy", "pf-willow:images_test"}
     predictions = read_predictions(folder / "predictions" / "toy-test.parquet")
     name = "pck@0.1/bbox-kp/image"
-    direct = pck.score(predictions, [Metric.parse(name)], draws=20)[name]
+    direct = pck.score_metrics(predictions, [Metric.parse(name)], draws=20)[name]
     assert metrics["toy"][name] == {"value": direct.value, "low": direct.low, "high": direct.high}
     assert categories["toy"][name] == pck.per_category(predictions, Metric.parse(name))
     assert "pck@0.1/bbox-padded@256/image" in categories["pf-willow:images_test"]
@@ -139,5 +139,5 @@ def test_prediction_files_of_a_file_a_run_and_nothing(tmp_path):
 def test_the_first_results_of_this_version_still_read(tmp_path):
     run = make_run(tmp_path, "r1", data=[("toy", "test", 6)])
     content = read_json(run.folder / "result.json")
-    write_json(run.folder / "result.json", {name: content[name] for name in content if name not in ADDED})
+    write_json(run.folder / "result.json", {name: content[name] for name in content if name not in ADDED_ENTRIES})
     assert read_result(run.folder) == run.result

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.scoring import geco, protocols
-from benchmark.scoring.evaluation import evaluate
-from benchmark.scoring.frames import Frame
+from benchmark.scoring import details, protocols
+from benchmark.scoring.evaluation import evaluate_predictions
+from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.predictions import predictions_of_pairs
 from benchmark.scoring.protocol import Protocol
 from tests.golden.references import Arrays, Compared, beside
@@ -41,12 +41,12 @@ def _pair(width: float, errors: list[float]) -> dict[str, Any]:
 
 def _shares(protocol: Protocol, width: float, errors: list[float]) -> np.ndarray:
     ours = protocol.for_data("spair-71k")
-    ours = replace(ours, frame=Frame(dtype=ours.frame.dtype), threshold="box")
-    return evaluate(predictions_of_pairs([_pair(width, errors)], info()), ours).shares[0]
+    ours = replace(ours, frame=ProtocolFrame(dtype=ours.frame.dtype), threshold="box")
+    return evaluate_predictions(predictions_of_pairs([_pair(width, errors)], info()), ours).shares[0]
 
 
 def _weak(cases: dict[str, Any]) -> Iterator[Compared]:
-    protocol = protocols.get("sd4match").at(0.05, 0.10, 0.15)
+    protocol = protocols.protocol_named("sd4match").at(0.05, 0.10, 0.15)
     for name, theirs in cases.items():
         if name == "no points":
             ours = _shares(protocol, 100, [])
@@ -59,7 +59,7 @@ def _weak(cases: dict[str, Any]) -> Iterator[Compared]:
 
 
 def _live(cases: dict[str, Any]) -> Iterator[Compared]:
-    protocol = protocols.get("geoaware")
+    protocol = protocols.protocol_named("geoaware")
     yield beside("geoaware: no points", _shares(protocol, 100, []), cases["no points"])
     yield beside("geoaware: zero threshold, exact", _shares(protocol, 0, [0.0]), cases["zero threshold, exact"])
     for name, comparison in (
@@ -75,11 +75,11 @@ def _live(cases: dict[str, Any]) -> Iterator[Compared]:
 
 
 def _unit(cases: dict[str, Any]) -> Iterator[Compared]:
-    protocol = protocols.get("omniprobe")
+    protocol = protocols.protocol_named("omniprobe")
     for name, width, errors in (("zero scale, exact", 0.0, [0.0]), ("scale 0.5", 0.5, [0.0]), ("no points", 1.0, [])):
-        ours = evaluate(
+        ours = evaluate_predictions(
             predictions_of_pairs([_pair(width, errors)], info()),
-            replace(protocol.for_data("spair-71k"), frame=Frame(dtype="float32")),
+            replace(protocol.for_data("spair-71k"), frame=ProtocolFrame(dtype="float32")),
         )
         ratio = [float(e / w) if w else math.nan for e, w in zip(ours.error, ours.threshold[ours.owner])]
         yield beside(f"omniprobe: {name}", ratio, _numbers(cases[name][0]))
@@ -91,7 +91,7 @@ def _numbers(text: str) -> list[float]:
 
 def _geco(cases: dict[str, Any]) -> Iterator[Compared]:
     """A pair of the cat's ears, or of its nose, which has no partner."""
-    protocol = protocols.get("geco").for_data("spair-71k")
+    protocol = protocols.protocol_named("geco").for_data("spair-71k")
     for name, theirs in cases.items():
         own, mirror = (100.0, 100.0), (700.0, 700.0)
         ids = [8, 9] if name == "no mirror exists" else [0, 1]
@@ -115,6 +115,6 @@ def _geco(cases: dict[str, Any]) -> Iterator[Compared]:
             "target_visible": shown,
             "source_visible": [True, False],
         }
-        found = geco.counters(predictions_of_pairs([pair], info()), protocol)
+        found = details.geco_counters(predictions_of_pairs([pair], info()), protocol)
         ours = {key: int(value[0, 0]) for key, value in found.items() if value[0, 0]}
         yield beside(f"geco: {name}", sorted(ours.items()), sorted(theirs.items()))

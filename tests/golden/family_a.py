@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.scoring import kap, pose, protocols, readouts, subsets
-from benchmark.scoring.evaluation import Evaluation, evaluate
-from benchmark.scoring.frames import Frame
+from benchmark.scoring import keypoints, protocols, readouts
+from benchmark.scoring.evaluation import Evaluation, evaluate_predictions
+from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.keypoints import AP10K_FLIPS, FLIPS, FLIPS_AS_RELEASED, flip_pairs, partner_of
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol, Sample
@@ -29,7 +29,7 @@ NAMES = {
 
 
 def compare(name: str, arrays: Arrays, root: Path) -> list[Compared]:
-    protocol = protocols.get(NAMES[name]).for_data("spair-71k")
+    protocol = protocols.protocol_named(NAMES[name]).for_data("spair-71k")
     frame = str(protocol.frame)
     predictions = spair(root, frame)
     found = [*_points(arrays, predictions, protocol), *_modes(arrays, predictions, protocol, "")]
@@ -37,9 +37,11 @@ def compare(name: str, arrays: Arrays, root: Path) -> list[Compared]:
     if "result_pkl_files" in arrays:
         found += _stored(arrays, predictions, protocol)
     if name == "jamais_vu":
-        dagger = protocols.get("jamais-vu-dagger").for_data("spair-71k")
+        dagger = protocols.protocol_named("jamais-vu-dagger").for_data("spair-71k")
         found += _modes(arrays, predictions, dagger, "pckd_")
-        found.append(beside("pckd_per_pair", evaluate(predictions, dagger).shares, arrays["pckd_per_pair"], FRACTION))
+        found.append(
+            beside("pckd_per_pair", evaluate_predictions(predictions, dagger).shares, arrays["pckd_per_pair"], FRACTION)
+        )
         found += _kap(arrays, root)
     if "sample_20_of_7" in arrays and name != "geoaware":
         inputs.append("sample_20_of_7")
@@ -60,14 +62,14 @@ def compare(name: str, arrays: Arrays, root: Path) -> list[Compared]:
 
 
 def _points(arrays: Arrays, predictions: Predictions, protocol: Protocol) -> Iterator[Compared]:
-    for category, ids in subsets.used_ids(predictions).items():
+    for category, ids in keypoints.used_ids(predictions).items():
         yield beside(f"used_points_{category}", ids, arrays[f"used_points_{category}"])
-    ours = evaluate(predictions, protocol)
+    ours = evaluate_predictions(predictions, protocol)
     yield beside("threshold", ours.threshold, arrays["threshold"])
     yield beside("loaded_points", _loaded(predictions, protocol.frame, 30), arrays["loaded_points"])
 
 
-def _loaded(predictions: Predictions, frame: Frame, width: int, seen: np.ndarray | None = None) -> np.ndarray:
+def _loaded(predictions: Predictions, frame: ProtocolFrame, width: int, seen: np.ndarray | None = None) -> np.ndarray:
     """Two rows a pair: source and target points in the frame with their visibility; zeros where invisible."""
     rows = np.zeros((2 * len(predictions), width, 3), np.float32)
     for side, points, sizes, visible in (
@@ -82,10 +84,10 @@ def _loaded(predictions: Predictions, frame: Frame, width: int, seen: np.ndarray
 
 def _modes(arrays: Arrays, predictions: Predictions, protocol: Protocol, prefix: str) -> Iterator[Compared]:
     """What the loop returned and printed in each mode that the file has."""
-    ours = evaluate(predictions, protocol)
-    live = ours.where(points=subsets.geometry_live(predictions))
+    ours = evaluate_predictions(predictions, protocol)
+    live = ours.where(points=keypoints.geometry_live(predictions))
     plain = replace(_stored_form(protocol), validity="")  # the log's image-mode geometry numbers have no dagger
-    stored = evaluate(predictions, plain).where(points=subsets.geometry_ids(predictions))
+    stored = evaluate_predictions(predictions, plain).where(points=keypoints.geometry_ids(predictions))
     for mode in sorted({key.split("_category_point")[0] for key in arrays if key.endswith("_category_point")}):
         if not mode.startswith(prefix) or re.match("pckd|pascal|ap10k", mode[len(prefix) :]):
             continue
@@ -140,12 +142,12 @@ def _stored_form(protocol: Protocol) -> Protocol:
 
 def _stored(arrays: Arrays, predictions: Predictions, protocol: Protocol) -> Iterator[Compared]:
     """What is computed from the file result.pkl."""
-    ours = evaluate(predictions, _stored_form(protocol))
-    geo, flip = subsets.geometry_ids(predictions), subsets.flip_ids(predictions)
+    ours = evaluate_predictions(predictions, _stored_form(protocol))
+    geo, flip = keypoints.geometry_ids(predictions), keypoints.flip_ids(predictions)
     width = arrays["geo_ids"].shape[1]
     for name, mask in (("geo_ids", geo), ("flip_ids", flip)):  # theirs in the order of their tables
         yield beside(name, listed(predictions, mask, width), _ascending(arrays[name]))
-    steps, mirror = subsets.azimuth_difference(predictions), subsets.mirrored_azimuth(predictions)
+    steps, mirror = keypoints.azimuth_difference(predictions), keypoints.mirrored_azimuth(predictions)
     yield beside("azimuth_difference", steps, arrays["azimuth_difference"])
     yield beside("mirror", mirror, arrays["mirror"])
     yield beside("result_threshold", ours.threshold.astype(np.float32), arrays["result_threshold"])
@@ -193,9 +195,9 @@ def _details(arrays: Arrays, root: Path) -> Iterator[Compared]:
     small = load("small_synth", root)
     maps = []
     for one, two in arrays["readout_pairs"]:
-        source, target = (readouts.unit(small["features_60x60_letterbox"][row]) for row in (one, two))
+        source, target = (readouts.unit_vectors(small["features_60x60_letterbox"][row]) for row in (one, two))
         vectors = source.reshape(len(source), -1)[:, arrays["readout_source_cell"]].T
-        maps.append(readouts.similarity(vectors, target))
+        maps.append(readouts.similarity_maps(vectors, target))
     nearest = [14.0 * readouts.nearest(each) + 7 for each in maps]
     yield beside("readout_nearest", nearest, arrays["readout_nearest"])
     for name, window in (("window7", 7), ("window5", 5), ("soft_all", 0), ("gauss5", -5)):
@@ -234,11 +236,11 @@ def _geometry(size: np.ndarray) -> list[float]:
 
 def _adaptive(arrays: Arrays, root: Path) -> Iterator[Compared]:
     small, rows = load("small_synth", root), arrays["readout_pairs"][0]
-    source, target = (readouts.unit(small["features_60x60_letterbox"][row]) for row in rows)
+    source, target = (readouts.unit_vectors(small["features_60x60_letterbox"][row]) for row in rows)
     masks = []
     for key, shape in zip(("distance_mask_1", "distance_mask_2"), arrays["distance_mask_shapes"].tolist()):
         masks.append(np.unpackbits(arrays[key])[: shape[0] * shape[1]].reshape(shape))
-    ours = [pose.instance_distance(source, target, *masks), pose.mutual_distance(source, target)]
+    ours = [readouts.instance_distance(source, target, *masks), readouts.mutual_distance(source, target)]
     yield beside("distance", ours, arrays["distance"], PIXELS)
     predictions = spair(root, "letterbox-840")
     shown = {
@@ -258,15 +260,15 @@ def _adaptive(arrays: Arrays, root: Path) -> Iterator[Compared]:
     turned, near, far = [], [], []
     for number, row in enumerate(arrays["flip_pair"].tolist()):
         category = str(predictions.categories[row])
-        used = subsets.used_ids(predictions)[category]
+        used = keypoints.used_ids(predictions)[category]
         table = flip_pairs("spair-71k", category, FLIPS_AS_RELEASED)
         count = int((arrays["flip_permutation"][arrays["flip_categories"] == category] >= 0).sum())
-        pairs = pose.positions(table, count, used)
+        pairs = readouts.flip_places(table, count, used)
         here, mutual = (shown[name][row, used] > 0 for name in ("here", "mutual"))
-        points, seen = pose.mirrored(shown["source"][row, used], here, mutual, pairs)
+        points, seen = readouts.mirrored_source(shown["source"][row, used], here, mutual, pairs)
         second = arrays["flip_second_prediction"][number, : len(used)]
         plain = shown["predicted"][row, used]
-        taken = pose.chosen(plain, second, mutual, pairs)
+        taken = readouts.pose_predictions(plain, second, mutual, pairs)
         for values, listed_ in ((np.column_stack([points, seen]), turned), (taken, near), (plain, far)):
             whole = np.full((30, values.shape[1]), np.nan)
             whole[: len(used)] = values
@@ -277,7 +279,7 @@ def _adaptive(arrays: Arrays, root: Path) -> Iterator[Compared]:
 
 
 def _pascal(arrays: Arrays) -> Iterator[Compared]:
-    protocol = protocols.get("geoaware").for_data("pf-pascal")
+    protocol = protocols.protocol_named("geoaware").for_data("pf-pascal")
     sizes, target = arrays["pascal_sizes"], arrays["pascal_target"]
     pairs, width = arrays["pascal_target_points"].shape[:2]
     counts = arrays["pascal_count"]
@@ -297,9 +299,9 @@ def _pascal(arrays: Arrays) -> Iterator[Compared]:
         predicted=arrays["pascal_prediction_letterbox840"].reshape(-1, 2),
         offsets=np.arange(pairs + 1) * width,
         info=info("pf-pascal"),
-        frame=Frame.parse("letterbox-840"),
+        frame=ProtocolFrame.parse("letterbox-840"),
     ).where(kept)
-    ours = evaluate(predictions, protocol)
+    ours = evaluate_predictions(predictions, protocol)
     for mode in ("image", "point"):
         shaped = {**arrays, f"pascal_{mode}_category_geo": np.empty((len(names), 0))}
         for compared in _compared(shaped, f"pascal_{mode}", ours, ours, ours, mode, False):
@@ -310,11 +312,11 @@ def _pascal(arrays: Arrays) -> Iterator[Compared]:
 def _ap10k(arrays: Arrays) -> Iterator[Compared]:
     for subset in ("intra-species", "cross-species", "cross-family"):
         predictions = ap10k(arrays, subset)
-        base = protocols.get("geoaware").for_data("ap-10k")
-        ours = evaluate(predictions, base)
-        live = ours.where(points=subsets.geometry_live(predictions))
-        stored_all = evaluate(predictions, _stored_form(base))
-        geo = subsets.geometry_ids(predictions)
+        base = protocols.protocol_named("geoaware").for_data("ap-10k")
+        ours = evaluate_predictions(predictions, base)
+        live = ours.where(points=keypoints.geometry_live(predictions))
+        stored_all = evaluate_predictions(predictions, _stored_form(base))
+        geo = keypoints.geometry_ids(predictions)
         stored = stored_all.where(points=geo)
         prefix = f"ap10k_{subset}"
         yield beside(f"{prefix}_threshold", ours.threshold, arrays[f"{prefix}_threshold"], FRACTION)
@@ -369,33 +371,33 @@ def ap10k(arrays: Arrays, subset: str, frame: str = "letterbox-840", halved: boo
         ids=np.tile(np.arange(17), len(pairs)),
         true_visible=there > 0,
         other_visible=here > 0,
-        frame=Frame.parse(frame),
+        frame=ProtocolFrame.parse(frame),
     )
 
 
 def _kap(arrays: Arrays, root: Path) -> Iterator[Compared]:
     small = load("small_synth", root)
     predictions = spair(root, "letterbox-840", np.zeros((16, 30, 2), np.float32), "small_synth")
-    protocol = protocols.get("jamais-vu").for_data("spair-71k")
-    evaluated = evaluate(predictions, protocol)
+    protocol = protocols.protocol_named("jamais-vu").for_data("spair-71k")
+    evaluated = evaluate_predictions(predictions, protocol)
     grid = small["features_20x20_letterbox"].shape[2]
     placed = _loaded(predictions, protocol.frame, 30)
     pooled, by_pair = [], []
     for category in arrays["kap_categories"].tolist():
-        used = subsets.used_ids(predictions)[category]
+        used = keypoints.used_ids(predictions)[category]
         yield beside(f"kap_{category}_used", used, arrays[f"kap_{category}_used"])
         each: list[tuple[np.ndarray, np.ndarray]] = []
         for row in np.flatnonzero(predictions.categories == category).tolist():
             ids = used[placed[2 * row, used, 2] > 0]
             source, target = (
-                readouts.unit(small["features_20x20_letterbox"][small[side][row]])
+                readouts.unit_vectors(small["features_20x20_letterbox"][small[side][row]])
                 for side in ("pair_source", "pair_target")
             )
             cells = readouts.cell_of(placed[2 * row, ids, :2], 840, grid)
-            maps = readouts.similarity(source.reshape(len(source), -1)[:, cells].T, target)
-            maps = kap.normalised(maps)
+            maps = readouts.similarity_maps(source.reshape(len(source), -1)[:, cells].T, target)
+            maps = readouts.normalised_maps(maps)
             targets, d = placed[2 * row + 1, ids, :2], evaluated.threshold[row]
-            levels = [kap.within_and_beyond(maps, targets, d, alpha) for alpha in protocol.alphas]
+            levels = [readouts.within_and_beyond(maps, targets, d, alpha) for alpha in protocol.alphas]
             each.append((np.array([level[0] for level in levels]), np.array([level[1] for level in levels])))
         within = np.concatenate([part[0] for part in each], axis=1)
         beyond = np.concatenate([part[1] for part in each], axis=1)
@@ -403,8 +405,10 @@ def _kap(arrays: Arrays, root: Path) -> Iterator[Compared]:
         yield beside(f"kap_{category}_negative", beyond, arrays[f"kap_{category}_negative"], 1e-5)
         count = [part[0].shape[1] for part in each]
         yield beside(f"kap_{category}_points_per_pair", count, arrays[f"kap_{category}_points_per_pair"])
-        pooled.append([kap.average_precision(*kap.jamais_vu(a, b)) for a, b in zip(within, beyond)] + [sum(count)])
-        pairs = [[kap.average_precision(*kap.jamais_vu(a, b)) for a, b in zip(*part)] for part in each]
+        pooled.append(
+            [readouts.average_precision(*readouts.jamais_vu_kap(a, b)) for a, b in zip(within, beyond)] + [sum(count)]
+        )
+        pairs = [[readouts.average_precision(*readouts.jamais_vu_kap(a, b)) for a, b in zip(*part)] for part in each]
         by_pair.append([*np.mean(pairs, axis=0), len(each)])
     for mode in ("image", "point"):
         key = f"kap_{mode}_category_pooled"

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.scoring import protocols, readouts
-from benchmark.scoring.evaluation import Evaluation, evaluate
-from benchmark.scoring.frames import Frame
+from benchmark.scoring.evaluation import Evaluation, evaluate_predictions
+from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol
 from tests.golden.family_a import ap10k
@@ -23,9 +23,9 @@ FRAMES = {"sd4match": "stretch-768", "visual_ai": "corner-aligned-840", "marco":
 
 
 def compare(name: str, arrays: Arrays, root: Path) -> list[Compared]:
-    protocol = protocols.get(name).for_data("spair-71k")
+    protocol = protocols.protocol_named(name).for_data("spair-71k")
     predictions = spair(root, FRAMES[name])
-    ours = evaluate(predictions, protocol)
+    ours = evaluate_predictions(predictions, protocol)
     found = [beside("alphas", protocol.alphas, arrays["alphas"])]
     inputs = ["readout_rows", "readout_query"]
     if name == "marco":
@@ -92,10 +92,10 @@ def _readouts(arrays: Arrays, root: Path, protocol: Protocol) -> Iterator[Compar
             one, two = (source, target) if norm == "unit" else (source / 100, target / 100)
             vectors = readouts.sample(one, cells, zeros=True)
             if norm == "unit":
-                vectors = readouts.unit(vectors, 1e-6, axis=1)
-                maps = readouts.similarity(vectors, readouts.unit(two, 1e-6))
+                vectors = readouts.unit_vectors(vectors, 1e-6, axis=1)
+                maps = readouts.similarity_maps(vectors, readouts.unit_vectors(two, 1e-6))
             else:
-                maps = readouts.similarity(vectors, two)
+                maps = readouts.similarity_maps(vectors, two)
             results = {
                 "nn": readouts.nearest(maps),
                 "bilinear": readouts.bilinear(one, two, cells, 1e-6 if norm == "unit" else None),
@@ -122,10 +122,10 @@ def _tied(source: np.ndarray, target: np.ndarray, cells: np.ndarray, norm: str) 
         for dy in (0, 1):
             vectors = source[:, low[:, 1] + dy, low[:, 0] + dx].T
             if norm == "unit":
-                vectors, other = readouts.unit(vectors, 1e-6, axis=1), readouts.unit(target, 1e-6)
+                vectors, other = readouts.unit_vectors(vectors, 1e-6, axis=1), readouts.unit_vectors(target, 1e-6)
             else:
                 other = target
-            tied |= _several(readouts.similarity(vectors, other))
+            tied |= _several(readouts.similarity_maps(vectors, other))
     return tied
 
 
@@ -137,7 +137,7 @@ def _several(maps: np.ndarray) -> np.ndarray:
 
 def _marco(arrays: Arrays, root: Path) -> Iterator[Compared]:
     golden = load("geoaware", root)
-    protocol = protocols.get("marco").for_data("ap-10k")
+    protocol = protocols.protocol_named("marco").for_data("ap-10k")
     for subset in ("intra-species", "cross-species", "cross-family"):
         prefix = f"ap10k_{subset}_"
         changed = {
@@ -147,13 +147,13 @@ def _marco(arrays: Arrays, root: Path) -> Iterator[Compared]:
         }
         predictions = ap10k(changed, subset, str(protocol.frame), halved=False)
         compacted = _compacted(predictions, arrays[f"{prefix}prediction"])
-        yield from _scores(arrays, evaluate(compacted, protocol), prefix)
+        yield from _scores(arrays, evaluate_predictions(compacted, protocol), prefix)
         yield from _placed(arrays, predictions, protocol, prefix)
         frames = np.full((len(predictions), 2), protocol.frame.side)
         yield beside(f"{prefix}frame", frames, arrays[f"{prefix}frame"])
     yield from _pascal(arrays, golden)
     yield from _mp100(arrays)
-    frame = Frame("corner-letterbox", 770)
+    frame = ProtocolFrame("corner-letterbox", 770)
     sizes = arrays["geometry"][:, :2]
     yield beside("geometry", np.hstack([sizes, frame.resized(sizes)]), arrays["geometry"])
 
@@ -167,7 +167,7 @@ def _compacted(predictions: Predictions, predicted: np.ndarray) -> Predictions:
 
 
 def _pascal(arrays: Arrays, golden: Arrays) -> Iterator[Compared]:
-    protocol = protocols.get("marco").for_data("pf-pascal")
+    protocol = protocols.protocol_named("marco").for_data("pf-pascal")
     pairs, width = golden["pascal_target_points"].shape[:2]
     names = dict(zip(sorted(set(golden["pascal_class"].tolist())), golden["pascal_categories"].tolist()))
     kept = (np.arange(width) < golden["pascal_count"][:, None]).ravel()
@@ -183,9 +183,9 @@ def _pascal(arrays: Arrays, golden: Arrays) -> Iterator[Compared]:
         predicted=arrays["pascal_prediction"].reshape(-1, 2),
         offsets=np.arange(pairs + 1) * width,
         info=info("pf-pascal"),
-        frame=Frame.parse("corner-letterbox-770"),
+        frame=ProtocolFrame.parse("corner-letterbox-770"),
     ).where(kept)
-    yield from _scores(arrays, evaluate(predictions, protocol), "pascal_")
+    yield from _scores(arrays, evaluate_predictions(predictions, protocol), "pascal_")
     shown = [
         compared
         for compared in _placed(
@@ -198,7 +198,7 @@ def _pascal(arrays: Arrays, golden: Arrays) -> Iterator[Compared]:
 
 def _mp100(arrays: Arrays) -> Iterator[Compared]:
     """Visible points of each image's annotations, one after another, paired by position."""
-    protocol = replace(protocols.get("marco").for_data(""), threshold="box")
+    protocol = replace(protocols.protocol_named("marco").for_data(""), threshold="box")
     images = {image["file_name"]: image for image in json.loads(str(arrays["mp100_images_json"]))}
     annotations = json.loads(str(arrays["mp100_annotations_json"]))
     pairs = json.loads(str(arrays["mp100_pairs_json"]))
@@ -233,14 +233,14 @@ def _mp100(arrays: Arrays) -> Iterator[Compared]:
         predicted=np.concatenate([row[:count] for row, count in zip(predicted, counts)]),
         offsets=np.concatenate([[0], np.cumsum(counts)]),
         info=info("mp-100"),
-        frame=Frame.parse("stretch-770"),
+        frame=ProtocolFrame.parse("stretch-770"),
     )
-    yield from _scores(arrays, evaluate(predictions, protocol), "mp100_")
+    yield from _scores(arrays, evaluate_predictions(predictions, protocol), "mp100_")
     yield from _placed(arrays, predictions, protocol, "mp100_")
 
 
 def _marco_readout(arrays: Arrays, root: Path) -> Iterator[Compared]:
-    small, protocol = load("small_synth", root), protocols.get("marco")
+    small, protocol = load("small_synth", root), protocols.protocol_named("marco")
     ours = []
     for row, query in zip(range(len(arrays["readout_query"])), arrays["readout_query"]):
         source, target = (
@@ -249,7 +249,7 @@ def _marco_readout(arrays: Arrays, root: Path) -> Iterator[Compared]:
         )
         width, side = source.shape[2], protocol.frame.side
         cells = np.clip(query * np.float32(width / side), 0, width - 1)
-        maps = readouts.similarity(readouts.sample(source, cells), target)
+        maps = readouts.similarity_maps(readouts.sample(source, cells), target)
         soft = readouts.kernel_softmax(maps, protocol.readout.sigma, protocol.readout.temperature)
         ours.append(soft * ((side - 1) / (width - 1)))
     yield beside("readout_matches", ours, arrays["readout_matches"], PIXELS)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.scoring import geco, protocols, readouts
-from benchmark.scoring.evaluation import evaluate
-from benchmark.scoring.frames import Frame
+from benchmark.scoring import details, protocols, readouts
+from benchmark.scoring.evaluation import evaluate_predictions
+from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.keypoints import geco_partners, partner_of
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol
@@ -45,8 +45,8 @@ def _nearest_pixel(
     source, target = (
         readouts.upsampled(each, *size) for each, size in zip(features, np.asarray(sizes).astype(int).tolist())
     )
-    vectors = readouts.unit(source[:, pixels[:, 1], pixels[:, 0]].T, 1e-6, axis=1)
-    maps = readouts.similarity(vectors, readouts.unit(target, 1e-6))
+    vectors = readouts.unit_vectors(source[:, pixels[:, 1], pixels[:, 0]].T, 1e-6, axis=1)
+    maps = readouts.similarity_maps(vectors, readouts.unit_vectors(target, 1e-6))
     ours, rows, cells = readouts.nearest(maps), np.arange(len(maps)), theirs.astype(int)
     inside = ((cells >= 0) & (cells < sizes[1])).all(axis=1)
     cells = np.where(inside[:, None], cells, 0)
@@ -63,7 +63,7 @@ def _injected(arrays: Arrays, root: Path) -> Predictions:
 
 
 def _dift(arrays: Arrays, root: Path) -> Iterator[Compared]:
-    protocol = protocols.get("dift").for_data("spair-71k")
+    protocol = protocols.protocol_named("dift").for_data("spair-71k")
     small, predictions = load("small_synth", root), _small(root)
     owner, said, listed, start = predictions.owner, predictions.predicted.copy(), [], 0
     for row in range(len(predictions)):
@@ -75,7 +75,7 @@ def _dift(arrays: Arrays, root: Path) -> Iterator[Compared]:
         listed.append(said[points])
     yield beside("predictions", np.concatenate(listed), arrays["predictions"])
     for prefix, scored in (("", replace(predictions, predicted=said)), ("injected_", _injected(arrays, root))):
-        ours = evaluate(scored, protocol)
+        ours = evaluate_predictions(scored, protocol)
         values = [
             value[0]
             for each in zip(ours.by_category("image").values(), ours.by_category("point").values())
@@ -87,7 +87,7 @@ def _dift(arrays: Arrays, root: Path) -> Iterator[Compared]:
 
 
 def _geco(arrays: Arrays, root: Path) -> Iterator[Compared]:
-    image = protocols.get("geco").for_data("spair-71k")
+    image = protocols.protocol_named("geco").for_data("spair-71k")
     box = replace(image, threshold="box")
     small, predictions = load("small_synth", root), _small(root)
     names = np.unique(predictions.categories).tolist()
@@ -108,9 +108,9 @@ def _geco(arrays: Arrays, root: Path) -> Iterator[Compared]:
                 pixels = np.floor(predictions.other[points]).astype(int)
                 found = _nearest_pixel(_features(small, row), sizes, pixels, theirs)
             else:
-                source, target = (readouts.unit(each, 1e-12) for each in _features(small, row))
+                source, target = (readouts.unit_vectors(each, 1e-12) for each in _features(small, row))
                 cells = np.floor(predictions.other[points] * 12 / sizes[0]).astype(int)
-                maps = readouts.similarity(source[:, cells[:, 1], cells[:, 0]].T, target)
+                maps = readouts.similarity_maps(source[:, cells[:, 1], cells[:, 0]].T, target)
                 found = np.floor(readouts.nearest(maps) * sizes[1] / 12)
             start += len(points)
             said[points] = found
@@ -130,11 +130,11 @@ def _geco(arrays: Arrays, root: Path) -> Iterator[Compared]:
     ap10k = partner_of(np.arange(17), geco_partners("ap-10k", ""))
     yield beside("permutation_ap10k", ap10k, arrays["permutation_ap10k"])
     yield beside("oriented_ap10k", ap10k != np.arange(17), arrays["oriented_ap10k"])
-    yield beside("cub_pairs_of_11_images", geco.cub_pairs(11, 23), arrays["cub_pairs_of_11_images"])
+    yield beside("cub_pairs_of_11_images", details.geco_cub_pairs(11, 23), arrays["cub_pairs_of_11_images"])
 
 
 def _counted(arrays: Arrays, mode: str, predictions: Predictions, protocol: Protocol) -> Iterator[Compared]:
-    found = geco.counters(predictions, protocol)
+    found = details.geco_counters(predictions, protocol)
     names = np.unique(predictions.categories).tolist()
     by_category = {
         name: {key: value[predictions.categories == name].sum(axis=0) for key, value in found.items()} for name in names
@@ -160,14 +160,14 @@ def _named(label: str, by_category: dict[str, dict[str, np.ndarray]], protocol: 
     level = protocol.alphas.index(float(alpha[1]))
     kind = re.search(r"(hat|overline|ilde)\{n\}_(\w\w)", head)
     name = "PCK" if kind is None else f"{kind[1].replace('ilde', 'tilde')}_{kind[2]}"
-    return float(100 * geco.ratio(part, name)[level])
+    return float(100 * details.geco_ratio(part, name)[level])
 
 
 def _train(arrays: Arrays, root: Path) -> Iterator[Compared]:
     small, predictions = load("small_synth", root), _small(root)
     for mode, side in (("original", None), ("rescaled", 224)):
-        frame = Frame("stretch", side, dtype="float16") if side else Frame(dtype="float16")
-        protocol = replace(protocols.get("distilldift-train"), frame=frame)
+        frame = ProtocolFrame("stretch", side, dtype="float16") if side else ProtocolFrame(dtype="float16")
+        protocol = replace(protocols.protocol_named("distilldift-train"), frame=frame)
         owner = predictions.owner
         sizes_of = [
             np.full((2, 2), side) if side else np.stack([predictions.other_sizes[row], predictions.sizes[row]])
@@ -177,42 +177,44 @@ def _train(arrays: Arrays, root: Path) -> Iterator[Compared]:
         windowed = np.full((3, 30, 2), np.nan)
         for row, sizes in enumerate(sizes_of):
             points = np.flatnonzero((owner == row) & predictions.mutual)
-            placed = Frame("stretch", side or 1, dtype="float32") if side else Frame(dtype="float32")
+            placed = ProtocolFrame("stretch", side or 1, dtype="float32") if side else ProtocolFrame(dtype="float32")
             xy = placed.place(predictions.other[points], np.repeat(predictions.other_sizes[[row]], len(points), axis=0))
             pixels = np.round(np.clip(xy, 0, sizes[0] - 1)).astype(int)
             theirs = arrays[f"{mode}_predicted_yx"][row, : len(points), ::-1]
             said[points] = _nearest_pixel(_features(small, row), sizes, pixels, theirs)
             if side and row < 3:
                 source, target = (readouts.upsampled(each, side, side) for each in _features(small, row))
-                vectors = readouts.unit(source[:, pixels[:, 1], pixels[:, 0]].T, 1e-12, axis=1)
-                maps = readouts.similarity(vectors, readouts.unit(target, 1e-12))
+                vectors = readouts.unit_vectors(source[:, pixels[:, 1], pixels[:, 0]].T, 1e-12, axis=1)
+                maps = readouts.similarity_maps(vectors, readouts.unit_vectors(target, 1e-12))
                 windowed[row, : len(points)] = readouts.window_soft_argmax(maps, 62, 1 / 50)[:, ::-1]
-        scored = replace(predictions, predicted=said, frame=Frame(frame.kind, frame.side))
+        scored = replace(predictions, predicted=said, frame=ProtocolFrame(frame.kind, frame.side))
         mutual = scored.where(scored.mutual)
         place = np.arange(len(mutual.owner)) - mutual.offsets[:-1][mutual.owner]
         listed = {name: np.full((16, 30, 2), np.nan) for name in ("predicted", "target")}
         listed["predicted"][mutual.owner, place] = mutual.predicted[:, ::-1]
-        true = Frame(frame.kind, frame.side, "float32").place(mutual.true, mutual.sizes[mutual.owner])
+        true = ProtocolFrame(frame.kind, frame.side, "float32").place(mutual.true, mutual.sizes[mutual.owner])
         listed["target"][mutual.owner, place] = true[:, ::-1]
         for name, ours in listed.items():
             yield beside(
                 f"{mode}_{name}_yx", ours, arrays[f"{mode}_{name}_yx"], EXACT if name == "predicted" else PIXELS
             )
-        corner = Frame(frame.kind, frame.side, "float32").place(predictions.boxes[:, :2], predictions.sizes)
-        extent = Frame(frame.kind, frame.side, "float32").box(predictions.boxes, predictions.sizes)
+        corner = ProtocolFrame(frame.kind, frame.side, "float32").place(predictions.boxes[:, :2], predictions.sizes)
+        extent = ProtocolFrame(frame.kind, frame.side, "float32").box(predictions.boxes, predictions.sizes)
         box = np.hstack([corner[:, ::-1], extent[:, ::-1]])
         yield beside(f"{mode}_target_box_yxhw", box, arrays[f"{mode}_target_box_yxhw"], PIXELS)
         yield from _halved(arrays, mode, scored, protocol)
         if side:
             yield beside("rescaled_window_predicted_yx", windowed, arrays["rescaled_window_predicted_yx"], PIXELS)
     given = np.round(load("spair_synth", root)["pred_original"].astype(float))
-    yield from _halved(arrays, "injected", spair(root, "original", given), protocols.get("distilldift-train"))
+    yield from _halved(
+        arrays, "injected", spair(root, "original", given), protocols.protocol_named("distilldift-train")
+    )
 
 
 def _halved(arrays: Arrays, mode: str, predictions: Predictions, protocol: Protocol) -> Iterator[Compared]:
     """Hits in half precision, held against the image and against the box."""
-    image = evaluate(predictions, replace(protocol, threshold="image"))
-    box = evaluate(predictions, protocol)
+    image = evaluate_predictions(predictions, replace(protocol, threshold="image"))
+    box = evaluate_predictions(predictions, protocol)
     counted = np.column_stack([image.counts, image.found, box.found])
     yield beside(f"{mode}_counts_hits_img_hits_box", counted, arrays[f"{mode}_counts_hits_img_hits_box"])
     pck = [image.value("point")[0], box.value("point")[0]]

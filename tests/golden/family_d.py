@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.scoring import concepts, protocols, readouts
-from benchmark.scoring.evaluation import distance, evaluate
-from benchmark.scoring.frames import Frame
+from benchmark.scoring import foreign, protocols, readouts
+from benchmark.scoring.evaluation import distance, evaluate_predictions
+from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol, Sample, patched_side
 from tests.golden.family_a import ap10k
 from tests.golden.references import FRACTION, PIXELS, Arrays, Compared, all_of, beside, load
 from tests.golden.synthetic import info, padded, spair
 
-UNIT = Frame("unit", 800)
+UNIT = ProtocolFrame("unit", 800)
 FILES = ("probe3d", "omniprobe", "soco")
 
 
@@ -41,10 +41,10 @@ def compare(name: str, arrays: Arrays, root: Path) -> list[Compared]:
 
 
 def _recall(name: str, arrays: Arrays, root: Path) -> Iterator[Compared]:
-    protocol = protocols.get(name).for_data("spair-71k")
+    protocol = protocols.protocol_named(name).for_data("spair-71k")
     cells = arrays["target_cell_col_row"].astype(np.float32) / np.float32(arrays["grid"])
-    predictions = replace(spair(root, "original", cells), frame=Frame("unit", 800))
-    ours = evaluate(predictions, protocol)
+    predictions = replace(spair(root, "original", cells), frame=ProtocolFrame("unit", 800))
+    ours = evaluate_predictions(predictions, protocol)
     names = np.unique(ours.categories).tolist()
     yield beside("categories", names, arrays["categories"])
     files = predictions.pair_ids
@@ -97,8 +97,8 @@ def _nearest_visible(predictions: Predictions, protocol: Protocol) -> np.ndarray
 def _unit_readout(source: np.ndarray, target: np.ndarray, points: np.ndarray, soft: int | None = None) -> np.ndarray:
     """Predictions in the unit square for query points in it; features are normalised."""
     grid = source.shape[2]
-    vectors = readouts.sample(readouts.unit(source), points * np.float32(grid - 1))
-    maps = readouts.similarity(vectors, readouts.unit(target))
+    vectors = readouts.sample(readouts.unit_vectors(source), points * np.float32(grid - 1))
+    maps = readouts.similarity_maps(vectors, readouts.unit_vectors(target))
     cells = readouts.nearest(maps) if soft is None else readouts.inner_soft_argmax(maps, soft)
     return cells.astype(np.float32) / np.float32(grid)
 
@@ -106,7 +106,7 @@ def _unit_readout(source: np.ndarray, target: np.ndarray, points: np.ndarray, so
 def _readout(arrays: Arrays, root: Path) -> Iterator[Compared]:
     small = load("small_synth", root)
     predictions = spair(root, "original", np.zeros((16, 30, 2)), "small_synth")
-    frame = protocols.get("probe3d").frame
+    frame = protocols.protocol_named("probe3d").frame
     placed = frame.place(predictions.other, predictions.other_sizes[predictions.owner])
     for key in [key for key in arrays if key.startswith("readout_")]:
         theirs = arrays[key]
@@ -132,13 +132,13 @@ def _cropped(arrays: Arrays, root: Path) -> Iterator[Compared]:
         sizes=part.boxes[:, 2:] - part.boxes[:, :2],
         other_sizes=part.other_boxes[:, 2:] - part.other_boxes[:, :2],
     )
-    yield from _points_800(arrays, cropped, protocols.get("probe3d"), "crop_")
+    yield from _points_800(arrays, cropped, protocols.protocol_named("probe3d"), "crop_")
     yield beside("crop_scale", np.ones(len(rows)), arrays["crop_scale"])
 
 
 def _ap10k(arrays: Arrays, root: Path) -> Iterator[Compared]:
     golden = load("geoaware", root)
-    protocol = protocols.get("omniprobe").for_data("ap-10k")
+    protocol = protocols.protocol_named("omniprobe").for_data("ap-10k")
     for subset in ("intra-species", "cross-species", "cross-family"):
         prefix = f"ap10k_{subset}_"
         cells = arrays[f"{prefix}cells"] / np.float32(50)
@@ -147,7 +147,7 @@ def _ap10k(arrays: Arrays, root: Path) -> Iterator[Compared]:
         loaded = ap10k(changed, subset, str(protocol.frame), halved=False)
         levels = _levels(golden, pairs)
         predictions = replace(loaded, true_visible=levels[1].ravel() == 1, other_visible=levels[0].ravel() == 1)
-        ours = evaluate(predictions, protocol)
+        ours = evaluate_predictions(predictions, protocol)
         category = {name: 100 * value[0] for name, value in ours.by_category("point").items()}
         names = arrays[f"{prefix}categories"].tolist()
         yield beside(f"{prefix}categories", sorted(category), names)
@@ -175,9 +175,9 @@ def _line(arrays: Arrays, root: Path) -> Iterator[Compared]:
     row = [Path(name).name.split(":")[0] for name in predictions.pair_ids.tolist()].index(
         line["meta"]["pair_filename"].split(":")[0].removesuffix(".json")
     )
-    protocol = protocols.get("omniprobe").for_data("spair-71k")
+    protocol = protocols.protocol_named("omniprobe").for_data("spair-71k")
     part = predictions.take(np.array([row]))
-    theirs, ours = [line["thresh_scale"]], [evaluate(part, protocol).threshold[0]]
+    theirs, ours = [line["thresh_scale"]], [evaluate_predictions(part, protocol).threshold[0]]
     for key, points, sizes, visible in (
         ("gt_src", part.other, part.other_sizes, part.other_visible),
         ("gt_trg", part.true, part.sizes, part.true_visible),
@@ -201,7 +201,7 @@ def _soco_predictions(arrays: Arrays, pairs: list[dict]) -> list[np.ndarray]:
     features = arrays["soco_features_20x20"]
     names = sorted({pair[side] for pair in json_pairs(arrays) for side in ("src_image", "trg_image")})
     number = {name: row for row, name in enumerate(names)}
-    frame = protocols.get("soco").frame
+    frame = protocols.protocol_named("soco").frame
     found = []
     for pair in pairs:
         points = np.array([each["pos"] for each in pair["src_keypoints"]], float)
@@ -216,7 +216,7 @@ def json_pairs(arrays: Arrays) -> list[dict]:
 
 
 def _soco(arrays: Arrays) -> Iterator[Compared]:
-    protocol = replace(protocols.get("omniprobe").for_data("soco"), averages=("macro-image", "macro-point"))
+    protocol = replace(protocols.protocol_named("omniprobe").for_data("soco"), averages=("macro-image", "macro-point"))
     for group in ("intra", "cross"):
         pairs = _rows(arrays, group)
         records = json.loads(str(arrays[f"soco_{group}_records_json"]))
@@ -225,48 +225,49 @@ def _soco(arrays: Arrays) -> Iterator[Compared]:
         theirs_said = np.concatenate([np.array(record["pred"]) for record in records])
         scales = [record["thresh_scale"] for record in records]
         both = {
-            kind: evaluate(concepts.concept_predictions(pairs, said, kind, UNIT, info("soco")), protocol)
-            for kind in concepts.KINDS
+            kind: evaluate_predictions(foreign.soco_predictions(pairs, said, kind, UNIT, info("soco")), protocol)
+            for kind in foreign.SOCO_KINDS
         }
         ours = [*ours_said.ravel(), *both["concept"].threshold]
         yield beside(f"soco_{group}_records_json", ours, [*theirs_said.ravel(), *scales], FRACTION)
         for reduction, average in (("pair", "image"), ("keypoint", "point")):
             key = f"soco_{group}_{reduction}_category_semantic_concept"
             table = np.column_stack(
-                [[100 * value[0] for value in both[kind].by_category(average).values()] for kind in concepts.KINDS]
+                [[100 * value[0] for value in both[kind].by_category(average).values()] for kind in foreign.SOCO_KINDS]
             )
             yield beside(key, table, arrays[key], 1e-5)
-            means = [100 * both[kind].value(f"macro-{average}")[0] for kind in concepts.KINDS]
+            means = [100 * both[kind].value(f"macro-{average}")[0] for kind in foreign.SOCO_KINDS]
             yield beside(f"soco_{group}_{reduction}_mean", means, arrays[f"soco_{group}_{reduction}_mean"], 1e-5)
 
 
 def _soco_script(arrays: Arrays) -> Iterator[Compared]:
-    protocol = protocols.get("soco").for_data("soco")
+    protocol = protocols.protocol_named("soco").for_data("soco")
     for group in ("intra", "cross"):
         pairs = _rows(arrays, group)
         said = _soco_predictions(arrays, pairs)
         theirs = [np.array(each) for each in json.loads(str(arrays[f"{group}_predictions_unit_json"]))]
         yield beside(f"{group}_predictions_unit_json", np.concatenate(said), np.concatenate(theirs), FRACTION)
         both = {
-            kind: evaluate(concepts.concept_predictions(pairs, said, kind, UNIT, info("soco")), protocol)
-            for kind in concepts.KINDS
+            kind: evaluate_predictions(foreign.soco_predictions(pairs, said, kind, UNIT, info("soco")), protocol)
+            for kind in foreign.SOCO_KINDS
         }
         rows = json.loads(str(arrays[f"{group}_rows_json"]))
         ours = [
-            [100 * both[kind].shares[row, 0] for kind in concepts.KINDS]
-            + [both[kind].counts[row] for kind in concepts.KINDS]
+            [100 * both[kind].shares[row, 0] for kind in foreign.SOCO_KINDS]
+            + [both[kind].counts[row] for kind in foreign.SOCO_KINDS]
             for row in range(len(rows))
         ]
         names = ("semantic_pck", "concept_pck", "semantic_keypoints", "concept_keypoints")
         yield beside(f"{group}_rows_json", ours, [[row[name] for name in names] for row in rows], 1e-5)
         result = json.loads(str(arrays[f"{group}_result_json"]))
         listed = [result["overall"][name] for name in ("semantic_pck", "concept_pck")]
-        mine = [100 * both[kind].value("macro-image")[0] for kind in concepts.KINDS]
+        mine = [100 * both[kind].value("macro-image")[0] for kind in foreign.SOCO_KINDS]
         for category, values in result["per_category"].items():
             listed += [values[name] for name in names]
-            for kind in concepts.KINDS:
+            for kind in foreign.SOCO_KINDS:
                 mine.append(100 * both[kind].by_category("image")[category][0])
             mine += [
-                int(both[kind].where(pairs=both[kind].categories == category).counts.sum()) for kind in concepts.KINDS
+                int(both[kind].where(pairs=both[kind].categories == category).counts.sum())
+                for kind in foreign.SOCO_KINDS
             ]
         yield beside(f"{group}_result_json", mine, listed, 1e-5)

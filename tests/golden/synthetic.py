@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.scoring.frames import Frame
+from benchmark.scoring.frames import ProtocolFrame
+from benchmark.scoring.keypoints import used_ids
 from benchmark.scoring.predictions import PredictionInfo, Predictions
-from benchmark.scoring.subsets import used_ids
 from tests.golden.references import load
 
 
@@ -41,7 +41,7 @@ def spair(root: Path, frame: str, predicted: np.ndarray | None = None, synth: st
         other_visible=arrays["image_visible"][source].ravel(),
         azimuths=np.stack([arrays["image_azimuth"][source], arrays["image_azimuth"][target]], axis=1),
         grades=np.stack([arrays["pair_viewpoint"], *[np.full(pairs, -1)] * 3], axis=1),
-        frame=Frame.parse(frame),
+        frame=ProtocolFrame.parse(frame),
     )
     used = used_ids(whole)
     kept = np.concatenate([np.isin(np.arange(width), used[category]) for category in whole.categories.tolist()])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.scoring import kap, protocols, readouts
-from benchmark.scoring.evaluation import evaluate
+from benchmark.scoring import protocols, readouts
+from benchmark.scoring.evaluation import evaluate_predictions
 from benchmark.scoring.predictions import Predictions
 from tests.golden.references import EXACT, FRACTION, Arrays, Compared, all_of, beside, load
 from tests.golden.synthetic import spair
@@ -37,10 +37,10 @@ def _sd_dino(arrays: Arrays, root: Path) -> Iterator[Compared]:
         here = predictions.mutual & (predictions.categories[predictions.owner] == category)
         used[category] = np.unique(predictions.ids[here])
         yield beside(f"used_{category}", used[category], arrays[f"used_{category}"])
-    protocol = protocols.get("sd-dino").for_data("spair-71k")
+    protocol = protocols.protocol_named("sd-dino").for_data("spair-71k")
     yield beside("categories", list(used), arrays["categories"])
     for prefix, counted in (("", predictions), ("count_invisible_", _all_used(predictions, used))):
-        ours = evaluate(counted, protocol)
+        ours = evaluate_predictions(counted, protocol)
         if not prefix:
             yield beside("threshold", ours.threshold, arrays["threshold"])
         category = list(ours.by_category("point").values())
@@ -74,7 +74,7 @@ def _spherical(arrays: Arrays, root: Path) -> Iterator[Compared]:
     small = load("small_synth", root)
     features = small["features_60x60_letterbox"]
     predictions = spair(root, "letterbox-840", np.zeros((16, 30, 2), np.float32), "small_synth")
-    protocol = protocols.get("spherical-maps").for_data("spair-71k")
+    protocol = protocols.protocol_named("spherical-maps").for_data("spair-71k")
     frame = protocol.frame
     owner = predictions.owner
     source_points = frame.place(predictions.other, predictions.other_sizes[owner])
@@ -88,16 +88,18 @@ def _spherical(arrays: Arrays, root: Path) -> Iterator[Compared]:
         for row in arrays[f"rows_{category}"].tolist():
             chosen.append(row)
             points = np.flatnonzero((owner == row) & predictions.other_visible)
-            source, target = (readouts.unit(features[small[side][row]]) for side in ("pair_source", "pair_target"))
+            source, target = (
+                readouts.unit_vectors(features[small[side][row]]) for side in ("pair_source", "pair_target")
+            )
             cells = readouts.cell_of(source_points[points], 840, 60)
-            maps = readouts.similarity(source.reshape(len(source), -1)[:, cells].T, target)
+            maps = readouts.similarity_maps(source.reshape(len(source), -1)[:, cells].T, target)
             said[points] = 14 * readouts.nearest(maps) + 6.5
             maps_of[row] = maps
-    ours = evaluate(replace(predictions, predicted=said).take(np.array(chosen)), protocol)
+    ours = evaluate_predictions(replace(predictions, predicted=said).take(np.array(chosen)), protocol)
     category_pck = list(ours.by_category("point").values())
     yield beside("PCK_category", category_pck, arrays["PCK_category"], FRACTION)
     yield beside("PCK_average", ours.value("macro-point"), arrays["PCK_average"], FRACTION)
-    threshold = evaluate(predictions, protocol).threshold
+    threshold = evaluate_predictions(predictions, protocol).threshold
     precision = []
     for category in names:
         each = []
@@ -105,13 +107,13 @@ def _spherical(arrays: Arrays, root: Path) -> Iterator[Compared]:
             parts = []
             for row in arrays[f"rows_{category}"].tolist():
                 points = np.flatnonzero((owner == row) & predictions.other_visible)
-                maps = kap.normalised(maps_of[row])
+                maps = readouts.normalised_maps(maps_of[row])
                 visible = predictions.true_visible[points]
-                parts.append(kap.spherical_maps(maps, target_points[points], visible, threshold[row], alpha))
+                parts.append(readouts.spherical_maps_kap(maps, target_points[points], visible, threshold[row], alpha))
             labels, scores = (np.concatenate(column) for column in zip(*parts))
             yield beside(f"kap_{category}_{level}_labels", labels, arrays[f"kap_{category}_{level}_labels"])
             yield beside(f"kap_{category}_{level}_scores", scores, arrays[f"kap_{category}_{level}_scores"], 1e-5)
-            each.append(kap.average_precision(labels, scores))
+            each.append(readouts.average_precision(labels, scores))
         precision.append(each)
     yield beside("mAP_category", precision, arrays["mAP_category"], FRACTION)
     yield beside("mAP_average", np.mean(precision, axis=0), arrays["mAP_average"], FRACTION)

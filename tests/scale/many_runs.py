@@ -31,9 +31,9 @@ def make(runs: Path, count: int, pairs: int) -> None:
     """Write ``count`` runs; half of them predict into the target, half into the source."""
     import pyarrow as pa
 
-    from benchmark.scoring import bundles
     from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, write_predictions
     from benchmark.scoring.predictions import PredictionInfo
+    from benchmark.scoring.protocol import published_protocol
     from benchmark.scoring.result import EvaluatedData, Result, write_result
     from benchmark.scoring.runs import score_run
 
@@ -52,7 +52,7 @@ def make(runs: Path, count: int, pairs: int) -> None:
     truth = points(true)
     for number in range(count):
         model = MODELS[number % len(MODELS)]
-        known = bundles.published(model)
+        known = published_protocol(model)
         assert known is not None
         assert known.frame is not None
         run = f"{number:012x}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.scoring.metric import score
+from benchmark.scoring.metric import score_protocols
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocols import ALL
 
@@ -28,7 +28,7 @@ def with_boxes(predictions: Predictions) -> Predictions:
 def table(predictions: Predictions, draws: int = 1000) -> list[str]:
     """Rows of Markdown: protocol, average, PCK@0.1, interval, difference to strict@1."""
     known = replace(predictions, info=replace(predictions.info, model="cats"))  # in whose frame paper-2021@1 is taken
-    scores = score(with_boxes(known), ALL, draws)
+    scores = score_protocols(with_boxes(known), ALL, draws)
     ours = scores.headline("strict@1").value
     lines = []
     for name, found in scores.items():

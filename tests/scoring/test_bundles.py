@@ -4,8 +4,9 @@ import pytest
 
 from baselines import registry
 from baselines.protocol import PublishedProtocol
-from benchmark.scoring import bundles
-from benchmark.scoring.pck import AVERAGES
+from benchmark.scoring import pck
+from benchmark.scoring.pck import METRIC_AVERAGES
+from benchmark.scoring.protocol import published_protocol
 from sc_imagenet.core.errors import InputError
 
 
@@ -26,7 +27,7 @@ from sc_imagenet.core.errors import InputError
     ],
 )
 def test_paper(dataset, model, middle):
-    low, found, high = bundles.paper(dataset, model, 320)
+    low, found, high = pck.paper_metrics(dataset, model, 320)
     assert str(found) == middle
     assert (low.alpha, high.alpha) == (0.05, 0.15)
 
@@ -42,7 +43,7 @@ def test_paper(dataset, model, middle):
 )
 def test_the_box_around_the_points_of_pf_willow_is_taken_in_original_pixels(model, pascal, willow):
     protocol = registry.card(model).protocol
-    found = [bundles.paper(dataset, model, 240, protocol)[1] for dataset in ("pf-pascal", "pf-willow")]
+    found = [pck.paper_metrics(dataset, model, 240, protocol)[1] for dataset in ("pf-pascal", "pf-willow")]
     assert [str(metric) for metric in found] == [pascal, willow]
     assert protocol.direction == ("forward" if model == "proposalflow" else "backward")
 
@@ -52,36 +53,36 @@ def test_the_box_around_the_points_of_pf_willow_is_taken_in_original_pixels(mode
     [("pf-pascal", "img"), ("pf-willow", "bbox-kp"), ("spair-71k", "bbox"), ("toy", "bbox-kp")],
 )
 def test_strict_is_in_original_pixels_and_never_legacy(dataset, threshold):
-    for metric in bundles.strict(dataset):
+    for metric in pck.strict_metrics(dataset):
         assert (metric.threshold, metric.frame, metric.average, metric.legacy) == (threshold, None, "image", False)
 
 
 @pytest.mark.parametrize("dataset", ["pf-pascal", "pf-willow", "spair-71k", "toy", "sc-imagenet", "diy-sc"])
 def test_all_holds_the_others_and_each_metric_once(dataset):
-    everything = bundles.all(dataset, "cats", 256)
-    assert {*bundles.strict(dataset), *bundles.paper(dataset, "cats")} <= set(everything)
+    everything = pck.every_metric(dataset, "cats", 256)
+    assert {*pck.strict_metrics(dataset), *pck.paper_metrics(dataset, "cats")} <= set(everything)
     assert len(everything) == len(set(everything))
-    assert {metric.average for metric in everything} == set(AVERAGES)
+    assert {metric.average for metric in everything} == set(METRIC_AVERAGES)
     assert {metric.frame for metric in everything} == {None, 256}
     assert any(metric.legacy for metric in everything) == (dataset == "pf-willow")
-    assert all(m.threshold != "bbox" for m in bundles.all(dataset, "cats", 256, boxes=False))
+    assert all(m.threshold != "bbox" for m in pck.every_metric(dataset, "cats", 256, boxes=False))
 
 
 def test_older_predictions_are_scored_as_the_models_files_say():
     cards = {card.name: card.protocol for card in registry.cards() if card.protocol is not None}
-    known = {name: protocol for name, protocol in cards.items() if bundles.published(name) is not None}
+    known = {name: protocol for name, protocol in cards.items() if published_protocol(name) is not None}
     assert len(known) == 9
-    assert {name: bundles.published(name) for name in known} == known
+    assert {name: published_protocol(name) for name in known} == known
 
 
 def test_what_predictions_tell_of_their_protocol_counts_before_the_model_s_name():
     told = PublishedProtocol(100, "forward", padded="bbox-padded2")
-    assert str(bundles.paper("pf-willow", "cats", 256, told)[1]) == "pck@0.1/bbox-padded2@100/image"
-    assert {metric.frame for metric in bundles.all("pf-willow", "cats", 256, protocol=told)} == {None, 100}
+    assert str(pck.paper_metrics("pf-willow", "cats", 256, told)[1]) == "pck@0.1/bbox-padded2@100/image"
+    assert {metric.frame for metric in pck.every_metric("pf-willow", "cats", 256, protocol=told)} == {None, 100}
 
 
 def test_unknown_names_are_refused_with_the_valid_ones():
     with pytest.raises(InputError, match="Did you mean 'strict'"):
-        bundles.bundle("strickt", "toy", "cats")
+        pck.bundle("strickt", "toy", "cats")
     with pytest.raises(InputError, match="unknown data set"):
-        bundles.bundle("strict", "pf-pascel", "cats")
+        pck.bundle("strict", "pf-pascel", "cats")

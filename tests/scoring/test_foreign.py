@@ -17,12 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.scoring.foreign import read_foreign
-from benchmark.scoring.frames import Frame
-from benchmark.scoring.joining import join
-from benchmark.scoring.metric import score
-from benchmark.scoring.pickled import plain, read_pickle
-from benchmark.scoring.plausible import suspicion
-from benchmark.scoring.protocols import several
+from benchmark.scoring.frames import ProtocolFrame
+from benchmark.scoring.joining import join, suspicion
+from benchmark.scoring.metric import score_protocols
+from benchmark.scoring.pickled import plain_values, read_pickle
+from benchmark.scoring.protocols import protocols_named
 from benchmark.scoring.truth import read_truth
 from sc_imagenet.core.errors import InputError
 from tests.golden.references import load
@@ -80,7 +79,7 @@ def test_result_pkl_gives_what_geoaware_itself_printed(tmp_path, truth, synth):
     path = result_pkl(synth, tmp_path / "result.pkl", golden["result_pkl_src_kpts_pred"])
     found = join(read_foreign(path), truth)
     assert str(found.predictions.frame) == "letterbox-840"
-    scores = score(found.predictions, several("geoaware@1,geoaware-point@1,jamais-vu@1"), 0)
+    scores = score_protocols(found.predictions, protocols_named("geoaware@1,geoaware-point@1,jamais-vu@1"), 0)
     for name, mode in (("geoaware@1", "image"), ("geoaware-point@1", "point")):
         ours = [scores[name][f"pck@{alpha}/{mode}"].value for alpha in ("0.1", "0.05", "0.01")]
         np.testing.assert_allclose(ours, 100 * golden[f"{mode}_overall"], atol=1e-4)
@@ -116,11 +115,11 @@ def test_every_form_gives_the_same_scores(tmp_path, truth, synth):
     (tmp_path / "lines.jsonl").write_text("\n".join(lines))
     torch.save(torch.tensor(np.nan_to_num(padded, nan=-2.0)), tmp_path / "matches.pt")
     torch.save([torch.tensor(points)[None] for _, _, points in by_pair], tmp_path / "marco.pt")
-    wanted = several("strict@1,geoaware@1,marco@1,geco@1")
+    wanted = protocols_named("strict@1,geoaware@1,marco@1,geco@1")
     scores = {}
     for name in ("ids.npz", "order.npz", "points.csv", "lines.jsonl", "matches.pt", "marco.pt"):
         found = join(read_foreign(tmp_path / name), truth)
-        scores[name] = score(found.predictions, wanted, 20).by_protocol
+        scores[name] = score_protocols(found.predictions, wanted, 20).by_protocol
     first = scores["ids.npz"]
     assert 10 < first["geoaware@1"]["pck@0.1/image"].value < 90
     assert all(found == first for name, found in scores.items())
@@ -136,7 +135,7 @@ def test_omniprobes_lines_are_read_in_their_unit_square(tmp_path, truth, synth):
         )
     (tmp_path / "pred_outputs_spair_correspondence.json").write_text("\n".join(lines))
     found = join(read_foreign(tmp_path / "pred_outputs_spair_correspondence.json"), truth)
-    scores = score(found.predictions, several("omniprobe@1"), 0)
+    scores = score_protocols(found.predictions, protocols_named("omniprobe@1"), 0)
     golden = load("omniprobe")["average_view012all"][3]
     assert scores.headline("omniprobe@1").value == pytest.approx(golden, abs=1e-4)
 
@@ -159,7 +158,7 @@ def test_a_pickle_with_code_runs_nothing_and_is_named(tmp_path, root):
 @pytest.mark.parametrize("version", range(6))
 def test_plain_pickles_of_every_protocol_are_read(version):
     value = [{"a": np.arange(6, dtype=np.float32).reshape(3, 2), "n": np.int64(3), "t": (1, 2.5, None, True, "x")}]
-    found = plain(pickle.dumps(value, version))
+    found = plain_values(pickle.dumps(value, version))
     np.testing.assert_array_equal(found[0]["a"], value[0]["a"])
     assert found[0]["n"] == 3
     assert found[0]["t"] == value[0]["t"]
@@ -175,7 +174,7 @@ def test_tensors_are_read_from_every_wrapping_that_torch_and_pickle_write():
         torch.save(tensors, buffer, _use_new_zipfile_serialization=new)
         wrapped.append(buffer.getvalue())
     for content in wrapped:
-        for found, tensor in zip(plain(content), tensors, strict=True):
+        for found, tensor in zip(plain_values(content), tensors, strict=True):
             np.testing.assert_array_equal(found, tensor.numpy())
 
 
@@ -183,7 +182,7 @@ def test_a_pickle_that_names_one_list_over_and_over_stays_small():
     value = [0]
     for _ in range(60):
         value = [value, value]
-    assert len(plain(pickle.dumps(value))) == 2
+    assert len(plain_values(pickle.dumps(value))) == 2
 
 
 @settings(max_examples=300, deadline=None)
@@ -259,7 +258,7 @@ def good_guesses(truth, noise=8.0):
 
 
 def test_points_in_another_frame_are_not_scored_silently(tmp_path, truth, root):
-    frame = Frame.parse("letterbox-840")
+    frame = ProtocolFrame.parse("letterbox-840")
     native = frame.carry(good_guesses(truth).reshape(-1, 2), np.repeat(truth.sizes, 30, axis=0)).reshape(-1, 30, 2)
     path = saved(tmp_path, truth, native)
     done = scbench("score", path, "--dataset", "spair-71k", "--data-root", root)

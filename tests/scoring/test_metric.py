@@ -12,15 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.scoring import protocol
-from benchmark.scoring.frames import Frame
+from benchmark.scoring.bootstrap import scores
+from benchmark.scoring.evaluation import pair_thresholds
+from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.metric import PCK
 from benchmark.scoring.predictions import predictions_of_pairs
 from benchmark.scoring.protocols import ALL
+from benchmark.scoring.readouts import average_precision, jamais_vu_kap, kap_quantities, visibility_aware_kap
 from sc_imagenet.core.errors import InputError
 from tests.scoring.made import pairs
 
 NAMES = [str(each) for each in ALL]
 DATASET = "spair-71k"
+KNOWN_OF_ANY = ("pair_id", "category", "target_points", "predicted_points", "target_size", "target_bbox")
 seeds = st.integers(0, 10_000)
 
 
@@ -126,7 +130,7 @@ def test_lists_arrays_tensors_and_batches_are_read_alike():
 
 def test_predictions_in_a_protocols_own_frame_score_as_those_in_pixels():
     rows = pairs()
-    frame = Frame.parse("letterbox-840")
+    frame = ProtocolFrame.parse("letterbox-840")
     native = [
         {**row, "predicted_points": frame.carry(row["predicted_points"], np.tile(row["target_size"], (9, 1)))}
         for row in rows
@@ -164,6 +168,24 @@ def test_a_left_eye_on_the_right_one_is_a_swap_and_on_the_nose_another_part():
     found = metric_of([pair], ["strict@1"]).compute(0, details=["errors"])["strict@1"]
     shares = {kind: found[f"{kind}@0.1/point"].value for kind in ("hit", "swap", "other part", "near", "background")}
     assert shares == pytest.approx({"hit": 0, "swap": 100 / 3, "other part": 100 / 3, "near": 100 / 3, "background": 0})
+
+
+def test_partners_that_a_data_set_tells_make_swaps_and_published_tables_are_of_their_own_data_set():
+    eyes = [(100, 100), (200, 100)]
+    pair = {
+        "category": "cat",
+        "ids": [4, 5],
+        "target_size": (400, 400),
+        "target_points": eyes,
+        "predicted_points": eyes[::-1],
+    }
+    metric = PCK("strict@1", dataset="toy")
+    metric.update(**pair)
+    assert "swap@0.1/point" not in metric.compute(0, details=["errors"])["strict@1"]
+    assert metric.compute(0, details=["errors"])["strict@1"]["other part@0.1/point"].value == 100
+    metric.reset()
+    metric.update(**pair, symmetric_ids=[5, 4])
+    assert metric.compute(0, details=["errors"])["strict@1"]["swap@0.1/point"].value == 100
 
 
 def test_several_valid_targets_count_by_the_nearest():
@@ -257,9 +279,7 @@ def test_wide_images_show_what_the_y_scale_alone_is_worth():
     released, corrected, ours = (scores.headline(name).value for name in scores)
     assert released > corrected + 3
     thresholds = [protocol(name).for_data(DATASET) for name in ("distilldift@1", "distilldift@2")]
-    from benchmark.scoring.evaluation import thresholds as d_of
-
-    d = [d_of(predictions_of_pairs(rows[1:2]), each)[0] for each in thresholds]
+    d = [pair_thresholds(predictions_of_pairs(rows[1:2]), each)[0] for each in thresholds]
     assert d == [300 * 840 / 250, 300 * 840 / 500]
     assert ours > 0
 
@@ -271,3 +291,44 @@ def test_the_example_is_thirty_lines_and_ends_in_a_row_of_a_table():
     assert re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE) == ["numpy", "benchmark"]
     done = subprocess.run([sys.executable, example], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"Mine & \d+\.\d & \d+\.\d & \d+\.\d \\\\", done.stdout.splitlines()[-1])
+
+
+def test_what_details_lack_is_said():
+    rows = pairs()
+    assert metric_of(rows, ["strict@1"]).compute(0, details=["geco", "subsets"]).notes == ()
+    mutual = [{k: v for k, v in row.items() if not k.endswith("visible")} for row in rows]
+    (note,) = metric_of(mutual, ["strict@1"]).compute(0, details=["geco", "subsets"]).notes
+    assert note.startswith("geco: only points that both images show are here; classes 01 and 00 need")
+    nameless = [{k: v for k, v in row.items() if k in KNOWN_OF_ANY} for row in rows]
+    notes = metric_of(nameless, ["strict@1"]).compute(0, details=["geco", "keypoints", "groups"]).notes
+    assert notes[0].startswith("keypoints, geco: these predictions have no keypoint ids")
+    assert notes[1] == "groups: these predictions have neither grades nor azimuths"
+
+
+def test_geco_shares_of_classes_sum_to_all_source_visible_points():
+    found = metric_of(pairs(), ["geco@1"]).compute(0, details=["geco"])["geco@1"]
+    shares = {name: found[f"geco share_{name}@0.1"].value for name in ("10", "01", "11", "00", "1x")}
+    assert sum(shares.values()) == pytest.approx(100)
+    assert min(shares.values()) > 0
+
+
+def test_what_is_predicted_for_points_that_one_image_alone_shows_changes_no_hit_of_pck_dagger():
+    rows = pairs()
+    lost, hidden = [], 0
+    for row in rows:
+        mutual = (np.asarray(row["source_visible"]) & np.asarray(row["target_visible"])).astype(bool)
+        hidden += int((~mutual).sum())
+        lost.append({**row, "predicted_points": np.where(mutual[:, None], row["predicted_points"], np.nan)})
+    assert hidden > 20
+    same(metric_of(rows, ["jamais-vu-dagger@1"]).compute(20), metric_of(lost, ["jamais-vu-dagger@1"]).compute(20))
+
+
+def test_keypoint_average_precision_differs_by_whether_hidden_points_are_positives():
+    within, beyond, visible = np.array([0.6, 0.8]), np.array([0.5, 0.7]), np.array([True, False])
+    # As released both are positives: 0.8 right, 0.7 wrong, 0.6 right, 0.5 wrong.
+    assert average_precision(*jamais_vu_kap(within, beyond)) == pytest.approx((1 + 2 / 3) / 2)
+    # As the text has it the hidden point's best, 0.8, is wrong and ahead of the only positive, 0.6.
+    assert average_precision(*visibility_aware_kap(within, beyond, visible)) == 0.5
+    (quantity,) = kap_quantities(np.array([[0.5], [1.0]]), [0.1])
+    found = scores([quantity], np.array(["cat", "cat"]), draws=200)["kap@0.1/image"]
+    assert (found.low, found.value, found.high) == (50, 75, 100)

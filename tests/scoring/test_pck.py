@@ -43,7 +43,7 @@ def stored(tmp_path):
 
 
 def value(predictions, name):
-    return pck.score(predictions, [Metric.parse(name)], draws=2)[name].value
+    return pck.score_metrics(predictions, [Metric.parse(name)], draws=2)[name].value
 
 
 TRUE = [(10, 20), (40, 20), (40, 80), (90, 50)]  # tight box 80 x 60, largest coordinate 90
@@ -69,7 +69,7 @@ TRUE = [(10, 20), (40, 20), (40, 80), (90, 50)]  # tight box 80 x 60, largest co
 def test_threshold_of_the_image_that_the_prediction_lies_in(stored, threshold, frame, d, direction):
     info = FORWARD if direction == "forward" else BACKWARD
     predictions = stored(row("a", TRUE, TRUE, direction=direction), info=info)
-    assert pck.thresholds(predictions, threshold, frame) == pytest.approx([d])
+    assert pck.metric_thresholds(predictions, threshold, frame) == pytest.approx([d])
 
 
 def test_distance_in_a_resized_frame_does_not_keep_the_aspect(stored):
@@ -85,7 +85,7 @@ def test_equal_shares_of_points_are_equal_numbers_under_every_average(stored):
     for pairs in (3, 7, 40, 63):
         rows = [row(f"p{n}", true, [(x + 50 * random.integers(2), y) for x, y in true]) for n in range(pairs)]
         predictions = stored(*rows)
-        image, point, category = (value(predictions, f"pck@0.1/img/{average}") for average in pck.AVERAGES)
+        image, point, category = (value(predictions, f"pck@0.1/img/{average}") for average in pck.METRIC_AVERAGES)
         assert image == point == category == pck.per_category(predictions, Metric.parse("pck@0.1/img/image"))["cat"]
 
 
@@ -113,14 +113,14 @@ def test_a_pair_without_points_counts_in_no_average(stored):
     rows = [row("a", [(0, 0), (30, 0)], [(0, 0), (99, 0)]), row("b", [], [], category="dog")]
     for order in (rows, rows[::-1]):
         predictions = stored(*order)
-        for average in pck.AVERAGES:
-            for threshold in pck.THRESHOLDS:
+        for average in pck.METRIC_AVERAGES:
+            for threshold in pck.METRIC_THRESHOLDS:
                 name = f"pck@0.1/{threshold}/{average}"
                 assert value(predictions, name) == 50
         assert pck.per_category(predictions, Metric.parse("pck@0.1/img/image")) == {"cat": 50}
 
 
-@pytest.mark.parametrize("average", list(pck.AVERAGES))
+@pytest.mark.parametrize("average", list(pck.METRIC_AVERAGES))
 def test_pairs_whose_points_have_no_box_around_them_count_in_no_average_of_bbox_kp(stored, average):
     """One point, or several in one place, all wrong: not misses, since no threshold says so."""
     rows = [
@@ -142,7 +142,7 @@ def test_bbox_kp_of_pairs_that_all_have_no_box_is_refused_and_left_out_of_all(st
     predictions = stored(row("a", [(5, 5)], [(5, 5)]), row("b", [(5, 5)], [(90, 5)]))
     with pytest.raises(InputError, match=r"pck@0.1/bbox-kp/image: no pair of spair-71k has two points apart"):
         value(predictions, "pck@0.1/bbox-kp/image")
-    left = pck.measurable(predictions, [Metric(0.1, threshold) for threshold in pck.THRESHOLDS])
+    left = pck.measurable(predictions, [Metric(0.1, threshold) for threshold in pck.METRIC_THRESHOLDS])
     assert [metric.threshold for metric in left] == ["img", "bbox", "bbox-padded", "bbox-padded2"]
 
 
@@ -244,12 +244,12 @@ def test_scores_and_intervals_equal_a_plain_loop(stored, direction):
     metrics = [
         Metric(alpha, threshold, frame, average)
         for alpha in (0.05, 0.15)
-        for threshold in pck.THRESHOLDS
+        for threshold in pck.METRIC_THRESHOLDS
         for frame in (None, 240)
-        for average in pck.AVERAGES
+        for average in pck.METRIC_AVERAGES
     ]
     draws = 270  # more than one chunk
-    scores = pck.score(predictions, metrics, draws=draws, seed=3)
+    scores = pck.score_metrics(predictions, metrics, draws=draws, seed=3)
     weights = np.concatenate(list(bootstrap_weights(len(predictions), draws, seed=3)))
     assert weights.shape == (draws, len(predictions))
     assert (weights.sum(axis=1) == len(predictions)).all()
@@ -266,9 +266,11 @@ def test_scores_and_intervals_equal_a_plain_loop(stored, direction):
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another(stored):
     predictions = random_predictions(stored, "forward")
     metric = Metric(0.1, "img")
-    first = pck.score(predictions, [metric], 200, seed=1)
-    assert pck.score(predictions, [metric, Metric(0.05, "bbox")], 200, seed=1)[str(metric)] == first[str(metric)]
-    assert pck.score(predictions, [metric], 200, seed=2)[str(metric)] != first[str(metric)]
+    first = pck.score_metrics(predictions, [metric], 200, seed=1)
+    assert (
+        pck.score_metrics(predictions, [metric, Metric(0.05, "bbox")], 200, seed=1)[str(metric)] == first[str(metric)]
+    )
+    assert pck.score_metrics(predictions, [metric], 200, seed=2)[str(metric)] != first[str(metric)]
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say(stored):
@@ -277,6 +279,6 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(stored):
     covered = 0
     for _ in range(100):
         rows = [row(str(i), [(0, 0)], [(0 if random.random() < 0.3 else 99, 0)]) for i in range(80)]
-        found = pck.score(stored(*rows), [Metric(0.1, "img")], draws=200)["pck@0.1/img/image"]
+        found = pck.score_metrics(stored(*rows), [Metric(0.1, "img")], draws=200)["pck@0.1/img/image"]
         covered += found.low <= 30 <= found.high
     assert 87 <= covered <= 100

@@ -178,6 +178,7 @@ def test_version_2_keeps_ids_visibility_views_and_several_targets(tmp_path):
         "target_points": [(5, 6), (0, 0), (9, 9)],
         "predicted_points": [(7, 8), (2, 2), (np.nan, np.nan)],  # the source does not show the last
         "keypoint_ids": [2, 5, 7],
+        "symmetric_ids": [2, 7, 5],
         "source_visible": [True, True, False],
         "target_visible": [True, False, True],
         "scores": [0.5, 0.25, 0.0],
@@ -197,6 +198,7 @@ def test_version_2_keeps_ids_visibility_views_and_several_targets(tmp_path):
     assert found.other_categories.tolist() == ["dog", "dog"]
     assert found.azimuths.tolist() == [[3, 7]] * 2
     assert found.grades.tolist() == [[2, -1, -1, -1]] * 2
+    assert found.symmetric_ids.tolist() == [2, 7, 5] * 2
     assert found.images.tolist() == [["dog/1.jpg", "cat/2.jpg"]] * 2
     assert found.further.tolist() == [[1, 1]] * 2
     assert found.further_of.tolist() == [0, 3]
@@ -230,6 +232,26 @@ def test_what_does_not_fit_in_the_columns_of_version_2_names_the_pair(tmp_path, 
     }
     with pytest.raises(InputError, match=message):
         write_predictions(tmp_path / "p.parquet", [row], info)
+
+
+def test_files_without_partners_are_read(tmp_path):
+    info = PredictionInfo("toy", "test", "nearest", 64, "r", "m" * 64, "forward")
+    row = {
+        "pair_id": "a",
+        "category": "cat",
+        "direction": "forward",
+        "source_size": (100, 80),
+        "target_size": (60, 50),
+        "source_bbox": None,
+        "target_bbox": None,
+        **dict.fromkeys(("source_points", "target_points", "predicted_points"), ((1, 2), (3, 4))),
+        "keypoint_ids": [3, 4],
+    }
+    write_predictions(tmp_path / "new.parquet", [row], info)
+    pq.write_table(pq.read_table(tmp_path / "new.parquet").drop_columns(["symmetric_ids"]), tmp_path / "old.parquet")
+    found = read_predictions(tmp_path / "old.parquet")
+    assert found.ids.tolist() == [3, 4]
+    assert found.symmetric_ids is None
 
 
 def test_files_of_version_1_are_read(tmp_path):

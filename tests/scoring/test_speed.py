@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark.scoring.evaluation import evaluate
+from benchmark.scoring.evaluation import evaluate_predictions
 from benchmark.scoring.keypoints import GEOMETRY
-from benchmark.scoring.metric import score
+from benchmark.scoring.metric import score_protocols
 from benchmark.scoring.predictions import NOWHERE, Predictions, predictions_of_pairs
-from benchmark.scoring.protocols import ALL, get
+from benchmark.scoring.protocols import ALL, protocol_named
 from tests.scoring.made import pairs
 
 
@@ -67,7 +67,7 @@ def loop(rows, alpha):
 
 def test_arrays_give_what_a_plain_loop_gives():
     rows = pairs(400, seed=3)
-    found = evaluate(predictions_of_pairs(rows), get("geoaware").for_data("spair-71k"))
+    found = evaluate_predictions(predictions_of_pairs(rows), protocol_named("geoaware").for_data("spair-71k"))
     for level, alpha in enumerate((0.10, 0.05, 0.01)):
         image, point = loop(rows, alpha)
         assert 100 * found.value("image")[level] == pytest.approx(image, abs=1e-4)
@@ -78,14 +78,14 @@ def test_every_protocol_on_all_of_spair_takes_seconds_and_little_memory():
     """Processor seconds, so that others' load does not count."""
     predictions = as_many_as_spair()
     before = time.process_time()
-    without = score(predictions, ALL, 0)
+    without = score_protocols(predictions, ALL, 0)
     assert time.process_time() - before < 2
     assert len(without) == len(ALL)
     before = time.process_time()
-    score(predictions, ALL, 1000)
+    score_protocols(predictions, ALL, 1000)
     assert time.process_time() - before < 10
     tracemalloc.start()
-    score(predictions, ALL, 250)  # as many draws as are held at once
+    score_protocols(predictions, ALL, 250)  # as many draws as are held at once
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5e8
@@ -94,10 +94,10 @@ def test_every_protocol_on_all_of_spair_takes_seconds_and_little_memory():
 def test_a_vectorised_score_is_many_times_faster_than_a_loop():
     rows = pairs(400, seed=4)
     predictions = predictions_of_pairs(rows)
-    protocol = get("geoaware").for_data("spair-71k")
+    protocol = protocol_named("geoaware").for_data("spair-71k")
     before = time.process_time()
     loop(rows, 0.1)
     slow = time.process_time() - before
     before = time.process_time()
-    evaluate(predictions, protocol)
+    evaluate_predictions(predictions, protocol)
     assert time.process_time() - before < slow / 3

@@ -18,12 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmark.report.charts import Line, chart
-from benchmark.report.csv_files import runs_csv
+from benchmark.report.contents import build
 from benchmark.report.html import to_html
-from benchmark.report.latex import escaped, to_latex
-from benchmark.report.markdown import _escape, to_markdown
-from benchmark.report.tables import build
-from benchmark.report.write import write_reports
+from benchmark.report.tables import runs_table
+from benchmark.report.writers import csv_of, latex_escaped, markdown_escaped, to_latex, to_markdown, write_reports
 from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.errors import InputError, visible
 from tests.benchmark.runs import make_run
@@ -87,7 +85,7 @@ def test_a_name_adds_no_tag_and_no_handler_to_the_page(tmp_path, plain, name):
     assert "<img" not in markdown
     assert "](http" not in markdown.replace("\\](http", "")
     assert "\\input{/etc" not in to_latex(report)
-    for row in csv.reader(io.StringIO(runs_csv(report))):
+    for row in csv.reader(io.StringIO(csv_of(runs_table(report)))):
         assert not [cell for cell in row if cell.startswith(("=", "+", "@")) or re.match("-[^0-9.]", cell)]
 
 
@@ -110,11 +108,11 @@ def test_every_format_is_written_for_evil_names(tmp_path):
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=60))
 def test_escaped_text_holds_no_command(text):
-    latex = escaped(text)
+    latex = latex_escaped(text)
     assert not re.search(r"(?<!\\)[&%#_]", latex)
     opened = re.sub(r"\\[{}]", "", latex)
     assert opened.count("{") == opened.count("{}")
-    markdown = _escape(text)
+    markdown = markdown_escaped(text)
     assert "<" not in markdown
     assert not re.search(r"(?<!\\)(?:\\\\)*[\[\]`|]", markdown)
     svg = str(chart(text, [Line(text, [(0, 1), (1, 2)], "a", {"run": text})], text, text))

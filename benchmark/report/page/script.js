@@ -2,7 +2,7 @@
 // The page reads in full without this: it filters runs, and shows a figure's runs without leaving its place.
 const form = document.getElementById("filters");
 if (form) {
-  const said = form.querySelector("output");
+  const counted = form.querySelector("output");
   const filtered = [...document.querySelectorAll("[data-model], [data-data]")].filter((e) => !e.closest("#filters"));
   const apply = () => {
     const wanted = [...new FormData(form)].filter(([, value]) => value);
@@ -12,12 +12,12 @@ if (form) {
       );
       element.classList.toggle("off", off);
     }
-    for (const section of document.querySelectorAll(".board, .printed")) {
+    for (const section of document.querySelectorAll(".leaderboard, .printed")) {
       section.classList.toggle("bare", !section.querySelector("tbody tr[data-model]:not(.off)"));
     }
-    const sheets = document.querySelectorAll(".sheet");
-    const shown = [...sheets].filter((sheet) => !sheet.classList.contains("off")).length;
-    said.textContent = wanted.length ? `${shown} of ${sheets.length} runs shown` : "";
+    const runs = document.querySelectorAll(".run");
+    const shown = [...runs].filter((run) => !run.classList.contains("off")).length;
+    counted.textContent = wanted.length ? `${shown} of ${runs.length} runs shown` : "";
   };
   form.hidden = false;
   form.addEventListener("change", apply);
@@ -33,7 +33,7 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   const place = dialog.querySelector("div");
   place.replaceChildren();
-  if (link.dataset.said) place.append(Object.assign(document.createElement("p"), { textContent: link.dataset.said }));
+  if (link.dataset.note) place.append(Object.assign(document.createElement("p"), { textContent: link.dataset.note }));
   for (const number of link.dataset.runs.trim().split(" ")) {
     const body = document.getElementById(`run-${number}`).cloneNode(true);
     body.removeAttribute("id");

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from sc_imagenet.backbones.pretrained import LITE0
+from sc_imagenet.backbones import LITE0
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.generation.options import WIDEST, check_kinds
 

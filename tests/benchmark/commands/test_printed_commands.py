@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.report.contents import build
 from benchmark.report.plan import plan
-from benchmark.report.tables import build
 from tests.benchmark.command_line import parse
 from tests.benchmark.runs import make_run
 
@@ -79,9 +79,9 @@ def test_every_command_of_the_report_is_taken(tmp_path):
     assert len({str(command) for command in commands}) > 30
     for command in commands:
         parse(command.words[1:])
-    assert report.sheets
-    for sheet in report.sheets:
-        parse(shlex.split(sheet.command)[1:])
+    assert report.details
+    for details in report.details:
+        parse(shlex.split(details.command)[1:])
 
 
 @pytest.mark.parametrize("table", [1, 2, 3, 4, 5])

@@ -10,19 +10,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmark.scoring import bundles, pck
+from benchmark.scoring import pck
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, predictions_of, read_predictions, write_predictions
 from benchmark.scoring.predictions import PredictionInfo
 from tests.benchmark.runs import make_run
 
 
-def scbench(*arguments, check=True, light=True):
-    """Run a command in a process of its own; a light one imports neither torch nor datasets."""
-    heavy = "{'torch', 'datasets', 'transformers'}" if light else "set()"
+def scbench(*arguments, check=True):
+    """Run a command in a process of its own, which imports neither torch nor datasets."""
     code = (
         "import sys; from benchmark.cli import main\n"
-        f"try: main()\nfinally: assert not {heavy} & set(sys.modules), 'heavy import'"
+        "heavy = {'torch', 'datasets', 'transformers', 'timm'}\n"
+        "try: main()\nfinally: assert not heavy & set(sys.modules), 'heavy import'"
     )
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -54,7 +54,7 @@ def test_json_holds_the_same_figures(run):
     assert [entry["pairs"] for entry in found] == [30]
     name = "pck@0.1/bbox-padded@256/image"
     predictions = read_predictions(run / "predictions" / "pf-willow-test.parquet")
-    direct = pck.score(predictions, [Metric.parse(name)])[name]
+    direct = pck.score_metrics(predictions, [Metric.parse(name)])[name]
     assert found[0]["metrics"][name] == {
         "value": direct.value,
         "low": direct.low,
@@ -157,13 +157,13 @@ def test_twelve_thousand_pairs_with_every_protocol(capsys):
     predictions = predictions_of(table, PredictionInfo("spair-71k", "test", "cats", 256, "r", "m", "forward"))
     metrics = [
         Metric(alpha, threshold, frame, average)
-        for alpha in bundles.ALPHAS
-        for threshold in pck.THRESHOLDS
+        for alpha in pck.BUNDLE_ALPHAS
+        for threshold in pck.METRIC_THRESHOLDS
         for frame in (None, 256)
-        for average in pck.AVERAGES
+        for average in pck.METRIC_AVERAGES
     ]
     began = time.perf_counter()
-    scores = pck.score(predictions, metrics, draws=1000)
+    scores = pck.score_metrics(predictions, metrics, draws=1000)
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     with capsys.disabled():

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmark import cli
-from sc_imagenet.backbones.pretrained import LITE0
+from sc_imagenet.backbones import LITE0
 from tests.benchmark.command_line import commands, options_of, split
 
 ROOT = Path(__file__).parents[3]

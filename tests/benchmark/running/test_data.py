@@ -16,19 +16,19 @@ from PIL import ImageOps
 from baselines import registry
 from benchmark.commands.data import picture_of_pairs
 from benchmark.commands.score import scored
+from benchmark.report.contents import build
 from benchmark.report.pictures import PairImages
-from benchmark.report.tables import build
 from benchmark.running.arguments import RunOptions, changes_of, make_accelerator
 from benchmark.running.data import NamedPairs
 from benchmark.running.run import Run
-from benchmark.scoring.comparing import shared_predictions
+from benchmark.scoring.comparison import shared_predictions
 from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.images import open_image
 from sc_imagenet.data.load import load_dataset
 from sc_imagenet.data.record import read_record
 from sc_imagenet.data.shards import write_pairs
-from tests.benchmark.test_report import filled
+from tests.benchmark.report.test_reproduction import filled
 from tests.sc_imagenet.made_data import sc_release
 
 SIDES = ("source", "target")
@@ -126,14 +126,14 @@ def test_the_record_of_a_run_and_the_report_tell_the_own_name(tmp_path):
     assert problems == []
     report = build(found)
     assert filled(report) == []
-    assert any("pre-trained on my-set" in dict(sheet.facts).get("Training", "") for sheet in report.sheets)
+    assert any("pre-trained on my-set" in dict(run.facts).get("Training", "") for run in report.details)
     # Scored under SC-ImageNet's protocol, and as itself: by its name, with its pictures.
     (data,) = (data for data in result.data if data.name == "my-set")
     assert (data.key, data.form, data.pairs) == ("my-set:validation", "sc-imagenet", 2)
     assert "pck@0.1/bbox/image" in result.metrics["my-set:validation"]
     file = run.folder.path / "predictions/my-set-validation.parquet"
     assert scored(file, "strict", (), None, 2).info.scored_as == "sc-imagenet"
-    (board,) = (board for board in report.boards if board.form)
+    (board,) = (board for board in report.leaderboards if board.form)
     assert (board.title, board.dataset, board.key) == ("my-set", "my-set", "my-set:validation")
     assert all(entry.scores[1] and entry.curve for entry in board.entries)
     images = PairImages("my-set", "validation", tmp_path / "my-set", "sc-imagenet")
@@ -179,9 +179,9 @@ def test_two_sets_of_one_name_keep_their_predictions_and_scores_in_one_run(tmp_p
     names = {"my-set-validation.parquet", f"my-set-validation-{b.mark}.parquet"}
     assert {path.name for path in (run / "predictions").iterdir()} == names
     report = build(find_runs(tmp_path / "runs")[0])
-    assert len({board.key for board in report.boards}) == 2
-    assert {board.manifest_sha256 for board in report.boards} == {a.manifest_sha256, b.manifest_sha256}
-    assert all(entry.scores[1] and entry.curve for board in report.boards for entry in board.entries)
+    assert len({board.key for board in report.leaderboards}) == 2
+    assert {board.manifest_sha256 for board in report.leaderboards} == {a.manifest_sha256, b.manifest_sha256}
+    assert all(entry.scores[1] and entry.curve for board in report.leaderboards for entry in board.entries)
     assert filled(report) == []
     pairs = shared_predictions(run, run)
     assert [one.info.manifest_sha256 == other.info.manifest_sha256 for one, other in pairs] == [True, True]

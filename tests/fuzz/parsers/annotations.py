@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from scipy.io import savemat
 
-from sc_imagenet.data.schema import check_entry, check_pair, check_unique, pair_features
+from sc_imagenet.data.schema import check_pair, check_unique, pair_features
 from sc_imagenet.sources.diy_sc import DiySc, _read
 from sc_imagenet.sources.pf_pascal import PfPascal
 from sc_imagenet.sources.pf_willow import PfWillow
 from sc_imagenet.sources.sc_imagenet_release import ScImageNet
-from sc_imagenet.sources.source import Annotation, Entry, Source, SourceOptions
+from sc_imagenet.sources.source import Annotation, Entry, Source, SourceOptions, check_entry
 from sc_imagenet.sources.spair_71k import Spair71k
 from sc_imagenet.sources.tables import _read_mat, read_pair_json
 from tests.fuzz.mutations import NAMES, spoilt_bytes, spoilt_json, spoilt_text

@@ -12,12 +12,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmark.report.csv_files import curves_csv, runs_csv, tables_csv
+from benchmark.report.contents import build
 from benchmark.report.html import to_html
-from benchmark.report.latex import to_latex
-from benchmark.report.markdown import to_markdown
-from benchmark.report.tables import build
-from benchmark.report.terminal import console, lines_of
+from benchmark.report.tables import curves_table, figures_table, runs_table
+from benchmark.report.writers import console, csv_of, lines_of, to_latex, to_markdown
 from benchmark.scoring.result import read_result
 from benchmark.scoring.runs import find_runs
 from tests.benchmark.runs import make_run
@@ -80,7 +78,7 @@ def _report(name: str, content: bytes, folder: Path) -> None:
     for text in (to_markdown(report), to_latex(report)):
         assert "<script>" not in text
         text.encode()
-    for sheet in (tables_csv(report), runs_csv(report), curves_csv(report)):
+    for sheet in (csv_of(figures_table(report)), csv_of(runs_table(report)), csv_of(curves_table(report))):
         rows = list(csv.reader(io.StringIO(sheet)))
         assert len({len(row) for row in rows if row}) <= 2
     for part in lines_of(report):

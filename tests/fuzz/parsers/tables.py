@@ -184,7 +184,7 @@ def _predictions(content: bytes, folder: Path) -> None:
     file.write_bytes(content)
     found = read_predictions(file)
     metrics = metrics_of(found)
-    pck.score(found, metrics, draws=5)
+    pck.score_metrics(found, metrics, draws=5)
     pck.per_category(found, metrics[0])
 
 

@@ -12,8 +12,10 @@ from PIL import Image
 
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.schema import pair_features
+from sc_imagenet.sources.source import Entry, SourceOptions
+from sc_imagenet.sources.toy import RenderedToy
 from sc_imagenet.toy import pairs
-from sc_imagenet.toy.pairs import CATEGORIES, SIDES, SPLITS, Split, render_pairs
+from sc_imagenet.toy.pairs import CATEGORIES, SIDES, SPLITS, Split, point_names, render_pairs, seen_points
 from sc_imagenet.toy.render import draw, render_object, see_points
 from sc_imagenet.toy.scene import BEFORE, OBJECT, compose
 
@@ -181,3 +183,31 @@ def test_unknown_names_are_answered_with_the_valid_ones(tmp_path: Path) -> None:
         next(render_pairs(tmp_path, "val"))
     with pytest.raises(InputError, match=r"unknown toy category 'cars'.*'car'"):
         render_object("cars", 0, SIZE)
+
+
+def test_points_have_ids_names_and_partners_and_those_that_one_image_shows_are_told(
+    rendered: tuple[Path, list[dict]],
+) -> None:
+    folder, rows = rendered
+    source = RenderedToy(folder.parent, SourceOptions())
+    source.image_root = lambda: folder  # type: ignore[method-assign]
+    unpaired = 0
+    for row in rows:
+        entry = Entry(row["pair_id"], row["category"], row["source"], row["target"], row)
+        found = source.annotation(entry, None, None)
+        assert found.keypoint_ids is not None
+        assert found.keypoint_names is not None
+        assert found.symmetric_ids is not None
+        names = point_names(row["category"])
+        assert len(found.keypoint_ids) == len(row["source_points"])
+        assert found.keypoint_names == [names[number] for number in found.keypoint_ids]
+        for name, partner in zip(found.keypoint_names, found.symmetric_ids):
+            mirrored = " ".join({"left": "right", "right": "left"}.get(word, word) for word in name.split())
+            assert names[partner] == (mirrored if mirrored in names else name)
+        for side, points in enumerate((row["source_points"], row["target_points"])):
+            known, visible = seen_points(folder, row[("source", "target")[side]])
+            assert known[found.keypoint_ids].tolist() == points
+            alone = [number for number, *_, in_source in found.unpaired if in_source == (side == 0)]
+            assert sorted([*found.keypoint_ids, *alone]) == np.flatnonzero(visible).tolist()
+            unpaired += len(alone)
+    assert unpaired > 0

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.report.contents import build
 from benchmark.report.pictures import baseline_of, figures
-from benchmark.report.tables import build
 from tests.benchmark.runs import make_run
 
 PAIRS = [f"{number:06d}-a{number}-b{number}:cat" for number in range(7)]
@@ -87,11 +87,11 @@ def test_one_run_or_deleted_predictions_make_no_figure(tmp_path):
     next((floor.folder / "predictions").iterdir()).unlink()
     report = build([floor, ours])
     assert figures(report, tmp_path) == (None,)
-    of_ours, (problem,) = (sheet.problems for sheet in report.sheets)
+    of_ours, (problem,) = (run.problems for run in report.details)
     assert of_ours == ()
     assert "the predictions were deleted: no pictures for spair-71k:validation" in problem  # its curve was stored
     (floor.folder / "curves.json").unlink()
-    (problem,) = build([floor, ours]).sheets[1].problems
+    (problem,) = build([floor, ours]).details[1].problems
     assert "the predictions were deleted: no curve and no pictures for spair-71k:validation" in problem
 
 
@@ -106,12 +106,12 @@ def test_the_baseline_is_the_twin_without_pre_training_then_untrained_then_the_w
     }
 
     def chosen(*names):
-        entry, reason = baseline_of(build([made[name] for name in ("best", *names)]).boards[0].entries)
+        entry, reason = baseline_of(build([made[name] for name in ("best", *names)]).leaderboards[0].entries)
         return entry.result.run, reason
 
     assert chosen("twin-other-seed", "twin", "untrained", "weakest") == ("twin", "the same model without pre-training")
     assert chosen("twin-other-seed", "untrained") == ("twin-other-seed", "the same model without pre-training")
     assert chosen("untrained", "weakest") == ("untrained", "an untrained model")
     assert chosen("weakest") == ("weakest", "the weakest run")
-    entries = build([made["twin"], made["twin-other-seed"]]).boards[0].entries
+    entries = build([made["twin"], made["twin-other-seed"]]).leaderboards[0].entries
     assert baseline_of(entries)[1] == "the same with another seed"

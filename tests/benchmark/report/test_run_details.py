@@ -3,9 +3,9 @@
 import json
 import shlex
 
+from benchmark.report.contents import build
 from benchmark.report.html import to_html
-from benchmark.report.run_sheet import command_of, read_log, sheet_of
-from benchmark.report.tables import build
+from benchmark.report.run_details import command_of, details_of, read_log
 from benchmark.scoring.runs import FoundRun
 from tests.benchmark.runs import make_run
 
@@ -31,7 +31,7 @@ def test_hashes_versions_device_and_cost_are_told(tmp_path):
     (run.folder / "environment.json").write_text(json.dumps(environment))
     stage = {"dataset": "toy", "split": "train", "manifest_sha256": "d" * 64}
     (run.folder / "config.json").write_text(json.dumps({"stages": [stage]}))
-    facts = dict(sheet_of(run, []).facts)
+    facts = dict(details_of(run, []).facts)
     assert facts["Trained on toy"] == f"manifest {'d' * 64}"
     assert facts["Scored on toy"] == f"6 of 300 pairs, manifest {'m' * 64}"
     assert facts["Weights"] == f"sha256 {'f' * 64}"
@@ -44,11 +44,16 @@ def test_lost_and_damaged_files_take_only_their_own_lines_along(tmp_path):
     for name in ("environment.json", "config.json"):
         (run.folder / name).write_text("[")
     (run.folder / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": "x"}\n[3]\n{"step": 3, "lo')
-    sheet = sheet_of(run, ["its predictions are gone"])
-    assert sheet.command == "scbench run cats --finetune toy --eval toy"
-    assert "Versions" not in dict(sheet.facts)
-    assert sheet.training.loss == ((1.0, 2.0),)
+    details = details_of(run, ["its predictions are gone"])
+    assert details.command == "scbench run cats --finetune toy --eval toy"
+    assert "Versions" not in dict(details.facts)
+    assert details.training.loss == ((1.0, 2.0),)
     assert "r1" in to_html(build([run]))
+
+
+def test_a_change_without_a_value_is_printed_as_an_option(tmp_path):
+    details = details_of(make_run(tmp_path, "r1", changes=("--limit 5", "--odd"), **TOY), [])
+    assert details.command.startswith("scbench run cats --finetune toy --eval toy --limit 5 --odd")
 
 
 def test_a_run_that_only_evaluates_shows_the_training_of_its_weights(tmp_path):
@@ -56,9 +61,9 @@ def test_a_run_that_only_evaluates_shows_the_training_of_its_weights(tmp_path):
     forward = make_run(tmp_path, "forward", weights_sha256="w" * 64, **TOY)
     log = "".join(json.dumps({"step": k, "loss": 1 / k, "validation_pck": k}) + "\n" for k in (1, 2, 3))
     (trained.folder / "log.jsonl").write_text(log)
-    sheet = sheet_of(forward, [], [trained, forward])
-    assert sheet.training.validation == ((1.0, 1.0), (2.0, 2.0), (3.0, 3.0))
-    assert dict(sheet.facts)["Weights trained in"] == "trained"
+    details = details_of(forward, [], [trained, forward])
+    assert details.training.validation == ((1.0, 1.0), (2.0, 2.0), (3.0, 3.0))
+    assert dict(details.facts)["Weights trained in"] == "trained"
 
 
 def test_a_long_log_is_thinned_and_keeps_its_ends(tmp_path):
@@ -73,7 +78,7 @@ def test_a_long_log_is_thinned_and_keeps_its_ends(tmp_path):
 
 def test_protocols_stand_side_by_side_with_their_names(tmp_path):
     run = make_run(tmp_path, "r1", data=[("pf-willow", "test", 10)], draws=2, categories=("car(S)",))
-    (table,) = sheet_of(FoundRun(run.folder, run.result), []).protocols
+    (table,) = details_of(FoundRun(run.folder, run.result), []).protocols
     labels = {row.protocol: row.label for row in table.rows}
     assert labels["bbox-kp/image"] == "strict"
     assert labels["bbox-padded@256/image"] == "paper, legacy"

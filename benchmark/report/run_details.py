@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.scoring import bundles
+from benchmark.scoring import pck
 from benchmark.scoring.pck import Metric
 from benchmark.scoring.result import EvaluatedData, Result, data_key
 from benchmark.scoring.runs import FoundRun
@@ -104,9 +104,9 @@ def protocol_table(result: Result, data: EvaluatedData) -> ProtocolTable:
         if metric.legacy:
             legacy.add(metric.protocol)
     named = {
-        "strict": {metric.protocol for metric in bundles.strict(data.scored_as)},
+        "strict": {metric.protocol for metric in pck.strict_metrics(data.scored_as)},
         "paper": {
-            metric.protocol for metric in bundles.paper(data.scored_as, result.model, result.size, result.protocol)
+            metric.protocol for metric in pck.paper_metrics(data.scored_as, result.model, result.size, result.protocol)
         },
         "legacy": legacy,
     }
@@ -194,7 +194,9 @@ def command_of(result: Result, config: Mapping[str, Any]) -> Command:
     trained_on = [_split(stage) for stage in _stages(config)]
     pretrain = trained_on[0] if result.pretrain and trained_on else result.pretrain
     finetune = trained_on[-1] if result.finetune and trained_on else result.finetune
-    changed = dict(change.removeprefix("--").split(" ", 1) for change in result.changes if change.startswith("--"))
+    changed = dict(
+        change.removeprefix("--").partition(" ")[::2] for change in result.changes if change.startswith("--")
+    )
     settings = dict(change.split("=", 1) for change in result.changes if "=" in change and not change.startswith("--"))
     apart = {name: value for name, plain in PLAIN.items() if (value := str(config.get(name, plain))) != plain}
     options = {
@@ -269,7 +271,7 @@ def _line(entries: Mapping[str, Any], *keys: str) -> str:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class RunDetails:
     """A run's provenance, training and scores."""
 
     result: Result
@@ -281,8 +283,8 @@ class Sheet:
     problems: tuple[str, ...]
 
 
-def sheet_of(run: FoundRun, problems: Sequence[str], others: Sequence[FoundRun] = ()) -> Sheet:
-    """Gather a run's sheet.
+def details_of(run: FoundRun, problems: Sequence[str], others: Sequence[FoundRun] = ()) -> RunDetails:
+    """Gather what is known of a run.
 
     A run that only evaluates takes its weights, and so its training log, from another run (``others``).
     """
@@ -296,4 +298,4 @@ def sheet_of(run: FoundRun, problems: Sequence[str], others: Sequence[FoundRun] 
                 lines = (*lines, ("Weights trained in", other.result.run))
                 break
     tables = tuple(protocol_table(run.result, data) for data in run.result.data)
-    return Sheet(run.result, str(run.folder), command, lines, tables, log, tuple(problems))
+    return RunDetails(run.result, str(run.folder), command, lines, tables, log, tuple(problems))

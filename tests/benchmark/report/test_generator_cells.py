@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from benchmark import cli
-from benchmark.report import paper_tables, tables
-from benchmark.report.tables import build, build_from, preparation_for
+from benchmark.report import paper_tables, reproduction
+from benchmark.report.contents import build, build_from
+from benchmark.report.reproduction import preparation_for
 from benchmark.scoring.runs import FoundRun, find_runs
 from sc_imagenet.data.catalog import info
 from sc_imagenet.generation import classes
@@ -42,7 +43,7 @@ def small_paper(tmp_path_factory):
     """The paper at a size that trains in seconds: its backbone, options, classes, and the pairs of one test split."""
     folder = tmp_path_factory.mktemp("paper")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "paper_options", lambda: TINY)
+        patch.setattr(reproduction, "paper_options", lambda: TINY)
         patch.setattr(paper_tables, "GENERATOR_BACKBONE", BACKBONE)
         patch.setitem(paper_tables.FULL_PROCEDURE, "size", TINY.size)
         patch.setattr(classes, "imagenet_classes", lambda: tuple(KEPT))
@@ -81,9 +82,9 @@ def first_row(report):
 def run(small_paper):
     """What the report's two commands for the full procedure leave, on the data set that is here."""
     row = first_row(build([])).row
-    column = next(column for column in tables.paper_tables.table_4().columns if column.dataset == "pf-willow")
+    column = next(column for column in paper_tables.table_4().columns if column.dataset == "pf-willow")
     call(preparation_for(row).words)
-    words = tables.command_for(row, column).words
+    words = reproduction.command_for(row, column).words
     call([word.replace("pf-pascal,pf-willow", "pf-willow") for word in words])
     (found,), problems = find_runs(small_paper / "runs")
     assert not problems

@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import pytest
 
+from benchmark.report.contents import build
 from benchmark.report.html import to_html
 from benchmark.report.pictures import figures
-from benchmark.report.tables import build
 from benchmark.scoring.runs import find_runs
 from tests.benchmark.chromium import PROGRAM, Chromium
+from tests.benchmark.report.test_pictures import PAIRS, made_root
 from tests.benchmark.runs import SPAIR, make_run
-from tests.benchmark.test_figures import PAIRS, made_root
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
 EVIL = "<script>window.pwned = 1</script>"
@@ -124,8 +124,8 @@ def test_filters_hide_what_is_not_asked_for(browser, page):
         "supervision",
     ]  # one backbone: nothing to choose
     choose = "(() => { const f = document.forms[0]; f.%s.value = '%s'; f.dispatchEvent(new Event('change')); })()"
-    shown = "[...document.querySelectorAll('.sheet')].filter((e) => e.checkVisibility()).length"
-    boards = "[...document.querySelectorAll('.board')].filter((e) => e.checkVisibility()).length"
+    shown = "[...document.querySelectorAll('.run')].filter((e) => e.checkVisibility()).length"
+    boards = "[...document.querySelectorAll('.leaderboard')].filter((e) => e.checkVisibility()).length"
     assert (browser.value(shown), browser.value(boards)) == (4, 2)
     browser.value(choose % ("model", "nearest"))
     assert (browser.value(shown), browser.value(boards)) == (1, 1)

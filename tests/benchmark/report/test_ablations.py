@@ -10,9 +10,9 @@ from PIL import Image
 
 from benchmark.report.ablation_table import CASES, ablation_table, agreement, case_called, paper_figures, row_of, words
 from benchmark.report.ablations import Setting, options_of, run_ablations
+from benchmark.report.contents import build_from
 from benchmark.report.html import to_html
-from benchmark.report.markdown import to_markdown
-from benchmark.report.tables import build_from
+from benchmark.report.writers import to_markdown
 from sc_imagenet.core.errors import InputError
 from tests.benchmark.commands.test_score import scbench
 
@@ -159,7 +159,7 @@ def test_a_case_that_fails_does_not_stop_the_others(photographs, tmp_path):
 
 def test_mistakes_are_one_line(photographs, tmp_path):
     for seeds in ("three", "0"):
-        done = scbench("ablate", photographs, "--out", tmp_path, "--seeds", seeds, check=False, light=False)
+        done = scbench("ablate", photographs, "--out", tmp_path, "--seeds", seeds, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert "neither a number of seeds nor a list" in done.stderr
     with pytest.raises(InputError, match="Did you mean 'full'"):

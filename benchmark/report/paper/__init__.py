@@ -1,1 +1,0 @@
-"""The figures that the paper prints in its tables, one CSV file a table."""
