@@ -22,7 +22,7 @@ def submit(
     under: Annotated[
         str, typer.Option(help="Protocols beside strict@1, comma-separated.", rich_help_panel=EVALUATION)
     ] = REQUIRED,
-    licence: Annotated[str, typer.Option(help="The licence of code and weights.", rich_help_panel=OUTPUT)] = "",
+    code_licence: Annotated[str, typer.Option(help="The licence of code and weights.", rich_help_panel=OUTPUT)] = "",
     draws: Draws = 1000,
     as_json: Json = False,
 ) -> None:
@@ -32,7 +32,7 @@ def submit(
 
     [bold]scbench submit runs/cats/3f2a91 results --under geoaware@1,sd4match@1[/bold]
     """
-    made = write_submissions(run, folder, under, licence, draws)
+    made = write_submissions(run, folder, under, code_licence, draws)
     if as_json:
         print_json([str(place) for place in made])
         return
