@@ -16,9 +16,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from baselines.matcher import Matcher
+from baselines.matcher import Direction, Matcher
 from benchmark.running.data import NamedPairs
+from benchmark.running.encoding import EncodedPairs, encode, roles, stacked
 from benchmark.running.evaluate import direction_of, not_finite, predict, predict_rows
+from benchmark.running.features import LIMIT, MB, check_mode
 from benchmark.scoring import metric
 from benchmark.scoring.metric import Scores
 from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, predictions_of, write_predictions
@@ -29,8 +31,8 @@ from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.progress import bars
 from sc_imagenet.data.images import Picture, to_rgb
 from sc_imagenet.data.load import manifest_sha256
-from sc_imagenet.data.pairs import PairDataset
-from sc_imagenet.geometry.resize import Frame, normalised_image
+from sc_imagenet.data.pairs import PairDataset, in_frame
+from sc_imagenet.geometry.resize import normalised_image
 
 Points = NDArray[np.float64]
 Function: TypeAlias = "Callable[[Image.Image, Image.Image, Points], ArrayLike]"
@@ -99,6 +101,8 @@ def evaluate(
     direction: str = "forward",
     draws: int = 1000,
     workers: int = 0,
+    features: str = "memory",
+    features_limit: int = LIMIT,
     out: Path | str | None = None,
 ) -> Evaluated:
     """Predict the pairs of a data set and score them; nothing is written but ``out``, where one is named.
@@ -115,6 +119,9 @@ def evaluate(
         direction: "forward", source to target; or "official", a matcher's own.
         draws: bootstrap draws behind the 95 % intervals, 0 for none.
         workers: processes that load pairs for a matcher.
+        features: what becomes of the features of an image that a matcher encodes: "keep" on disk for later runs,
+            "memory" until the end, or "off".
+        features_limit: so many MB of them are in memory, the rest on disk.
         out: a Parquet file to write the predictions to, as ``scbench score`` reads them.
 
     Raises:
@@ -124,6 +131,7 @@ def evaluate(
         raise unknown_name("direction", direction, ("forward", "official"))
     if limit is not None and limit < 1:
         raise InputError(f"limit={limit} leaves no pair")
+    check_mode(features)
     pairs = NamedPairs.parse(data, "test", None if root is None else Path(root))
     chosen = protocols_named(protocols)
     name, size = model_name(model), model.size if isinstance(model, Matcher) else 0
@@ -142,7 +150,7 @@ def evaluate(
     )
     found = []
     with bars() as update:
-        for row in _predicted(model, rows, about, workers):
+        for row in _predicted(model, rows, about, workers, features, features_limit * MB):
             found.append(row)
             update(str(pairs), len(found), len(rows))
     predictions = predictions_of(found, about)
@@ -151,13 +159,20 @@ def evaluate(
     return Evaluated(predictions, metric.score_protocols(predictions, chosen, draws))
 
 
-def _predicted(model: Model, rows: datasets.Dataset, about: PredictionInfo, workers: int) -> Iterator[dict[str, Any]]:
+def _predicted(
+    model: Model, rows: datasets.Dataset, about: PredictionInfo, workers: int, features: str, limit: int
+) -> Iterator[dict[str, Any]]:
     if not isinstance(model, Matcher):
         yield from _by_call(model, rows)
         return
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    pairs = PairDataset(rows, model.size, model.mean, model.std, keep_aspect=model.keep_aspect)
-    for row in predict_rows(model, pairs, range(len(rows)), about.direction, device, workers):
+    pairs = PairDataset(rows, model.size, model.mean, model.std, frame=model.frame)
+    direction: Direction = "forward" if about.direction == "forward" else "backward"
+    encoded = None
+    if model.eval().encodes_alone:
+        encoded = EncodedPairs(model, pairs, direction, device, features=features, limit=limit, workers=workers)
+        encoded.expect(range(len(rows)))
+    for row in predict_rows(model, pairs, range(len(rows)), direction, device, workers, encoded):
         points = np.asarray(row["predicted_points"]).reshape(-1, 2)
         if bad := int((~np.isfinite(points).all(1)).sum()):
             raise not_finite(model, bad, len(points), f"pair {row['pair_id']} of {about.dataset}")
@@ -296,10 +311,11 @@ def _by_matcher(matcher: Matcher, source: Image.Image, target: Image.Image, poin
     """Points in the target, and these back in the source; they stay in the model's frame in between."""
     device = next((p.device for p in matcher.parameters()), torch.device("cpu"))
     a, b = (_as_input(matcher, image).to(device) for image in (source, target))
-    frame = Frame(matcher.size, matcher.keep_aspect)
-    start = torch.from_numpy(points * frame.scale(source.size)).float()[None]
-    there = predict(matcher, {"source": a, "target": b, "source_points": start.to(device)}, "forward")
-    back = predict(matcher, {"source": b, "target": a, "source_points": there}, "forward")
+    frame = matcher.frame
+    start = torch.from_numpy(points * frame.scale(source.size) + frame.offset(source.size)).float()[None]
+    to, fro = _ways(matcher, a, b)
+    there = predict(matcher, {**to, "source_points": start.to(device)}, "forward")
+    back = predict(matcher, {**fro, "source_points": there}, "forward")
     found, returned = (
         frame.original(placed[0].double().cpu().numpy(), image.size)
         for placed, image in ((there, target), (back, source))
@@ -309,13 +325,29 @@ def _by_matcher(matcher: Matcher, source: Image.Image, target: Image.Image, poin
     return found, returned
 
 
+def _ways(matcher: Matcher, a: Tensor, b: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two images as a batch of ``predict`` and the other way round; each is encoded once, or once a role."""
+    if not matcher.encodes_alone:
+        return {"source": a, "target": b}, {"source": b, "target": a}
+    kinds = roles(matcher, "forward")
+    if not matcher.encodes_by_role:
+        kinds = dict.fromkeys(kinds, "source")
+    seen = {role: [stacked(encode(matcher, image, role)) for image in (a, b)] for role in dict.fromkeys(kinds.values())}
+    to, fro = {}, {}
+    for number, (side, role) in enumerate(kinds.items()):
+        both = seen[role]
+        to[f"{side}_features"], fro[f"{side}_features"] = both[number], both[1 - number]
+    return to, fro
+
+
 def _as_input(matcher: Matcher, image: Image.Image) -> Tensor:
     """An RGB image as evaluation feeds it, (1, 3, S, S): resized as 8-bit, or in its own shape once normalised."""
-    frame = Frame(matcher.size, matcher.keep_aspect)
-    pixels = frame.pixels(image.size)
-    resized = image if matcher.keep_aspect else F.resize(image, pixels)
-    taken = normalised_image(F.pil_to_tensor(resized).float().div_(255), matcher.mean, matcher.std)
-    return frame.place(F.resize(taken, pixels, antialias=False))[None]
+    frame = matcher.frame
+    taken = F.pil_to_tensor(in_frame(image, frame)).float().div_(255)
+    taken = normalised_image(taken, matcher.mean, matcher.std)
+    if frame.keep_aspect:
+        taken = F.resize(taken, frame.pixels(image.size), antialias=False)
+    return frame.place(taken)[None]
 
 
 def _most_consistent(matches: Matches, size: tuple[int, int]) -> Matches:

@@ -9,9 +9,12 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import state_of
 from sc_imagenet.data.augmentation import Crop, augmentation, changed
 from sc_imagenet.data.images import open_image
@@ -33,7 +36,8 @@ class PairDataset(torch.utils.data.Dataset):
 
     Without augmentation images are resized as 8-bit images with antialiasing, with it as float tensors
     without, as the published codes do. With ``keep_aspect`` an image keeps its shape and lies in the frame as
-    ``sc_imagenet.geometry.resize.Frame`` says; it is always resized as a float tensor, as HPF does. Random draws depend
+    ``sc_imagenet.geometry.resize.Frame`` says; it is always resized as a float tensor, as HPF does. ``frame`` says all
+    of this at once, and more. Random draws depend
     on (seed, epoch, index, side) alone.
 
     Items raise InputError where an image cannot be read or has another size than its row records.
@@ -47,6 +51,7 @@ class PairDataset(torch.utils.data.Dataset):
         std: Sequence[float],
         *,
         keep_aspect: bool = False,
+        frame: Frame | None = None,
         augment: str = "none",
         points: int | None = None,
         seed: int = 0,
@@ -54,9 +59,12 @@ class PairDataset(torch.utils.data.Dataset):
         for name in ("source", "target"):
             rows = rows.cast_column(name, datasets.Image(decode=False))
         self.rows = rows
-        self.frame = Frame(size, keep_aspect)
+        self.frame = frame or Frame(size, keep_aspect)
         self.mean, self.std = mean, std
         self.augment = augmentation(augment)
+        if self.augment is not None and self.frame.letterboxed:
+            raise InputError(f"images in a {self.frame.fit} are not augmented", fix="Give augmentation none.")
+        self.shrinks_first = self.augment is None  # images are resized as they are decoded
         self.points = points
         self.seed = seed
         self._decoded: OrderedDict[Any, tuple[Tensor, tuple[int, int]]] = OrderedDict()  # by path and state
@@ -76,52 +84,77 @@ class PairDataset(torch.utils.data.Dataset):
         return item
 
     def _side(self, name: str, row: Mapping[str, Any], draw: np.random.Generator) -> dict[str, Any]:
-        points = np.asarray(row[f"{name}_points"], dtype=np.float32).reshape(-1, 2)[: self.points]
-        box = row[f"{name}_bbox"]
-        bbox = np.full(4, np.nan, np.float32) if box is None else np.asarray(box, dtype=np.float32)
-        image, (width, height) = self._image(row[name])
-        if (recorded := row.get(f"{name}_size")) is not None:
-            check_size(row[name]["path"], (width, height), recorded, f"pair {row['pair_id']}")
-        images = {name: image}
-        origin, shown, crop = np.zeros(2, np.float32), (width, height), None
+        image, size = self._image(row[name])
+        images: dict[str, Tensor] = {name: image}
+        crop: Crop = None
         if self.augment is not None:
-            images[name], crop = self.augment(draw, image, self._kept(points, box, (width, height)))
+            kept = self._kept(self._points(name, row), row[f"{name}_bbox"], size)
+            images[name], crop = self.augment(draw, image, kept)
             if name == "target":
                 for view, changes in self.augment.views.items():
                     images[f"{name}_{view}"] = changed(draw, image, changes)
-            if crop is not None:
-                left, top, right, bottom = crop
-                origin, shown = np.array([left, top], np.float32), (right - left, bottom - top)
+        placed = self.placed(name, row, size, crop)
+        framed = {view: self._framed(image, crop, size, row["mirrored"]) for view, image in images.items()}
+        return {**framed, **placed}
+
+    def image(self, name: str, index: int) -> tuple[Tensor, tuple[int, int]]:
+        """The image of a row's side as the model takes it, (3, S, S), not augmented; and its original size."""
+        row = self.rows[index]
+        image, size = self._image(row[name])
+        return self._framed(image, None, size, row["mirrored"]), size
+
+    def placed(self, name: str, row: Mapping[str, Any], size: tuple[int, int], crop: Crop = None) -> dict[str, Tensor]:
+        """What an item holds of a row's side but for the image, which has ``size`` (width, height).
+
+        Raises:
+            InputError: the row records another size.
+        """
+        if (recorded := row.get(f"{name}_size")) is not None:
+            check_size(row[name]["path"], size, recorded, f"pair {row['pair_id']}")
+        left, top, right, bottom = crop or (0, 0, *size)
+        origin, shown = np.array([left, top], np.float32), (right - left, bottom - top)
+        box = row[f"{name}_bbox"]
+        bbox = np.full(4, np.nan, np.float32) if box is None else np.asarray(box, dtype=np.float32)
         scale = self.frame.scale(shown).astype(np.float32)
-        points = (points - origin) * scale
+        points = (self._points(name, row) - origin) * scale
         bbox = ((bbox.reshape(2, 2) - origin) * scale).reshape(4)
+        if self.frame.letterboxed:
+            start = self.frame.offset(shown).astype(np.float32)
+            points, bbox = points + start, (bbox.reshape(2, 2) + start).reshape(4)
         if crop is not None:
             points = points.clip(0, self.frame.side - 1)
         if row["mirrored"]:
-            mirror = self.frame.extent(shown).astype(np.float32)[0]
+            mirror = np.float32(self.frame.mirror(shown))
             points[:, 0] = mirror - points[:, 0]
             bbox[[0, 2]] = mirror - bbox[[2, 0]]
         return {
-            **{view: self._framed(image, crop, shown, row["mirrored"]) for view, image in images.items()},
             f"{name}_points": torch.from_numpy(points),
             f"{name}_bbox": torch.from_numpy(bbox),
-            f"{name}_size": torch.tensor([width, height]),
+            f"{name}_size": torch.tensor(size),
         }
+
+    def _points(self, name: str, row: Mapping[str, Any]) -> np.ndarray:
+        return np.asarray(row[f"{name}_points"], dtype=np.float32).reshape(-1, 2)[: self.points]
 
     def _kept(self, points: np.ndarray, box: Sequence[float] | None, size: tuple[int, int]) -> np.ndarray:
         """The box that a crop must keep; the whole image where nothing is known."""
         assert self.augment is not None
+        if self.augment.keeps == "middle":
+            width, height = size
+            return np.array([width / 4, height / 4, 3 * width / 4, 3 * height / 4], np.float32)
         if box is not None and (self.augment.keeps == "object" or not len(points)):
             return np.asarray(box, np.float32)
         return np.concatenate([points.min(0), points.max(0)]) if len(points) else np.array([0, 0, *size], np.float32)
 
-    def _framed(self, image: Tensor, crop: Crop, shown: tuple[int, int], mirrored: bool) -> Tensor:
+    def _framed(self, image: Tensor, crop: Crop, size: tuple[int, int], mirrored: bool) -> Tensor:
         """An image (3, H, W), resized already if nothing is augmented, as the model takes it."""
         tensor = normalised_image(image.float().div_(255), self.mean, self.std)
+        shown = size
         if crop is not None:
             left, top, right, bottom = crop
-            tensor = tensor[:, top:bottom, left:right]
-        tensor = F.resize(tensor, self.frame.pixels(shown), antialias=False)
+            tensor, shown = tensor[:, top:bottom, left:right], (right - left, bottom - top)
+        if not self.frame.letterboxed:
+            tensor = F.resize(tensor, self.frame.pixels(shown), antialias=False)
         return self.frame.place(tensor.flip(-1) if mirrored else tensor)
 
     def _image(self, cell: Mapping[str, Any]) -> tuple[Tensor, tuple[int, int]]:
@@ -133,8 +166,8 @@ class PairDataset(torch.utils.data.Dataset):
             return image, size
         opened = open_image(cell["path"] if key is not None else cell["bytes"], name=cell["path"])
         size = opened.size
-        if self.augment is None and not self.frame.keep_aspect:
-            opened = F.resize(opened, self.frame.pixels(size))
+        if self.shrinks_first:
+            opened = in_frame(opened, self.frame)
         image = F.pil_to_tensor(opened)
         if key is not None and image.nbytes <= DECODED_BYTES:
             self._decoded[key] = image, size
@@ -143,6 +176,19 @@ class PairDataset(torch.utils.data.Dataset):
                 _, (oldest, _) = self._decoded.popitem(last=False)
                 self._decoded_bytes -= oldest.nbytes
         return image, size
+
+
+def in_frame(image: Image.Image, frame: Frame) -> Image.Image:
+    """An RGB image as it lies in a frame, (S, S) with 8 bits; one that keeps its shape is resized later, as floats."""
+    if frame.keep_aspect:
+        return image
+    resized = F.resize(image, frame.pixels(image.size), InterpolationMode(frame.resample))
+    if not frame.letterboxed:
+        return resized
+    canvas = Image.new("RGB", (frame.side, frame.side), frame.padding)
+    left, top = frame.offset(image.size).astype(int).tolist()
+    canvas.paste(resized, (left, top))
+    return canvas
 
 
 def collate_pairs(items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -113,6 +114,11 @@ def full_root() -> Path | None:
     beside = Path(__file__).parents[3] / "shared" / "parity"
     given = os.environ.get(ROOT)
     return Path(given) if given else beside if beside.is_dir() else None
+
+
+def home(model: ModuleType, root: Path) -> Path:
+    """The folder of a model's whole reference files."""
+    return root / getattr(model, "FOLDER", "")
 
 
 def load(name: str, root: Path = HERE) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from tests.parity.models import modules
-from tests.parity.references import ROOT, full_root, load
+from tests.parity.references import ROOT, full_root, home, load
 
 MEASURES = {
     "no": "absolute",
@@ -30,7 +30,7 @@ def main() -> int:
     print(f"{'file':<18} {'array':<36} {'deviation':>10} {'allowed':>10} {'tolerance':>10}  measure")
     files = {name: model for model in modules() for name in model.FILES}
     for name in sys.argv[1:] or files:
-        for found in files[name].compare(name, load(name, root)):
+        for found in files[name].compare(name, load(name, home(files[name], root))):
             failed += not found.holds
             print(
                 f"{name:<18} {found.array:<36} {found.deviation:>10.1e} {found.allowed:>10.1e} "

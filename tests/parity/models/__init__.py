@@ -6,6 +6,8 @@ Every module has
     INPUTS                     arrays of the references that are inputs or labels, not results
     thin(name, array)          the part of an array that the repository keeps
     compare(file, reference)   a Comparison for every other array
+
+and where its files lie in a folder of their own, or their lists of keys have other names, ``FOLDER`` and ``KEYS``.
 """
 
 from __future__ import annotations
