@@ -3,6 +3,7 @@
 Every module has
 
     FILES                      names of its reference files, each with its list of published keys
+    KEYS                       names of the lists of published keys, where they are not those of the files
     INPUTS                     arrays of the references that are inputs or labels, not results
     thin(name, array)          the part of an array that the repository keeps
     compare(file, reference)   a Comparison for every other array
