@@ -18,6 +18,7 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path
 from sc_imagenet.core.hub import fetch_repository, upload
 from sc_imagenet.data.tensor_files import read_state
+from sc_imagenet.geometry.resize import Frame
 
 Own = TypeVar("Own", bound="Matcher")
 
@@ -97,6 +98,11 @@ class Matcher(nn.Module):
         for name in self.training_arguments:
             if name in arguments:
                 setattr(self, name, arguments[name])
+
+    @property
+    def frame(self) -> Frame:
+        """How images lie in the squares that it is given."""
+        return Frame(self.size, self.keep_aspect)
 
     def encode(self, images: Tensor) -> Features:
         """What ``match`` needs of normalised images (B, 3, S, S), each seen by itself; of sources, if roles differ."""

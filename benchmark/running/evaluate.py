@@ -142,7 +142,7 @@ def evaluate(
     Raises:
         InputError: a predicted point is NaN or infinite; nothing of its chunk is kept.
     """
-    pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std, keep_aspect=matcher.keep_aspect)
+    pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std, frame=matcher.frame)
     direction: Direction = "forward" if info.direction == "forward" else "backward"
     parts = path.parent / f".{path.stem}-{info.manifest_sha256[:12]}-{(info.images_sha256 or '')[:12]}"
     matcher.to(accelerator.device).eval()
@@ -217,7 +217,7 @@ class Validation:
         workers: int,
     ) -> None:
         self.matcher = matcher
-        self.pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std, keep_aspect=matcher.keep_aspect)
+        self.pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std, frame=matcher.frame)
         self.metric = metric
         self.accelerator = accelerator
         self.workers = workers

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -211,7 +211,7 @@ def encoder_identity(matcher: Matcher, device: torch.device) -> dict[str, Any]:
         "weights": _weights_sha256(matcher),
         "code": _code_sha256(matcher),
         "size": matcher.size,
-        "keep_aspect": matcher.keep_aspect,
+        "frame": asdict(matcher.frame),
         "mean": list(matcher.mean),
         "std": list(matcher.std),
         "device": device.type,

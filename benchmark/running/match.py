@@ -31,8 +31,8 @@ from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.progress import bars
 from sc_imagenet.data.images import Picture, to_rgb
 from sc_imagenet.data.load import manifest_sha256
-from sc_imagenet.data.pairs import PairDataset
-from sc_imagenet.geometry.resize import Frame, normalised_image
+from sc_imagenet.data.pairs import PairDataset, in_frame
+from sc_imagenet.geometry.resize import normalised_image
 
 Points = NDArray[np.float64]
 Function: TypeAlias = "Callable[[Image.Image, Image.Image, Points], ArrayLike]"
@@ -166,7 +166,7 @@ def _predicted(
         yield from _by_call(model, rows)
         return
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    pairs = PairDataset(rows, model.size, model.mean, model.std, keep_aspect=model.keep_aspect)
+    pairs = PairDataset(rows, model.size, model.mean, model.std, frame=model.frame)
     direction: Direction = "forward" if about.direction == "forward" else "backward"
     encoded = None
     if model.eval().encodes_alone:
@@ -311,8 +311,8 @@ def _by_matcher(matcher: Matcher, source: Image.Image, target: Image.Image, poin
     """Points in the target, and these back in the source; they stay in the model's frame in between."""
     device = next((p.device for p in matcher.parameters()), torch.device("cpu"))
     a, b = (_as_input(matcher, image).to(device) for image in (source, target))
-    frame = Frame(matcher.size, matcher.keep_aspect)
-    start = torch.from_numpy(points * frame.scale(source.size)).float()[None]
+    frame = matcher.frame
+    start = torch.from_numpy(points * frame.scale(source.size) + frame.offset(source.size)).float()[None]
     to, fro = _ways(matcher, a, b)
     there = predict(matcher, {**to, "source_points": start.to(device)}, "forward")
     back = predict(matcher, {**fro, "source_points": there}, "forward")
@@ -342,11 +342,12 @@ def _ways(matcher: Matcher, a: Tensor, b: Tensor) -> tuple[dict[str, Any], dict[
 
 def _as_input(matcher: Matcher, image: Image.Image) -> Tensor:
     """An RGB image as evaluation feeds it, (1, 3, S, S): resized as 8-bit, or in its own shape once normalised."""
-    frame = Frame(matcher.size, matcher.keep_aspect)
-    pixels = frame.pixels(image.size)
-    resized = image if matcher.keep_aspect else F.resize(image, pixels)
-    taken = normalised_image(F.pil_to_tensor(resized).float().div_(255), matcher.mean, matcher.std)
-    return frame.place(F.resize(taken, pixels, antialias=False))[None]
+    frame = matcher.frame
+    taken = F.pil_to_tensor(in_frame(image, frame)).float().div_(255)
+    taken = normalised_image(taken, matcher.mean, matcher.std)
+    if frame.keep_aspect:
+        taken = F.resize(taken, frame.pixels(image.size), antialias=False)
+    return frame.place(taken)[None]
 
 
 def _most_consistent(matches: Matches, size: tuple[int, int]) -> Matches:

@@ -193,7 +193,7 @@ class Run:
             matcher.size,
             matcher.mean,
             matcher.std,
-            keep_aspect=matcher.keep_aspect,
+            frame=matcher.frame,
             augment=stage.recipe.augmentation,
             points=stage.recipe.points,
             seed=config.seed,

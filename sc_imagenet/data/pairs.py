@@ -9,9 +9,12 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import state_of
 from sc_imagenet.data.augmentation import Crop, augmentation, changed
 from sc_imagenet.data.images import open_image
@@ -33,7 +36,8 @@ class PairDataset(torch.utils.data.Dataset):
 
     Without augmentation images are resized as 8-bit images with antialiasing, with it as float tensors
     without, as the published codes do. With ``keep_aspect`` an image keeps its shape and lies in the frame as
-    ``sc_imagenet.geometry.resize.Frame`` says; it is always resized as a float tensor, as HPF does. Random draws depend
+    ``sc_imagenet.geometry.resize.Frame`` says; it is always resized as a float tensor, as HPF does. ``frame`` says all
+    of this at once, and more. Random draws depend
     on (seed, epoch, index, side) alone.
 
     Items raise InputError where an image cannot be read or has another size than its row records.
@@ -47,6 +51,7 @@ class PairDataset(torch.utils.data.Dataset):
         std: Sequence[float],
         *,
         keep_aspect: bool = False,
+        frame: Frame | None = None,
         augment: str = "none",
         points: int | None = None,
         seed: int = 0,
@@ -54,9 +59,11 @@ class PairDataset(torch.utils.data.Dataset):
         for name in ("source", "target"):
             rows = rows.cast_column(name, datasets.Image(decode=False))
         self.rows = rows
-        self.frame = Frame(size, keep_aspect)
+        self.frame = frame or Frame(size, keep_aspect)
         self.mean, self.std = mean, std
         self.augment = augmentation(augment)
+        if self.augment is not None and self.frame.letterboxed:
+            raise InputError(f"images in a {self.frame.fit} are not augmented", fix="Give augmentation none.")
         self.points = points
         self.seed = seed
         self._decoded: OrderedDict[Any, tuple[Tensor, tuple[int, int]]] = OrderedDict()  # by path and state
@@ -110,10 +117,13 @@ class PairDataset(torch.utils.data.Dataset):
         scale = self.frame.scale(shown).astype(np.float32)
         points = (self._points(name, row) - origin) * scale
         bbox = ((bbox.reshape(2, 2) - origin) * scale).reshape(4)
+        if self.frame.letterboxed:
+            start = self.frame.offset(shown).astype(np.float32)
+            points, bbox = points + start, (bbox.reshape(2, 2) + start).reshape(4)
         if crop is not None:
             points = points.clip(0, self.frame.side - 1)
         if row["mirrored"]:
-            mirror = self.frame.extent(shown).astype(np.float32)[0]
+            mirror = np.float32(self.frame.mirror(shown))
             points[:, 0] = mirror - points[:, 0]
             bbox[[0, 2]] = mirror - bbox[[2, 0]]
         return {
@@ -139,7 +149,8 @@ class PairDataset(torch.utils.data.Dataset):
         if crop is not None:
             left, top, right, bottom = crop
             tensor, shown = tensor[:, top:bottom, left:right], (right - left, bottom - top)
-        tensor = F.resize(tensor, self.frame.pixels(shown), antialias=False)
+        if not self.frame.letterboxed:
+            tensor = F.resize(tensor, self.frame.pixels(shown), antialias=False)
         return self.frame.place(tensor.flip(-1) if mirrored else tensor)
 
     def _image(self, cell: Mapping[str, Any]) -> tuple[Tensor, tuple[int, int]]:
@@ -151,8 +162,8 @@ class PairDataset(torch.utils.data.Dataset):
             return image, size
         opened = open_image(cell["path"] if key is not None else cell["bytes"], name=cell["path"])
         size = opened.size
-        if self.augment is None and not self.frame.keep_aspect:
-            opened = F.resize(opened, self.frame.pixels(size))
+        if self.augment is None:
+            opened = in_frame(opened, self.frame)
         image = F.pil_to_tensor(opened)
         if key is not None and image.nbytes <= DECODED_BYTES:
             self._decoded[key] = image, size
@@ -161,6 +172,19 @@ class PairDataset(torch.utils.data.Dataset):
                 _, (oldest, _) = self._decoded.popitem(last=False)
                 self._decoded_bytes -= oldest.nbytes
         return image, size
+
+
+def in_frame(image: Image.Image, frame: Frame) -> Image.Image:
+    """An RGB image as it lies in a frame, (S, S) with 8 bits; one that keeps its shape is resized later, as floats."""
+    if frame.keep_aspect:
+        return image
+    resized = F.resize(image, frame.pixels(image.size), InterpolationMode(frame.resample))
+    if not frame.letterboxed:
+        return resized
+    canvas = Image.new("RGB", (frame.side, frame.side), frame.padding)
+    left, top = frame.offset(image.size).astype(int).tolist()
+    canvas.paste(resized, (left, top))
+    return canvas
 
 
 def collate_pairs(items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
