@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -15,15 +16,21 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 
+from baselines.dhpf import DHPF
 from baselines.hpf import HPF
 from baselines.matcher import Matcher
+from baselines.ncnet import NCNet
 from baselines.nearest import Nearest
+from baselines.recipe import Recipe
 from baselines.transformatcher import TransforMatcher
 from benchmark.running.encoding import EncodedPairs, interleaved
 from benchmark.running.evaluate import predict_rows
 from benchmark.running.features import Encoded, FeatureStore, encoder_identity, feature_folder, kept_features
+from benchmark.running.folder import RunFolder
+from benchmark.running.loop import MatcherTraining
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.pairs import PairDataset
 from sc_imagenet.data.schema import pair_features
@@ -269,6 +276,59 @@ def test_a_process_that_is_killed_leaves_whole_files(tmp_path, cache):
     found, encoded = predicted(nearest(), rows, features="keep")
     assert encoded.encodings == IMAGES - kept.images
     assert found.tobytes() == truth.tobytes()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: NCNet("resnet10t", [3], 64, pretrained=False),
+        lambda: DHPF("resnet10t", size=64, stride=8, pretrained=False),
+    ],
+)
+def test_a_training_on_a_frozen_backbone_encodes_each_image_once(make, tmp_path):
+    """Its losses are those of a training that encodes every pair, as far as batches are rounded alike."""
+    rows, losses = rows_of(tmp_path / "images"), {}
+    recipe = Recipe(lr=1e-3, backbone_lr=0.0, batch=6, epochs=2, augmentation="none", backbone_batchnorm="eval")
+    for features in ("off", "memory"):
+        torch.manual_seed(0)
+        model = make()
+        counted: list[int] = []
+        model.backbone.register_forward_hook(lambda _, given, found, counted=counted: counted.append(len(given[0])))
+        folder = RunFolder(tmp_path / features)
+        training = MatcherTraining(
+            model,
+            recipe,
+            pairs_of(model, rows),
+            folder,
+            Accelerator(cpu=True),
+            validate=None,
+            seed=0,
+            features=features,
+        )
+        training.run()
+        assert sum(counted) == (IMAGES if features == "memory" else 2 * 2 * len(rows))
+        lines = [json.loads(line) for line in folder.log.read_text().splitlines()]
+        losses[features] = [line["loss"] for line in lines if "loss" in line]
+    assert losses["off"]
+    np.testing.assert_allclose(losses["memory"], losses["off"], rtol=0.05, atol=0.02)
+
+
+def test_images_that_are_changed_or_a_backbone_that_is_trained_are_encoded_at_every_step(tmp_path):
+    rows, model = rows_of(tmp_path / "images"), NCNet("resnet10t", [3], 64, pretrained=False)
+    plain = Recipe(lr=1e-3, backbone_lr=0.0, batch=6, epochs=1, augmentation="none", backbone_batchnorm="eval")
+    for recipe, once in (
+        (plain, True),
+        (replace(plain, augmentation="cats"), False),
+        (replace(plain, backbone_batchnorm="train"), False),
+    ):
+        pairs = PairDataset(rows, model.size, model.mean, model.std, augment=recipe.augmentation)
+        folder = RunFolder(tmp_path / "run")
+        training = MatcherTraining(model, recipe, pairs, folder, Accelerator(cpu=True), validate=None, seed=0)
+        assert training._encodes_once() == once
+    model.backbone.requires_grad_(True)
+    assert not MatcherTraining(
+        model, replace(plain, backbone_lr=1e-5), pairs, folder, Accelerator(cpu=True), validate=None, seed=0
+    )._encodes_once()
 
 
 @pytest.fixture
