@@ -50,15 +50,23 @@ def similarities(vectors: Tensor, target: Tensor) -> Tensor:
     return (vectors @ target.flatten(2)).unflatten(2, target.shape[-2:])
 
 
+def expected_place(rows: Tensor, temperature: float, xs: Tensor, ys: Tensor) -> Tensor:
+    """Expected (x, y), (B, K, 2), under softmax(rows / temperature) of rows (B, K, h, w).
+
+    ``xs`` (w,) and ``ys`` (h,) are the values of columns and rows.
+    """
+    likely = (rows.flatten(2) / temperature).softmax(2).view_as(rows)
+    return torch.stack(((likely.sum(2) * xs).sum(-1), (likely.sum(3) * ys).sum(-1)), -1)
+
+
 def expected_cells(rows: Tensor, temperature: float) -> Tensor:
     """Expected cell (B, K, 2) under softmax(rows / temperature) of rows (B, K, h, w).
 
     >>> expected_cells(torch.tensor([[[[0.0, 9.0]]]]), 0.1).tolist()
     [[[1.0, 0.0]]]
     """
-    likely = (rows.flatten(2) / temperature).softmax(2).view_as(rows)
     xs, ys = (torch.arange(count, dtype=rows.dtype, device=rows.device) for count in (rows.shape[3], rows.shape[2]))
-    return torch.stack(((likely.sum(2) * xs).sum(-1), (likely.sum(3) * ys).sum(-1)), -1)
+    return expected_place(rows, temperature, xs, ys)
 
 
 def gaussian(reach: int, sigma: float) -> Tensor:
@@ -75,7 +83,7 @@ def gaussian(reach: int, sigma: float) -> Tensor:
 def gaussian_cross_entropy(
     rows: Tensor, cells: Tensor, sigma: float, temperature: float, reach: int, floor: float = 0.0
 ) -> Tensor:
-    """Cross-entropy of softmax(rows / temperature) with a Gaussian around the true cell, of every point (SD4Match, MARCO).
+    """Cross-entropy of softmax(rows / temperature) with a Gaussian around each true cell (SD4Match, MARCO).
 
     The probabilities are read bilinearly at whole offsets from the true cell; offsets that are not strictly inside the
     map do not count.
