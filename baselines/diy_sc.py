@@ -4,6 +4,7 @@ The authors' adapter and their labels are CC0; the labels are the data set ``diy
 
 from __future__ import annotations
 
+
 from dataclasses import replace
 
 import torch
@@ -23,7 +24,7 @@ from baselines.registry import register
     title="DIY-SC",
     paper="Dünkel et al., ICCV 2025",
     licence="CC0-1.0",
-    supervision="pseudo-labels",
+    supervision="pseudo",
     backbone=PUBLISHED_BACKBONE,
     protocol=PublishedProtocol(840, "forward"),
 )

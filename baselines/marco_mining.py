@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
-from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from sc_imagenet.geometry.triangulation import triangulated_flow
@@ -193,21 +192,26 @@ def information(values: NDArray[np.float64], centres: NDArray[np.float64], label
 
 def kept_clusters(flow: NDArray[np.float32], labels: NDArray[np.int64], points: Sequence[Points]) -> list[int]:
     """Clusters that move at least half of the source's keypoints in them to where the target has them."""
-    box = np.ones((2 * REACH + 1, 2 * REACH + 1), bool)
     pixels = [np.clip(np.floor(each), 0, len(labels) - 1).astype(int) for each in points]
     kept = []
     for label in np.unique(labels[labels >= 0]):
         own = labels == label
-        inside = binary_dilation(own, box)[pixels[0][:, 1], pixels[0][:, 0]]
+        inside = near(own, pixels[0])
         if not inside.any():
             continue
         moved = np.zeros_like(own)
         _, places = moved_pixels(flow, own)
         there = ((places >= 0) & (places < len(labels))).all(1)
         moved[places[there, 1], places[there, 0]] = True
-        if binary_dilation(moved, box)[pixels[1][inside, 1], pixels[1][inside, 0]].mean() >= 0.5:
+        if near(moved, pixels[1][inside]).mean() >= 0.5:
             kept.append(int(label))
     return kept
+
+
+def near(mask: Mask, pixels: NDArray[np.int64]) -> Mask:
+    """Whether a mask has a pixel at most ``REACH`` from each of some pixels (K, 2) along both axes: (K,)."""
+    starts, stops = np.maximum(pixels - REACH, 0), pixels + REACH + 1
+    return np.array([mask[y:v, x:u].any() for (x, y), (u, v) in zip(starts, stops)], bool)
 
 
 def matches(flow: NDArray[np.float32], labels: NDArray[np.int64], kept: Sequence[int], target_mask: Mask) -> Mined:

@@ -24,6 +24,7 @@ SUPERVISION = {
     "none": "none; nothing is trained",
     "weak": "class labels",
     "keypoints": "keypoints",
+    "pseudo": "pseudo-labels, of class labels, masks and viewpoints",
     "semi": "keypoints, and pseudo-labels for what has none",
 }
 

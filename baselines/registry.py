@@ -39,7 +39,7 @@ class ModelCard:
     title: str  # as the paper's tables print it
     paper: str
     licence: str  # of the authors' code and weights
-    supervision: str  # "none", "weak", "keypoints", "semi"
+    supervision: str  # "none", "weak", "pseudo", "keypoints", "semi"
     backbone: str  # default backbone, timm's name
     model: type[Matcher]
     protocol: PublishedProtocol | None = None  # how its authors scored it; None where no paper did
@@ -68,7 +68,7 @@ def register(
         title: as the paper's tables print it.
         paper: authors, venue and year.
         licence: of the authors' code and weights.
-        supervision: "none", "weak", "keypoints" or "semi".
+        supervision: "none", "weak", "pseudo", "keypoints" or "semi".
         backbone: the default, timm's name.
         protocol: how its authors scored it; None: in its own frame and direction.
         step_seconds: of a training step by the paper's recipe on ``STEP_DEVICE``, by data set or ``ANY``.

@@ -66,7 +66,7 @@ def filled() -> GeoAware:
 def our_arrays(name: str, reference: Arrays) -> dict[str, np.ndarray | Measured]:
     """What our network computes, under the names of the reference files."""
     model, out = filled(), {}
-    points, places = (torch.from_numpy(reference[key][None, :, :2]) for key in ("kps1", "kps2"))
+    points = torch.from_numpy(reference["kps1"][None, :, :2])
     with torch.no_grad():
         output = model.match(*([maps] for maps in feature_pair("geoaware|dino", 768, CELLS, 20)))
         for key, maps in (("desc1", output.source), ("desc2", output.target)):
