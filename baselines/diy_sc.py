@@ -4,7 +4,6 @@ The authors' adapter and their labels are CC0; the labels are the data set ``diy
 
 from __future__ import annotations
 
-
 from dataclasses import replace
 
 import torch
