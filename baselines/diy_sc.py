@@ -30,9 +30,9 @@ from baselines.registry import register
 class DIYSC(GeoAware):
     """GeoAware-SC's network, without mirror images; arguments as of ``GeoAware``."""
 
-    def threshold(self, batch: Batch) -> Tensor:
-        """The largest coordinate (B,) of the target's points in cells: pseudo-labels have no boxes."""
-        points = torch.where(batch["valid"][..., None], batch["target_points"], 0)
+    def threshold(self, batch: Batch, side: str) -> Tensor:
+        """The largest coordinate (B,) of an image's points in cells: pseudo-labels have no boxes."""
+        points = torch.where(batch["valid"][..., None], batch[f"{side}_points"], 0)
         largest = points.flatten(1).amax(1) if points.shape[1] else points.new_zeros(len(points))
         return largest * (len(self.x_normal) / self.size)
 

@@ -147,22 +147,46 @@ class GeoAware(Matcher):
         return (points * (grid / self.size)).trunc().clamp(0, grid - 1)
 
     def loss(self, output: Descriptors, batch: Batch) -> Tensor:
-        """Contrastive plus dense loss, the mean over the pairs; with mirror images, weighed by ``MIRROR_WEIGHTS``."""
+        """Contrastive plus dense loss, the mean over the pairs; with mirror images, weighed by ``MIRROR_WEIGHTS``.
+
+        Of a pair's mirror images and of the source beside its own there is the dense loss alone. In its mirror image a
+        point lies where its left-right partner was.
+        """
         points, places, valid = (batch[key] for key in ("source_points", "target_points", "valid"))
-        noise = torch.randn_like(places) if self.training else torch.zeros_like(places)
-        noise = noise * (NOISE / 2 * self.threshold(batch))[:, None, None]
         loss = self.contrastive(output, points, places, valid)
+        noise = self.noise(batch, "target")
         loss = loss + self.dense(output.source, output.target, points, places, valid, noise)
         if output.mirrored_source is None or output.mirrored_target is None:
             return loss
-        flipped, there = (torch.stack((self.size - each[..., 0], each[..., 1]), -1) for each in (points, places))
-        both = self.dense(output.mirrored_source, output.mirrored_target, flipped, there, valid, noise)
+        both = self.mirrored_pair(output, batch, self.noise(batch, "target"))
+        return weighed(loss, both, self.mirrored_source(output, batch, self.noise(batch, "source")))
+
+    def noise(self, batch: Batch, side: str) -> Tensor:
+        """What is added in training to the true places (B, K, 2) on one of the sides, in cells."""
+        points = batch[f"{side}_points"]
+        noise = torch.randn_like(points) if self.training else torch.zeros_like(points)
+        return noise * (NOISE / 2 * self.threshold(batch, side))[:, None, None]
+
+    def mirrored_pair(self, output: Descriptors, batch: Batch, noise: Tensor) -> Tensor:
+        """Dense loss of both mirror images; ``noise`` (B, K, 2) in cells."""
+        assert output.mirrored_source is not None
+        assert output.mirrored_target is not None
+        own, other = (self.flipped(batch[f"{side}_points"]) for side in ("source", "target"))
+        return self.dense(output.mirrored_source, output.mirrored_target, own, other, batch["valid"], noise)
+
+    def mirrored_source(self, output: Descriptors, batch: Batch, noise: Tensor) -> Tensor:
+        """Dense loss from the source's mirror image to the source, of the points whose partners are known."""
+        assert output.mirrored_source is not None
+        points, valid = batch["source_points"], batch["valid"]
         partners = batch.get("partners", torch.full_like(valid, -1, dtype=torch.int64))
-        beside = flipped.gather(1, partners.clamp(min=0)[..., None].expand(-1, -1, 2))
-        known = valid & (partners >= 0)
-        own = self.dense(output.source, output.mirrored_source, points, beside, known, noise)
-        weights = torch.tensor(MIRROR_WEIGHTS).to(loss)
-        return (torch.stack((loss, both, own)) * weights).sum() / weights.sum()
+        row = partners.clamp(min=0)
+        known = valid & (partners >= 0) & valid.gather(1, row)
+        own = self.flipped(points).gather(1, row[..., None].expand(-1, -1, 2))
+        return self.dense(output.mirrored_source, output.source, own, points, known, noise)
+
+    def flipped(self, points: Tensor) -> Tensor:
+        """Points (B, K, 2) of an image where its mirror image has them."""
+        return torch.stack((self.size - points[..., 0], points[..., 1]), -1)
 
     def contrastive(self, output: Descriptors, points: Tensor, places: Tensor, valid: Tensor) -> Tensor:
         """Symmetric cross-entropy of a pair's keypoints with each other, the mean over the pairs that have some."""
@@ -186,11 +210,17 @@ class GeoAware(Matcher):
         true = (places - points) * (len(self.x_normal) / self.size) + noise
         return mean_of_pairs((flow - true).norm(dim=-1), valid)
 
-    def threshold(self, batch: Batch) -> Tensor:
-        """The longer side (B,) of the target's box in cells; of the frame where there is none."""
-        box = batch["target_bbox"]
-        side = (box[:, 2:] - box[:, :2]).amax(1)
-        return torch.where(side.isnan(), self.size, side) * (len(self.x_normal) / self.size)
+    def threshold(self, batch: Batch, side: str) -> Tensor:
+        """The longer side (B,) of an image's box in cells; of the frame where there is none."""
+        box = batch[f"{side}_bbox"]
+        longer = (box[:, 2:] - box[:, :2]).amax(1)
+        return torch.where(longer.isnan(), self.size, longer) * (len(self.x_normal) / self.size)
+
+
+def weighed(*losses: Tensor) -> Tensor:
+    """The mean of a pair's loss and those of its mirror images, by ``MIRROR_WEIGHTS``."""
+    weights = torch.tensor(MIRROR_WEIGHTS).to(losses[0])
+    return (torch.stack(losses) * weights).sum() / weights.sum()
 
 
 def mean_of_pairs(values: Tensor, valid: Tensor) -> Tensor:

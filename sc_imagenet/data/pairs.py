@@ -31,8 +31,8 @@ class PairDataset(torch.utils.data.Dataset):
     ``source_points``, ``target_points`` float32 (K, 2) in pixels of the S x S frame; ``source_bbox``,
     ``target_bbox`` (4,) in the same frame, NaN where the data set has none; ``source_size``,
     ``target_size`` (2,) original width and height; ``partners`` (K,), the row of each point's left-right partner, its
-    own where it has none, -1 where that is not known or not there; ``index``, the row; ``category``, its number. An augmentation
-    with further views of the target ("semimatch": ``target_plain``, without photometric changes, and
+    own where it has none, -1 where that is not known or not there; ``index``, the row; ``category``, its number. An
+    augmentation with further views of the target ("semimatch": ``target_plain``, without photometric changes, and
     ``target_strong``) adds them, cut and resized as ``target`` is; its points and box hold for them too.
 
     Without augmentation images are resized as 8-bit images with antialiasing, with it as float tensors

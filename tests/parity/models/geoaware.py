@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.geoaware import AggregationNetwork, GeoAware
+from baselines.geoaware import AggregationNetwork, Descriptors, GeoAware, weighed
 from sc_imagenet.geometry.map_points import Readout, read_maps
 from sc_imagenet.geometry.point_maps import expected_place, similarities
 from tests.parity.filling import feature_map, feature_pair, fill, published_state
@@ -21,9 +22,11 @@ INPUTS = (
     *("kps1", "kps2", "noise", "threshold_cells"),
     # Of the authors' own file of weights, which is not here.
     *("real_checkpoint_output_every4ch", "real_checkpoint_sha256", "real_checkpoint_scalars"),
-    "loss_pair_augment",  # the permutation of its points was not recorded
 )
 BRANCHES = (640, 1280, 1280, 768)
+# The points' left-right partners in the reference: its file does not hold them; of all permutations of ten points that
+# are their own inverse these alone give its loss.
+PARTNERS = (0, 2, 1, 3, 5, 4, 7, 6, 8, 9)
 GRIDS = ("x_normal", "y_normal")
 SIDE, CELLS = 840, 60
 
@@ -119,20 +122,34 @@ def trained_arrays(reference: Arrays) -> dict[str, np.ndarray | Measured]:
     listed = json.loads(str(reference["gradient_norms_json"]))
     points, places = (torch.from_numpy(reference[key][None, :, :2]) for key in ("kps1", "kps2"))
     valid = torch.from_numpy((reference["kps1"][:, 2] > 0) & (reference["kps2"][:, 2] > 0))[None]
-    noise = torch.zeros_like(points, dtype=torch.float64)
-    # The draws are those of the visible points, in their order; half a tenth of the threshold is their scale.
-    noise[valid] = torch.from_numpy(reference["noise"][: int(valid.sum())])
-    noise = noise * 0.05 * float(reference["threshold_cells"][1])
-    losses = {"sparse_plus_dense": noise, "sparse_plus_dense_no_noise": 0 * noise, "sparse_only": None}
-    for name, added in losses.items():
+    partners = torch.tensor(PARTNERS)
+    seen = torch.from_numpy(reference["kps1"][:, 2] > 0)
+    own = (seen & seen[partners])[None]
+    draws = {
+        "pair": noise_of(reference, range(10), valid, 1),
+        "mirrored": noise_of(reference, PARTNERS, valid, 1),
+        "own": noise_of(reference, range(10), own, 0),
+    }
+    for name in ("sparse_plus_dense", "sparse_plus_dense_no_noise", "sparse_only", "pair_augment"):
+        if name not in listed:  # DIY-SC's has no mirror images
+            continue
 
-        def step(dtype: torch.dtype, added: Tensor | None = added) -> tuple[GeoAware, dict[str, Tensor]]:
+        def step(dtype: torch.dtype, name: str = name) -> tuple[GeoAware, dict[str, Tensor]]:
             model = filled().to(dtype)
-            maps = ([each.to(dtype)] for each in feature_pair("geoaware|dino", 768, CELLS, 20))
-            output, own, other = model.match(*maps), points.to(dtype), places.to(dtype)
-            loss = model.contrastive(output, own, other, valid)
-            if added is not None:
-                loss = loss + model.dense(output.source, output.target, own, other, valid, added.to(dtype))
+            pair = [maps.to(dtype) for maps in feature_pair("geoaware|dino", 768, CELLS, 20)]
+            output = model.match(*([maps] for maps in pair))
+            batch = {"source_points": points.to(dtype), "target_points": places.to(dtype), "valid": valid}
+            loss = model.contrastive(output, batch["source_points"], batch["target_points"], valid)
+            if name != "sparse_only":
+                noise = draws["pair"].to(dtype) * (0 if name.endswith("no_noise") else 1)
+                both = output.source, output.target, batch["source_points"], batch["target_points"]
+                loss = loss + model.dense(*both, valid, noise)
+            if name == "pair_augment":
+                output = Descriptors(*output[:2], *model.match(*([maps.flip(-1)] for maps in pair))[:2])
+                mirrored = model.mirrored_pair(output, batch, draws["mirrored"].to(dtype))
+                batch = {**batch, "valid": own, "partners": partners[None]}
+                source = model.mirrored_source(output, batch, draws["own"].to(dtype))
+                loss = weighed(loss, mirrored, source)
             loss.backward()
             return model, {"loss": loss}
 
@@ -140,6 +157,14 @@ def trained_arrays(reference: Arrays) -> dict[str, np.ndarray | Measured]:
         out[f"loss_{name}"] = steps.arrays["loss"]
         out[f"gradient_norms_json/{name}"] = steps.gradient_norms([[_ours(key)] for key in compared(listed[name])])
     return out
+
+
+def noise_of(reference: Arrays, order: Sequence[int], valid: Tensor, side: int) -> Tensor:
+    """Noise (1, K, 2) in cells: the draws go to the valid points in an order, scaled by half a tenth of a threshold."""
+    drawn = torch.zeros(1, len(order), 2, dtype=torch.float64)
+    places = [place for place in order if valid[0, place]]
+    drawn[0, places] = torch.from_numpy(reference["noise"][: len(places)])
+    return drawn * 0.05 * float(reference["threshold_cells"][side])
 
 
 def compared(norms: dict[str, float]) -> list[str]:
@@ -156,6 +181,5 @@ def compare(name: str, reference: Arrays) -> list[Comparison]:
     wanted = {key: array for key, array in reference.items() if key not in (*INPUTS, "report_json")}
     listed = json.loads(str(wanted.pop("gradient_norms_json")))
     for loss, norms in listed.items():
-        if loss != "pair_augment":
-            wanted[f"gradient_norms_json/{loss}"] = np.array([norms[key] for key in compared(norms)])
+        wanted[f"gradient_norms_json/{loss}"] = np.array([norms[key] for key in compared(norms)])
     return beside(our_arrays(name, reference), wanted, {key: tolerance_of(key) for key in wanted}, thin)
