@@ -144,12 +144,12 @@ def test_the_aggregation_network_trains_on_features_that_are_encoded_once(name):
     assert seeded[0] == pytest.approx(seeded[1], rel=1e-5)
 
 
-def test_a_point_on_its_partner_in_the_mirror_image_costs_nothing_more_than_cells():
-    """The network's source is symmetric: each point's partner is its mirror image."""
+def test_in_the_mirror_image_a_point_is_looked_for_where_its_partner_was():
+    """The image is its own mirror image, and each point's partner lies where that has it."""
     model = tiny("geoaware").eval()
     cells = len(model.x_normal)
     identity = torch.eye(cells * cells).view(1, cells * cells, cells, cells)
-    output = Descriptors(identity, identity, identity.flip(-1), identity.flip(-1))
+    output = Descriptors(identity, identity, identity, identity)
     points = (torch.tensor([[[2.0, 3.0], [cells - 3.0, 3.0]]]) + 0.5) * model.size / cells
     batch = {"source_points": points, "valid": torch.ones(1, 2, dtype=torch.bool), "partners": torch.tensor([[1, 0]])}
     right = model.mirrored_source(output, batch, torch.zeros_like(points))

@@ -26,15 +26,8 @@ from tests.parity.rounding import Measured, Steps
 
 FILES = ("geco_vits14",)
 KEYS = ("geco_vits14_lora",)
-INPUTS = (
-    "src_image",
-    "trg_image",
-    "src_kps",
-    "trg_kps",
-    "src_kps_symm_only",
-    "trg_kps_symm_only",
-    "scale_entries_json",
-)
+POINTS = ("src_kps", "trg_kps", "src_kps_symm_only", "trg_kps_symm_only")
+INPUTS = ("src_image", "trg_image", *POINTS, "scale_entries_json")
 SIDE, GRID, PATCH = 168, 12, 14
 NAMES = ("pos", "bin", "neg", "neg_fg_bkg")
 
