@@ -25,6 +25,7 @@ from baselines.registry import register
     licence="CC0-1.0",
     supervision="pseudo",
     backbone=PUBLISHED_BACKBONE,
+    trained_on=("diy-sc",),
     protocol=PublishedProtocol(840, "forward"),
 )
 class DIYSC(GeoAware):

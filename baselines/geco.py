@@ -1,4 +1,4 @@
-"""GECO (Hartwig et al., 2025): DINOv2 with low-rank updates, trained by optimal transport between the cells of a pair.
+"""GECO (Hartwig et al., ICCV 2025): DINOv2 with low-rank updates, trained by optimal transport between the cells of a pair.
 
 Cells of both images and a bin for what has no partner are matched by unbalanced transport; the plan's entries should be
 large for keypoints, small for their left-right partners and between object and background."""
@@ -45,10 +45,11 @@ class Supervision(NamedTuple):
 @register(
     "geco",
     title="GECO",
-    paper="Hartwig et al., 2025",
+    paper="Hartwig et al., ICCV 2025",
     licence="none: the authors' repository has no licence file that we found",
     supervision="keypoints",
     backbone=PUBLISHED_BACKBONE,
+    trained_on=("ap-10k", "spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(None, "forward"),
 )
 class GECO(Matcher):
@@ -247,7 +248,8 @@ def any_data() -> Recipe:
     """``scbench run geco --finetune spair-71k --eval spair-71k``: 368,640 weights beside DINOv2-B/14 are trained.
 
     The authors train on 800 pairs a category of AP-10K, SPair-71k and PF-PASCAL together, with SAM's masks, where a
-    batch here has boxes; points that one image alone shows train their bin, and no batch here has such.
+    batch here has boxes; points that one image alone shows train their bin, and no batch here has such. Published,
+    SPair-71k, PCK@.01/.05/.10: 14.2 / 59.6 / 73.6, by thresholds that are in part those of the image's size.
     """
     return PAPER
 
@@ -291,8 +293,7 @@ def key_of(key: str) -> str:
     """
     if key.startswith("w_"):
         _, factor, number = key.split("_")
-        block, role = divmod(int(number), 2)
-        return f"lora.{block}_{'qv'[role]}.{factor}.weight"
+        return f"lora.{int(number) // 2}_{'qv'[int(number) % 2]}.{factor}.weight"
     if ".attn.qkv.linear_" in key:
         _, _, block, *_, last, _ = key.split(".")
         _, factor, role = last.split("_")

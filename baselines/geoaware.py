@@ -53,6 +53,7 @@ class Descriptors(NamedTuple):
     licence="none: the authors' repository has no licence file that we found",
     supervision="keypoints",
     backbone=PUBLISHED_BACKBONE,
+    trained_on=("ap-10k", "spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(840, "forward"),
 )
 class GeoAware(Matcher):

@@ -1,4 +1,4 @@
-"""MARCO: a frozen DINOv2 with adapters in its last blocks and a learned up-sampling, trained coarse to fine.
+"""MARCO (CVPR 2026): a frozen DINOv2 with adapters in its last blocks and a learned up-sampling, trained coarse to fine.
 
 A few labelled keypoints train it together with dense matches that an averaged copy of it mines on the same pairs
 (``baselines/marco_mining.py``)."""
@@ -57,10 +57,11 @@ class Fine(NamedTuple):
 @register(
     "marco",
     title="MARCO",
-    paper="2026, the authors' repository at 1ec16b9",
+    paper="CVPR 2026, arXiv 2604.18267",
     licence="Apache-2.0",
     supervision="keypoints",
     backbone=PUBLISHED_BACKBONE,
+    trained_on=("spair-71k", "ap-10k"),
     protocol=PublishedProtocol(770, "forward"),
 )
 class MARCO(Matcher):
@@ -346,7 +347,7 @@ def spair_71k() -> Recipe:
     """``scbench run marco --finetune spair-71k --eval spair-71k``: 4,445 steps an epoch, trained at 630 px.
 
     The authors evaluate the same weights at 770 px; a run evaluates as it trains. Their masks are SPair-71k's own,
-    ours the boxes. 17.9 M of 322 M weights are trained.
+    ours the boxes. 17.9 M of 322 M weights are trained. Authors, PCK@.01/.05/.10: 27.0 / 77.6 / 87.2.
     """
     return PAPER
 

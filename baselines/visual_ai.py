@@ -33,10 +33,11 @@ READOUT = Readout("kernel-softmax", temperature=TEMPERATURE, sigma=7.0, place="a
 @register(
     "visual-ai",
     title="Visual-AI",
-    paper="2025, the authors' repository at 75b404e",
+    paper="TPAMI 2025, arXiv 2505.18060",
     licence="none: the authors' repository has no licence file that we found",
     supervision="keypoints",
     backbone=PUBLISHED_BACKBONE,
+    trained_on=("spair-71k",),
     protocol=PublishedProtocol(840, "forward"),
 )
 class VisualAI(Matcher):
@@ -130,7 +131,8 @@ PAPER = Recipe(
 def any_data() -> Recipe:
     """``scbench run visual-ai --finetune spair-71k --eval spair-71k``: 14.2 M weights of DINOv2-B/14 are trained.
 
-    AdamW, the rate halved after epochs 1 and 2, as the authors have it; batch and epochs are our reading.
+    AdamW, the rate halved after epochs 1 and 2, as the authors have it; batch and epochs are our reading. Authors,
+    SPair-71k, PCK@.10: 85.1.
     """
     return PAPER
 
