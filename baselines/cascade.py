@@ -57,6 +57,7 @@ class Scores(NamedTuple):
     licence="Apache-2.0: written here from the paper",
     supervision="weak",
     backbone=LITE0,
+    trained_on=("filtered-imagenet",),
 )
 class Cascade(Matcher):
     """The three-stage generator with any backbone; untrained it is the backbone's features with Hough scores.

@@ -167,11 +167,13 @@ class GeometricMatcher(Matcher):
         a pair with keypoints these, by both networks.
         """
         points, arrived, valid = known_points(batch, self.size)
-        losses = []
+        images = torch.cat((batch["source"], batch["target"]))
+        losses, seen = [], {}
         for network, part in self.learners(batch):
-            images = torch.cat((batch["source"][part], batch["target"][part]))
             backbone = self.spline_backbone if network is self.spline else None
-            theta = network(self.correlate(*self.describe(images, backbone).chunk(2)))
+            if backbone not in seen:
+                seen[backbone] = self.correlate(*self.describe(images, backbone).chunk(2))
+            theta = network(seen[backbone][part])
             far = squared_distance(theta, points[part], arrived[part])
             losses.append((far * valid[part]).sum() / valid.sum().clamp(min=1))
         return torch.stack(losses).sum()

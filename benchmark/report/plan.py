@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from baselines import registry
-from baselines.recipe import ANY
+from baselines.recipe import ANY, SYNTHETIC
 from baselines.registry import find_recipe
 from benchmark.report.paper_tables import tables
 from benchmark.report.reproduction import MeasuredRow, with_measured
 from benchmark.running.arguments import RunOptions
-from benchmark.running.photographs import SYNTHETIC
 from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.command import Command
 from sc_imagenet.core.errors import InputError

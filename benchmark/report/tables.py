@@ -66,7 +66,7 @@ def _paper_row(paper: PaperTable, row: MeasuredRow, before: MeasuredRow | None) 
     cells = [Cell(known.method, tag=known.tag)]
     if paper.number == 2:
         cells.append(Cell(known.supervision or "pre-train, fine-tune"))
-    cells += [_paper_cell(cell) for cell in row.cells]
+    cells += map(_paper_cell, row.cells)
     return Row(
         tuple(cells),
         divided=bool(known.pretrain) and not (before and before.row.pretrain),
@@ -78,20 +78,14 @@ def _paper_row(paper: PaperTable, row: MeasuredRow, before: MeasuredRow | None) 
 def _paper_cell(cell: PaperCell) -> Cell:
     measured = cell.measured
     if measured is None:
-        return Cell(paper=cell.paper, note=_empty(cell))
+        note = "the paper has no figure here" if cell.paper is None else f"fill with: {cell.command}"
+        return Cell(paper=cell.paper, note=note)
     found = Cell(measured.value, cell.paper, measured.low, measured.high, runs=measured.runs)
     paper = "" if cell.paper is None else f"Paper {found.printed}, "
     several = f" (mean of {len(measured.runs)} runs)" if len(measured.runs) > 1 else ""
     interval = f", {found.interval}" if found.interval else ""
     note = f"{paper}measured {measured.value:.2f}{several}{interval}, {measured.metric}"
     return Cell(measured.value, cell.paper, measured.low, measured.high, runs=measured.runs, note=note)
-
-
-def _empty(cell: PaperCell) -> str:
-    """Why a cell has no measured value, or what would fill it."""
-    if cell.paper is None:
-        return "the paper has no figure here"
-    return f"fill with: {cell.command}"
 
 
 def ablation_grid(table: AblationTable) -> Table:
@@ -245,7 +239,7 @@ def figures_table(report: Report) -> Table:
                 *(row.row.method, row.row.pretrain, row.row.train_set, row.row.supervision),
                 *(column.dataset, column.category, column.alpha, cell.paper),
                 *_measured(cell),
-                None if cell.command is None else str(cell.command),
+                str(cell.command),
             )
             for table in report.tables
             for row in table.rows

@@ -357,7 +357,7 @@ class CascadeTraining(Training):
     def _begin_as_before(self, stage: Stage) -> None:
         """Let a stage begin as the one before it ended; the first as the backbone's features."""
         place = STAGES.index(stage)
-        self.network.stages[stage].begin_as(self.network.stages[STAGES[place - 1]] if place else None)
+        self.network.stage(stage).begin_as(self.network.stage(STAGES[place - 1]) if place else None)
 
     def _check(self, stages: Sequence[Stage]) -> None:
         """Choose how each stage is read, and undo the training of one that matches worse than the features."""
@@ -381,7 +381,7 @@ class CascadeTraining(Training):
                 self._begin_as_before(stage)
                 found = closing_of(self.network, stage, held)
                 if found.offset > WORSE * frozen.offset:  # the stage before shares its attention
-                    self.network.stages[stage].begin_as(None)
+                    self.network.stage(stage).begin_as(None)
                     found = closing_of(self.network, stage, held)
             values = found.offset, frozen.offset, found.temperature, reset
             self._note(stage, dict(zip(("offset", "frozen", "temperature", "reset"), values)))

@@ -443,4 +443,23 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int, steps: int) -> 
     factor = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
     if recipe.schedule == "cosine":
         return factor * 0.5 * (1 + math.cos(math.pi * step / steps))
+    if recipe.schedule == "one-cycle":
+        return factor * one_cycle(step, steps)
     return factor * recipe.gamma ** sum(step // steps_per_epoch >= epoch for epoch in recipe.milestones)
+
+
+RISE, FIRST, LAST = 0.3, 1 / 25, 1 / 25e4  # share of the steps in which rates rise; shares of the rate at both ends
+
+
+def one_cycle(step: int, steps: int) -> float:
+    """The rates of torch's ``OneCycleLR`` at its defaults, as a share of the largest; momentum stays as it is.
+
+    >>> one_cycle(0, 100), round(one_cycle(29, 100), 6), round(one_cycle(99, 100) * 25e4, 6)
+    (0.04, 1.0, 1.0)
+    """
+    top = max(RISE * steps - 1, 1)
+    if step <= top:
+        start, end, part = FIRST, 1.0, step / top
+    else:
+        start, end, part = 1.0, LAST, min((step - top) / max(steps - 1 - top, 1), 1)
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * part))

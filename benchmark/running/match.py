@@ -150,11 +150,12 @@ def evaluate(
         manifest_sha256=manifest_sha256(pairs.dataset, pairs.split, root=pairs.root),
         direction=direction_of(model, direction) if isinstance(model, Matcher) else "forward",
     )
-    found = []
+    by_number = {}
     with bars() as update:
-        for row in _predicted(model, rows, about, workers, features, features_limit * MB):
-            found.append(row)
-            update(str(pairs), len(found), len(rows))
+        for number, row in _predicted(model, rows, about, workers, features, features_limit * MB):
+            by_number[number] = row
+            update(str(pairs), len(by_number), len(rows))
+    found = [by_number[number] for number in range(len(rows))]
     predictions = predictions_of(found, about)
     if out is not None:
         write_predictions(out, found, about)
@@ -163,22 +164,24 @@ def evaluate(
 
 def _predicted(
     model: Model, rows: datasets.Dataset, about: PredictionInfo, workers: int, features: str, limit: int
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of ``PREDICTION_SCHEMA`` by number, in the order in which ``scbench run`` takes pairs."""
     if not isinstance(model, Matcher):
-        yield from _by_call(model, rows)
+        yield from enumerate(_by_call(model, rows))
         return
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     pairs = PairDataset(rows, model.size, model.mean, model.std, frame=model.frame)
     direction: Direction = "forward" if about.direction == "forward" else "backward"
-    encoded = None
+    order, encoded = list(range(len(rows))), None
     if model.eval().encodes_alone:
         encoded = EncodedPairs(model, pairs, direction, device, features=features, limit=limit, workers=workers)
-        encoded.expect(range(len(rows)))
-    for row in predict_rows(model, pairs, range(len(rows)), direction, device, workers, encoded):
+        order = encoded.order()
+        encoded.expect(order)
+    for number, row in zip(order, predict_rows(model, pairs, order, direction, device, workers, encoded)):
         points = np.asarray(row["predicted_points"]).reshape(-1, 2)
         if bad := int((~np.isfinite(points).all(1)).sum()):
             raise not_finite(model, bad, len(points), f"pair {row['pair_id']} of {about.dataset}")
-        yield row
+        yield number, row
 
 
 def _by_call(model: Function | HasTransfer, rows: datasets.Dataset) -> Iterator[dict[str, Any]]:

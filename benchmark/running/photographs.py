@@ -10,6 +10,7 @@ from pathlib import Path
 import datasets
 
 from baselines import registry
+from baselines.recipe import SYNTHETIC
 from benchmark.running.data import NamedPairs, evenly
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.catalog import canonical, catalog
@@ -18,7 +19,7 @@ from sc_imagenet.data.photograph_pairs import manifest_of, of_one_class, with_th
 from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.synthetic import SyntheticPairs
 
-SYNTHETIC, SAME_CLASS = "synthetic", "same-class"
+SAME_CLASS = "same-class"
 ROWS = {SYNTHETIC: with_themselves, SAME_CLASS: of_one_class}
 WEAK = ("weak",)  # what models learn from whose pairs have no keypoints
 

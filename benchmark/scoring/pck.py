@@ -262,8 +262,7 @@ def paper_metrics(
         size: side of the model's own frame.
         protocol: how the model is scored, where predictions or a result tell it; None: by its name.
 
-    Who holds errors on PF-WILLOW against the box around the points does so in original pixels, whatever frame is taken
-    otherwise. A model that no table knows is scored in its own frame, of side ``size``, and with the padded rule on
+    A model that no table knows is scored in its own frame, of side ``size``, and with the padded rule on
     PF-WILLOW too, which makes its row comparable with the others.
 
     >>> print(paper_metrics("pf-willow", "cats")[1])
@@ -271,9 +270,8 @@ def paper_metrics(
     """
     name = canonical(dataset)
     known = protocol or published_protocol(model) or PublishedProtocol(size or None, "forward")
-    if name == "pf-willow":
-        return _at_alphas(known.padded, None if known.padded == "bbox-kp" else known.frame, "image")
-    return _at_alphas(info(name).threshold, known.frame, "image")
+    threshold = known.padded if name == "pf-willow" else info(name).threshold
+    return _at_alphas(threshold, known.frame_on(name), "image")
 
 
 def every_metric(

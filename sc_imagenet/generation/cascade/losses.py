@@ -113,8 +113,8 @@ def _row_loss(logits: Tensor, wanted: Tensor, kind: PixelLoss) -> Tensor:
         return -(wanted * logits.log_softmax(-1)).sum(-1)
     centred = logits - logits.mean(-1, keepdim=True)
     match = wanted / wanted.amax(-1, keepdim=True)  # a cell at the very place is of the match
-    halves = ((match, F.softplus(-centred)), (1 - match, F.softplus(centred)))
-    return sum((weight * each).sum(-1) / weight.sum(-1) for weight, each in halves) / 2
+    of_match, of_others = match * F.softplus(-centred), (1 - match) * F.softplus(centred)
+    return (of_match.sum(-1) / match.sum(-1) + of_others.sum(-1) / (1 - match).sum(-1)) / 2
 
 
 def rows_at(volume: Tensor, places: Tensor, grid: Grid) -> Tensor:
@@ -210,12 +210,12 @@ def _region_loss(
     counted = candidates.valid.flatten()
     if options.region_loss == "where":
         aims = candidates.target if candidates.closed is None else candidates.closed
-        places = [
+        here, there = (
             own_place(cells, centre).flatten()
             for cells, centre in ((source_cells, candidates.source), (target_cells, aims))
-        ]
+        )
         before = negative.roll(shift, 0)  # of other classes' windows with this one's target
-        return where_loss(volume, negative, before, *places, counted, source.grid, network.options.temperature)
+        return where_loss(volume, negative, before, here, there, counted, source.grid, network.options.temperature)
     return class_loss(
         pooled_score(volume, options.class_loss, network.options.temperature),
         pooled_score(negative, options.class_loss, network.options.temperature),
@@ -299,8 +299,8 @@ def trained_parameters(
     for stage in options.trained:
         if stage not in stages:
             continue
-        module = network.stages[stage]
+        module = network.stage(stage)
         siamese = stage == "image" and options.image_trains == "projection" and options.network.token_projection
-        for part in [layer.projection for layer in module.attention.layers] if siamese else [module]:
-            part.requires_grad_(True)
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(not siamese or ".projection." in name)
     return [each for each in network.parameters() if each.requires_grad]

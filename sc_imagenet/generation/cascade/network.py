@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -88,7 +88,7 @@ class GatedAttention(nn.Module):
         self.gate_scale.zero_()
         self.gate_bias.fill_(OPEN)
         for layer in self.layers:
-            layer.be_identity()
+            cast(GatedCrossAttention, layer).be_identity()
 
     def forward(self, source: Features, target: Features) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Refined tokens (B, N, C) of both images, of the tokens' scale, and their gates (B, N, 1)."""
@@ -177,6 +177,10 @@ class CascadeNetwork(nn.Module):
             self.stages[stage] = MVAM(channels, options, fold, shared)
             if options.shared_attention:
                 shared = self.stages[stage].attention
+
+    def stage(self, name: Stage) -> MVAM:
+        """A stage's module."""
+        return cast(MVAM, self.stages[name])
 
     def volume(self, stage: Stage, source: Features, target: Features) -> Tensor:
         """v_f of a stage for B pairs: (B, N_source, N_target)."""

@@ -93,8 +93,8 @@ class NetworkOptions:
             raise unknown_name("stage", self.stages, STAGES)
         if self.votes not in (known := ("relu", "mutual", "softmax")):
             raise unknown_name("kind of votes", self.votes, known)
-        if self.aggregation_form not in (known := ("multiplied", "added")):
-            raise unknown_name("form of aggregation", self.aggregation_form, known)
+        if self.aggregation_form not in (forms := ("multiplied", "added")):
+            raise unknown_name("form of aggregation", self.aggregation_form, forms)
         if self.reading not in (known := ("similarity", "mutual", "probability")):
             raise unknown_name("reading", self.reading, known)
         widths = ("volume_width", "volume_heads", "attention_layers", "attention_width", "heads")
@@ -136,14 +136,16 @@ class NetworkOptions:
         return cls(**as_before(values))
 
 
+WRITTEN = {"stages", "shared_attention", "attention_width", "fold", "volume_width", "hough_length"}  # of old, together
+
+
 def as_before(values: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a network, those that an earlier version wrote with what it had no option for.
 
     >>> as_before({"fold": 2})
     {'fold': 2}
     """
-    before = {each.name for each in fields(NetworkOptions)} - {"aggregation_form", "temperatures"}
-    return {"aggregation_form": "added", **values} if values.keys() >= before else dict(values)
+    return {"aggregation_form": "added", **values} if values.keys() >= WRITTEN else dict(values)
 
 
 # How the cascaded network is trained. [P] is stated by the paper, [R] is our reading of what it leaves open.
@@ -357,7 +359,7 @@ def paper_options() -> TrainingOptions:
 
 
 def small_options() -> TrainingOptions:
-    """For a laptop: ten minutes of a core on two thousand photographs once their features are read."""
+    """For a laptop: three views of each photograph, eight pairs a step, three epochs."""
     return TrainingOptions(views=3, batch=8, epochs=3)
 
 

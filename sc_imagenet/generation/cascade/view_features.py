@@ -127,7 +127,8 @@ class ViewFeatures:
         """See ``ViewSource``."""
         for draw in map(draws.at, range(start, stop)):
             sides = (*draw.wholes, draw.between, draw.source, draw.target)
-            yield Step(*(self._read(side, device) for side in sides), images=draw.images)
+            source, target, between, *seen = (self._read(side, device) for side in sides)
+            yield Step(source, target, between, seen[0], seen[1], draw.images)
 
     def _read(self, requests: Requests, device: torch.device) -> Views:
         """Views by (image, number), float32."""

@@ -104,7 +104,8 @@ class ComputedViews:
             return Views(of_views, parts.flatten(1).to(device), placements.to(device))
 
         sides = (*draw.wholes, draw.between, draw.source, draw.target)
-        return Step(*(views(side) for side in sides), images=draw.images)
+        source, target, between, *shown = map(views, sides)
+        return Step(source, target, between, shown[0], shown[1], draw.images)
 
     def _features(self, pixels: Tensor, device: torch.device) -> Features:
         parts = []
