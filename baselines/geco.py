@@ -1,4 +1,4 @@
-"""GECO (Hartwig et al., ICCV 2025): DINOv2 with low-rank updates, trained by optimal transport between cells of pairs.
+"""GECO (Hartwig et al., ICCV 2025): low-rank updates of DINOv2, trained by optimal transport between cells.
 
 Cells of both images and a bin for what has no partner are matched by unbalanced transport; the plan's entries should be
 large for keypoints, small for their left-right partners and between object and background."""

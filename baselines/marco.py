@@ -1,4 +1,4 @@
-"""MARCO (CVPR 2026): a frozen DINOv2 with adapters in its last blocks and learned up-sampling, trained coarse to fine.
+"""MARCO (CVPR 2026): a frozen DINOv2 with adapters in its last blocks and a learned up-sampling, coarse to fine.
 
 A few labelled keypoints train it together with dense matches that an averaged copy of it mines on the same pairs
 (``baselines/marco_mining.py``)."""
