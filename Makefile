@@ -35,7 +35,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 test: lint
-	$(TESTS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(TESTS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -rs
 
 oldest: $(OLDEST)/.installed
 	$(TESTS) $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadgroup
@@ -51,7 +51,7 @@ processors: $(STAMP)
 	for setting in \
 		"ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2" \
 		"ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2" \
-		"OMP_NUM_THREADS=2 OMP_WAIT_POLICY=ACTIVE" \
+		"OMP_NUM_THREADS=2" \
 		"OMP_NUM_THREADS=4 ATEN_CPU_CAPABILITY=avx2"; do \
 		echo "$$setting"; \
 		$(TESTS) env $$setting $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup || failed=1; \

@@ -39,6 +39,7 @@ REACH = 17 / 16  # a keypoint supervises the cells this many strides around it (
     licence="none: the authors' repository has no licence file that we found",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(256, "backward"),
     step_seconds={ANY: 0.1837},
 )

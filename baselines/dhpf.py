@@ -61,6 +61,7 @@ class Hyperimages(NamedTuple):
     licence="that of the LICENSE file in the authors' repository, not read here",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(240, "forward"),
     step_seconds={ANY: 0.4184},
 )

@@ -26,6 +26,7 @@ ENTROPY_GRID = (15, 15)  # what the loss sees of the other image's grid
     licence="that of the LICENSE file in the authors' repository, not read here",
     supervision="weak",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(240, "forward"),
     step_seconds={"pf-pascal": 0.6247},
 )

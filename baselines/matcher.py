@@ -145,7 +145,8 @@ class Matcher(nn.Module):
 
         ``batch`` is what ``sc_imagenet.data.pairs.PairDataset`` yields, collated: ``source_points`` and
         ``target_points`` (B, K, 2) in pixels of the S x S frame, ``valid`` (B, K) bool, ``source_bbox`` and
-        ``target_bbox`` (B, 4) in the same frame (NaN where unknown), ``category`` (B,), the class's number,
+        ``target_bbox`` (B, 4) in the same frame (NaN where unknown), ``partners`` (B, K), the row of each point's
+        left-right partner (-1: not known), ``category`` (B,), the class's number,
         images ``source`` and ``target``, and what the recipe's augmentation adds.
         """
         raise NotImplementedError(f"{type(self).__name__} is not trained")

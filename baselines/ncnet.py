@@ -37,6 +37,7 @@ FRAME = 224  # side of the frame in which the authors normalise points, from the
     licence="that of the LICENSE file in the authors' repository, not read here",
     supervision="weak",
     backbone="resnet101.tv_in1k",
+    trained_on=("pf-pascal",),
     protocol=PublishedProtocol(224, "backward"),
     step_seconds={ANY: 0.4459},
 )

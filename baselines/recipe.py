@@ -12,6 +12,7 @@ from sc_imagenet.core.errors import InputError, unknown_name
 
 PRESETS = ("paper", "small", "tiny")
 ANY = "*"
+SYNTHETIC = "synthetic"  # photographs that are paired with warps of themselves, whosever they are
 STAGES = ("pretrain", "finetune")
 LEAST = {"batch": 1, "epochs": 1, "validate_every": 1, "points": 1, "share": 1e-6}  # of what is set; of all else 0
 
@@ -34,7 +35,7 @@ class Recipe:
     batch: int = 32  # pairs a step, over all processes
     epochs: int = 100
     share: float = 1.0  # of the training pairs; which ones is drawn by the run's seed
-    schedule: Literal["step", "cosine"] = "step"
+    schedule: Literal["step", "cosine", "one-cycle"] = "step"
     milestones: tuple[int, ...] = ()  # "step": epochs before which every rate is multiplied by gamma
     gamma: float = 0.5
     warmup: int = 0  # steps of linear warm-up

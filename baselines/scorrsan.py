@@ -45,6 +45,7 @@ REMEMBER_EPOCHS = 10
     licence="that of the LICENSE file in the authors' repository, not read here",
     supervision="semi",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(256, "backward"),
 )
 class SCorrSAN(Matcher):

@@ -37,6 +37,7 @@ CONTROL, MOVE = 3, 0.4  # control points along each side of the thin-plate warp,
     licence="none: the authors' repository has no licence file that we found",
     supervision="semi",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(256, "backward"),
     step_seconds={"spair-71k": 0.1538},
 )

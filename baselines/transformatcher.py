@@ -48,6 +48,7 @@ SMALLEST = 1e-5  # added to squared distances and to sums of weights, as publish
     licence="none: the authors' repository has no licence file",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(240, "forward", padded="bbox-padded2"),
     step_seconds={ANY: 0.1683},
 )

@@ -56,6 +56,7 @@ MIDDLE = 1  # the level whose features lie on the flow's grid
     licence="MIT",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(512, "backward"),
     step_seconds={ANY: 0.7757},
 )

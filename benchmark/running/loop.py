@@ -110,6 +110,23 @@ class Training:
         """What a step's gradient in this process is multiplied by, before the mean over all processes is taken."""
         return 1.0
 
+    def begin(self, step: int) -> None:
+        """What comes before a step, in every process; the state is never kept between this and the step."""
+
+    def rate(self, step: int) -> float:
+        """What every rate is multiplied by at a step."""
+        return rate_factor(self.recipe, step, self.epoch_steps, self.steps)
+
+    def remembered(self) -> dict[str, Any]:
+        """What the state holds beside weights, optimiser and position: plain values."""
+        return {}
+
+    def recall(self, values: Any) -> None:
+        """Take up what ``remembered`` gave; see ``resuming``."""
+
+    def end(self) -> None:
+        """What comes after the last step, in every process."""
+
     def keep(self) -> None:
         """Write what a finished training leaves, in the main process."""
         raise NotImplementedError(f"{type(self).__name__} must define keep")
@@ -131,6 +148,7 @@ class Training:
             except KeyboardInterrupt:  # only ever between two steps
                 self._save()
                 raise
+        self.end()
         if self.accelerator.is_main_process:
             self.keep()
             self.state.unlink(missing_ok=True)
@@ -175,9 +193,10 @@ class Training:
 
     def _step(self, batch: Any) -> dict[str, float]:
         step = self.position.step
+        self.begin(step)
         torch.manual_seed(hash((self.seed, step)) % 2**63)  # dropout and the like, by step
         self.losses.train()
-        factor = rate_factor(self.recipe, step, self.epoch_steps, self.steps)
+        factor = self.rate(step)
         for group in self.optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor
         losses: Mapping[str, Tensor] = self.losses(batch, step // self.epoch_steps)
@@ -218,6 +237,7 @@ class Training:
                 "optimiser": self.optimiser.state_dict(),
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
                 "position": asdict(self.position),
+                "remembered": self.remembered(),
             }
             with atomic_path(self.state) as temporary:
                 torch.save(state, temporary)
@@ -232,6 +252,7 @@ class Training:
             self.position = self._position(state["position"])
             resume_weights(self.model, state["model"])
             resume_optimiser(self.optimiser, state["optimiser"])
+            self.recall(state.get("remembered", {}))
             if state["scaler"] and self.accelerator.scaler:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
 
@@ -422,4 +443,23 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int, steps: int) -> 
     factor = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
     if recipe.schedule == "cosine":
         return factor * 0.5 * (1 + math.cos(math.pi * step / steps))
+    if recipe.schedule == "one-cycle":
+        return factor * one_cycle(step, steps)
     return factor * recipe.gamma ** sum(step // steps_per_epoch >= epoch for epoch in recipe.milestones)
+
+
+RISE, FIRST, LAST = 0.3, 1 / 25, 1 / 25e4  # share of the steps in which rates rise; shares of the rate at both ends
+
+
+def one_cycle(step: int, steps: int) -> float:
+    """The rates of torch's ``OneCycleLR`` at its defaults, as a share of the largest; momentum stays as it is.
+
+    >>> one_cycle(0, 100), round(one_cycle(29, 100), 6), round(one_cycle(99, 100) * 25e4, 6)
+    (0.04, 1.0, 1.0)
+    """
+    top = max(RISE * steps - 1, 1)
+    if step <= top:
+        start, end, part = FIRST, 1.0, step / top
+    else:
+        start, end, part = 1.0, LAST, min((step - top) / max(steps - 1 - top, 1), 1)
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * part))

@@ -30,8 +30,9 @@ class PairDataset(torch.utils.data.Dataset):
     Each item holds ``source``, ``target`` float32 (3, S, S), normalised by ``mean`` and ``std``;
     ``source_points``, ``target_points`` float32 (K, 2) in pixels of the S x S frame; ``source_bbox``,
     ``target_bbox`` (4,) in the same frame, NaN where the data set has none; ``source_size``,
-    ``target_size`` (2,) original width and height; ``index``, the row; ``category``, its number. An augmentation
-    with further views of the target ("semimatch": ``target_plain``, without photometric changes, and
+    ``target_size`` (2,) original width and height; ``partners`` (K,), the row of each point's left-right partner, its
+    own where it has none, -1 where that is not known or not there; ``index``, the row; ``category``, its number. An
+    augmentation with further views of the target ("semimatch": ``target_plain``, without photometric changes, and
     ``target_strong``) adds them, cut and resized as ``target`` is; its points and box hold for them too.
 
     Without augmentation images are resized as 8-bit images with antialiasing, with it as float tensors
@@ -64,6 +65,7 @@ class PairDataset(torch.utils.data.Dataset):
         self.augment = augmentation(augment)
         if self.augment is not None and self.frame.letterboxed:
             raise InputError(f"images in a {self.frame.fit} are not augmented", fix="Give augmentation none.")
+        self.shrinks_first = self.augment is None  # images are resized as they are decoded
         self.points = points
         self.seed = seed
         self._decoded: OrderedDict[Any, tuple[Tensor, tuple[int, int]]] = OrderedDict()  # by path and state
@@ -126,7 +128,9 @@ class PairDataset(torch.utils.data.Dataset):
             mirror = np.float32(self.frame.mirror(shown))
             points[:, 0] = mirror - points[:, 0]
             bbox[[0, 2]] = mirror - bbox[[2, 0]]
+        partners = {"partners": self._partners(row)} if name == "source" else {}
         return {
+            **partners,
             f"{name}_points": torch.from_numpy(points),
             f"{name}_bbox": torch.from_numpy(bbox),
             f"{name}_size": torch.tensor(size),
@@ -135,9 +139,20 @@ class PairDataset(torch.utils.data.Dataset):
     def _points(self, name: str, row: Mapping[str, Any]) -> np.ndarray:
         return np.asarray(row[f"{name}_points"], dtype=np.float32).reshape(-1, 2)[: self.points]
 
+    def _partners(self, row: Mapping[str, Any]) -> Tensor:
+        """The row of each point's left-right partner, its own where it has none; -1 where that is not known."""
+        ids, partners = (row.get(name) for name in ("keypoint_ids", "symmetric_ids"))
+        if ids is None or partners is None:
+            return torch.full((len(self._points("source", row)),), -1)
+        place = {each: number for number, each in enumerate(ids[: self.points])}
+        return torch.tensor([place.get(each, -1) for each in partners[: self.points]], dtype=torch.int64)
+
     def _kept(self, points: np.ndarray, box: Sequence[float] | None, size: tuple[int, int]) -> np.ndarray:
         """The box that a crop must keep; the whole image where nothing is known."""
         assert self.augment is not None
+        if self.augment.keeps == "middle":
+            width, height = size
+            return np.array([width / 4, height / 4, 3 * width / 4, 3 * height / 4], np.float32)
         if box is not None and (self.augment.keeps == "object" or not len(points)):
             return np.asarray(box, np.float32)
         return np.concatenate([points.min(0), points.max(0)]) if len(points) else np.array([0, 0, *size], np.float32)
@@ -162,7 +177,7 @@ class PairDataset(torch.utils.data.Dataset):
             return image, size
         opened = open_image(cell["path"] if key is not None else cell["bytes"], name=cell["path"])
         size = opened.size
-        if self.augment is None:
+        if self.shrinks_first:
             opened = in_frame(opened, self.frame)
         image = F.pil_to_tensor(opened)
         if key is not None and image.nbytes <= DECODED_BYTES:
@@ -195,6 +210,8 @@ def collate_pairs(items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         values = [item[key] for item in items]
         if key.endswith("_points"):
             values = [torch.nn.functional.pad(v, (0, 0, 0, longest - len(v))) for v in values]
+        if key == "partners":
+            values = [torch.nn.functional.pad(v, (0, longest - len(v)), value=-1) for v in values]
         batch[key] = torch.stack(values) if isinstance(first, Tensor) else torch.tensor(values)
     counts = torch.tensor([len(item["source_points"]) for item in items])
     batch["valid"] = torch.arange(longest) < counts[:, None]

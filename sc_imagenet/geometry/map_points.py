@@ -296,3 +296,16 @@ def _placed(cells: np.ndarray, readout: Readout, side: int, grid: int) -> np.nda
     else:
         start = {"centre": stride / 2, "centre-0.5": stride / 2 - 0.5, "corner": 0.0}[readout.place]
     return (cells * stride + start).astype(np.float32)
+
+
+def read_maps(readout: Readout, maps: np.ndarray, side: int) -> np.ndarray:
+    """Where the points of maps (K, n, n) of similarities lie in the target's frame of ``side`` pixels, (K, 2).
+
+    >>> read_maps(Readout("nearest", place="corner", query="cell"), np.eye(4).reshape(4, 2, 2)[3:], 8).tolist()
+    [[4.0, 4.0]]
+
+    Raises:
+        InputError: see ``check_readout``.
+    """
+    check_readout(readout)
+    return _placed(_cells(readout, maps), readout, side, maps.shape[2])

@@ -152,18 +152,28 @@ class PfPascal(Source):
         files = [self._mat(entry.category, image) for image in (entry.source, entry.target)]
         listed = bool(entry.annotation[2])
         where = "{} line {}".format(*entry.annotation) if listed else files[0]
-        ids = None
+        ids: list[int] | None = None  # the list of points does not tell which they are
+        alone: list[list[int]] = [[], []]
         if listed:
             points = _listed(entry)
         else:
-            points, ids = _annotated(entry, files)
+            marked = _annotated(entry, files)
+            shown = [~np.isnan(each).any(1) for each in marked]
+            both = shown[0] & shown[1]
+            points, ids = [each[both] for each in marked], np.flatnonzero(both).tolist()
+            alone = [np.flatnonzero(each & ~both).tolist() for each in shown]
         boxes = [read_mat(file, "bbox").reshape(-1)[:4] if not listed or file.exists() else None for file in files]
         scales = [self._scale(size) for size in (source_size, target_size)]
         source, target = (((side - 1) * scale).tolist() for side, scale in zip(points, scales))
         source_box, target_box = (
             None if box is None else ((box - 1) * scale).tolist() for box, scale in zip(boxes, scales)
         )
-        return Annotation(source, target, where, source_box, target_box, keypoint_ids=ids)
+        unpaired = tuple(
+            (number, *((marked[side][number] - 1) * scales[side]).tolist(), side == 0)
+            for side in (0, 1)
+            for number in alone[side]
+        )
+        return Annotation(source, target, where, source_box, target_box, keypoint_ids=ids, unpaired=unpaired)
 
     def _scale(self, size: Size | None) -> float:
         """From the images that were annotated to one of ``size``."""
@@ -213,8 +223,8 @@ def _listed(entry: Entry) -> list[np.ndarray]:
     return [np.stack([x_a, y_a], 1), np.stack([x_b, y_b], 1)]
 
 
-def _annotated(entry: Entry, files: list[Path]) -> tuple[list[np.ndarray], list[int]]:
-    """The points (K, 2) that both images' .mat files have, as MATLAB counts pixels, and their rows there.
+def _annotated(entry: Entry, files: list[Path]) -> list[np.ndarray]:
+    """The points (K, 2) of both images' .mat files, as MATLAB counts pixels, NaN where one does not show it.
 
     A row is the same part in all images of a class.
     """
@@ -225,5 +235,4 @@ def _annotated(entry: Entry, files: list[Path]) -> tuple[list[np.ndarray], list[
             f"{files[1].name}; both must be (K, 2) with the same K",
             where=files[0],
         )
-    both = ~(np.isnan(source).any(1) | np.isnan(target).any(1))
-    return [source[both], target[both]], np.flatnonzero(both).tolist()
+    return [source, target]

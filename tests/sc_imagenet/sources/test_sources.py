@@ -149,6 +149,11 @@ def test_pf_pascal_points_and_boxes_are_the_same_from_the_list_and_from_the_anno
         root / "val_pairs.csv", [["x/a.jpg", "x/b.jpg", 1, "10.5;200", "20.25;150", "10.5;200", "20.25;150"]], header
     )
     (listed,) = load_dataset("pf_pascal", split="validation", root=root)
+    only = ("keypoint_ids", "unpaired_ids", "unpaired_points", "unpaired_in_source")  # told by the annotations alone
+    ids, unpaired, points, in_source = (annotated.pop(name) for name in only)
+    assert (ids, unpaired, in_source) == ([0, 2], [1], [True])
+    np.testing.assert_allclose(points, np.array([[99, 49]]) * 5 / 3, rtol=1e-6)
+    assert {name: listed.pop(name) for name in only} == dict.fromkeys(only)
     assert listed == annotated
     np.testing.assert_allclose(listed["source_points"], np.array([[9.5, 19.25], [199, 149]]) * 5 / 3, rtol=1e-6)
     np.testing.assert_allclose(listed["target_bbox"], np.array([4, 5, 249, 179]) * 5 / 3, rtol=1e-6)
