@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.matcher import Batch, Matcher
+from baselines.matcher import Batch, Features, Matcher
 from baselines.protocol import PublishedProtocol
 from baselines.recipe import ANY, LAPTOP, LAPTOP_BACKBONE, Recipe, recipe
 from baselines.registry import register
@@ -39,6 +39,7 @@ REACH = 17 / 16  # a keypoint supervises the cells this many strides around it (
     licence="none: the authors' repository has no licence file that we found",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(256, "backward"),
     step_seconds={ANY: 0.1837},
 )
@@ -62,6 +63,8 @@ class CATs(Matcher):
     """
 
     direction = "backward"
+    match_arguments: ClassVar[Sequence[str]] = ("projection", "heads", "depth", "mlp_ratio", "start")
+    match_weights = ("proj.", "decoder.", "x_normal", "y_normal")
     temperature = 0.02  # of the soft-argmax
     backbone: Backbone
 
@@ -100,20 +103,19 @@ class CATs(Matcher):
         self.x_normal = nn.Parameter(torch.linspace(-1, 1, grid))
         self.y_normal = nn.Parameter(torch.linspace(-1, 1, grid))
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Images (B, 3, S, S) -> flow (B, 2, h, w) on the target's grid into the source, in cells."""
-        return self.flow(self.refine(*self.features(source, target)))
-
-    def features(self, source: Tensor, target: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of both images at every layer, resized to the grid: lists of (B, C, h, w)."""
-        if self.backbone.training:  # two passes: batch statistics of one image role each, as published
-            return self.describe(source), self.describe(target)
-        both = [features.chunk(2) for features in self.describe(torch.cat((source, target)))]
-        return [features[0] for features in both], [features[1] for features in both]
-
-    def describe(self, images: Tensor) -> list[Tensor]:
+    def encode(self, images: Tensor) -> list[Tensor]:
         """Features of images (B, 3, S, S) at every layer, resized to the grid: a list of (B, C, h, w)."""
         return [self._to_grid(features) for features in self.backbone(images)]
+
+    def features(self, source: Tensor, target: Tensor) -> tuple[Features, Features]:
+        """Features of both images at every layer, resized to the grid: lists of (B, C, h, w)."""
+        if self.backbone.training:  # two passes: batch statistics of one image role each, as published
+            return self.encode(source), self.encode(target)
+        return super().features(source, target)
+
+    def match(self, source: Features, target: Features) -> Tensor:
+        """Features -> flow (B, 2, h, w) on the target's grid into the source, in cells."""
+        return self.flow(self.refine(source, target))
 
     def _to_grid(self, features: Tensor) -> Tensor:
         grid = (self.feature_size, self.feature_size)
@@ -121,17 +123,17 @@ class CATs(Matcher):
             return features
         return F.interpolate(features, grid, mode="bilinear", align_corners=True)
 
-    def correlate(self, source: list[Tensor], target: list[Tensor]) -> Tensor:
+    def correlate(self, source: Features, target: Features) -> Tensor:
         """Filtered correlations of all layers (section 3.2): (B, L, N_source, N_target)."""
         volumes = [cosine(source_map, target_map) for source_map, target_map in zip(source, target)]
         return mutual_nearest_neighbour(torch.stack(volumes, 1))
 
-    def project(self, features: list[Tensor]) -> Tensor:
+    def project(self, features: Features) -> Tensor:
         """Features of all layers projected to the same channels: (B, L, N, projection)."""
         tokens = [linear(maps.flatten(2).transpose(1, 2)) for linear, maps in zip(self.proj, features)]
         return torch.stack(tokens, 1)
 
-    def refine(self, source: list[Tensor], target: list[Tensor]) -> Tensor:
+    def refine(self, source: Features, target: Features) -> Tensor:
         """Features -> refined correlation (B, N_source, N_target), averaged over the layers (section 3.3)."""
         return self.decoder(self.correlate(source, target), self.project(source), self.project(target))
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.matcher import Batch, Matcher
+from baselines.matcher import Batch, Features, Matcher
 from baselines.protocol import PublishedProtocol
 from baselines.recipe import ANY, Recipe, recipe
 from baselines.registry import register
@@ -61,6 +61,7 @@ class Hyperimages(NamedTuple):
     licence="that of the LICENSE file in the authors' repository, not read here",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(240, "forward"),
     step_seconds={ANY: 0.4184},
 )
@@ -84,6 +85,8 @@ class DHPF(Matcher):
 
     direction = "forward"
     training_arguments = ("rate", "threshold")
+    match_weights = ("reductions.", "gates.")
+    trains_on_features = True
     backbone: Backbone
 
     def __init__(
@@ -126,18 +129,18 @@ class DHPF(Matcher):
         self.backbone.eval()
         return self
 
-    def forward(self, source: Tensor, target: Tensor) -> Hyperimages:
-        """Images (B, 3, S, S) -> the chosen layers of each pair, their appearance similarity and Hough scores."""
-        return self.match(self.features(source, target))
-
     @torch.no_grad()
-    def features(self, source: Tensor, target: Tensor) -> list[Tensor]:
-        """Features at all candidate layers, (2B, C, h, w) each: those of the sources, then those of the targets."""
-        maps = self.backbone(torch.cat((source, target)))
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, S, S) -> features (B, C, h, w) at all candidate layers."""
+        maps = self.backbone(images)
         return [maps[place] for place in self.candidates]
 
-    def match(self, maps: list[Tensor]) -> Hyperimages:
-        """Features of all candidate layers -> the model's output."""
+    def match(self, source: Features, target: Features) -> Hyperimages:
+        """Features -> the chosen layers of each pair, their appearance similarity and Hough scores."""
+        return self.compose([torch.cat(pair) for pair in zip(source, target)])
+
+    def compose(self, maps: list[Tensor]) -> Hyperimages:
+        """The same from maps (2B, C, h, w) of all candidate layers: those of the sources, then of the targets."""
         gates = self.choose(maps)
         used = gates.detach().bool()
         used[~used.any(1), 0] = True  # a pair that chooses no layer gets the first

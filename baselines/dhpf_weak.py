@@ -26,6 +26,7 @@ ENTROPY_GRID = (15, 15)  # what the loss sees of the other image's grid
     licence="that of the LICENSE file in the authors' repository, not read here",
     supervision="weak",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(240, "forward"),
     step_seconds={"pf-pascal": 0.6247},
 )
@@ -42,8 +43,8 @@ class WeakDHPF(DHPF):
         own = torch.arange(count, device=batch["category"].device)
         others = own[batch["category"] != batch["category"].roll(-1)]
         sources, targets = torch.cat((own, others)), torch.cat((own, (others + 1) % count))
-        images = torch.cat((sources, count + targets))
-        output = self.match([maps[images] for maps in self.features(batch["source"], batch["target"])])
+        source, target = self.features_of(batch)
+        output = self.match([maps[sources] for maps in source], [maps[targets] for maps in target])
         entropy = self.entropy(output)
         ratio = entropy[:count].mean() / (entropy[count:].mean() if len(others) else 1.0)
         return ratio + self.selection_loss(output)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.matcher import Matcher
+from baselines.matcher import Features, Matcher
 from baselines.protocol import PublishedProtocol
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
@@ -121,23 +121,50 @@ class HPF(Matcher):
         return self
 
     @torch.no_grad()
-    def forward(self, source: Tensor, target: Tensor) -> list[Match]:
-        """Images (B, 3, S, S), each in its own shape at the top left, -> the matches of each pair."""
-        return [
-            self.match(self.see(source_maps), self.see(target_maps)) for source_maps, target_maps in zip(source, target)
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, S, S), each in its own shape at the top left, -> their maps and sizes.
+
+        One tensor (B, C, h, w) for the layers of each stride, finest first, in which an image's maps lie at the top
+        left; and (B, 1 + maps, 2), the height and width of the image in pixels and of each of these in cells.
+        """
+        seen = [self.see(image) for image in images]
+        side = max(self.size, self.backbone.size)
+        grids = [-(-side // stride) + 1 for stride in dict.fromkeys(self.backbone.strides)]  # some maps reach beyond
+        maps = [
+            torch.stack([_at_top_left(image.maps[level], grid) for image in seen]) for level, grid in enumerate(grids)
         ]
+        sizes = [[image.size, *(tuple(level.shape[1:]) for level in image.maps)] for image in seen]
+        return [*maps, torch.tensor(sizes, device=images.device)]
+
+    def features(self, source: Tensor, target: Tensor) -> tuple[Features, Features]:
+        """Features of both; the backbone sees one image at a time anyway."""
+        return self.encode(source), self.encode(target)
+
+    @torch.no_grad()
+    def match(self, source: Features, target: Features) -> list[Match]:
+        """Features -> the matches of each pair."""
+        pairs = zip(self._hyperpixels(source), self._hyperpixels(target))
+        return [self.best_matches(*pair) for pair in pairs]
+
+    def _hyperpixels(self, features: Features) -> Iterator[Hyperpixels]:
+        for *maps, sizes in zip(*features):
+            size, *grids = sizes.tolist()
+            yield self._of_maps(
+                [level[:, :height, :width].contiguous() for level, (height, width) in zip(maps, grids)], tuple(size)
+            )
 
     def see(self, image: Tensor) -> Hyperpixels:
         """One image of a batch, (3, S, S) -> its hyperpixels."""
         own = cut_out(image)
-        maps = self.backbone(self._continued(own)[None])
-        grid = (maps[0].shape[2], maps[0].shape[3])
-        sizes: dict[tuple[int, ...], list[Tensor]] = {}
-        for features in maps:
-            sizes.setdefault(tuple(features.shape[2:]), []).append(features[0])
-        rows, columns = (self._inside(count, length) for count, length in zip(grid, own.shape[1:]))
-        stacked = [torch.cat(of_one_size) for of_one_size in sizes.values()]
-        return Hyperpixels(stacked, (own.shape[1], own.shape[2]), grid, rows, columns)
+        levels: dict[int, list[Tensor]] = {}
+        for stride, features in zip(self.backbone.strides, self.backbone(self._continued(own)[None])):
+            levels.setdefault(stride, []).append(features[0])
+        return self._of_maps([torch.cat(of_one_stride) for of_one_stride in levels.values()], tuple(own.shape[1:]))
+
+    def _of_maps(self, maps: list[Tensor], size: tuple[int, ...]) -> Hyperpixels:
+        height, width = size
+        grid = (maps[0].shape[1], maps[0].shape[2])
+        return Hyperpixels(maps, (height, width), grid, self._inside(grid[0], height), self._inside(grid[1], width))
 
     def _continued(self, own: Tensor) -> Tensor:
         """An image as the backbone sees it; as published, a ResNet sees it as it is."""
@@ -160,7 +187,7 @@ class HPF(Matcher):
         """Centres (N, 2), x and y, of the boxes of all kept cells."""
         return seen.keep(cell_corners(seen.grid, self.stride, seen.maps[0].device).T).T
 
-    def match(self, source: Hyperpixels, target: Hyperpixels) -> Match:
+    def best_matches(self, source: Hyperpixels, target: Hyperpixels) -> Match:
         """The best target cell of every source cell."""
         best = torch.cat([row.argmax(1) for row in confidence(source, target, self.stride)])
         return Match(best, self.centres(source), self.centres(target))
@@ -172,6 +199,11 @@ class HPF(Matcher):
             shifts = match.target[match.best] - match.source
             transferred.append(own + mean_shift(covering(own, match.source, self.reach), shifts))
         return torch.stack(transferred)
+
+
+def _at_top_left(maps: Tensor, side: int) -> Tensor:
+    """Maps (C, h, w) in a square (C, side, side), zeros beside them."""
+    return F.pad(maps, (0, side - maps.shape[2], 0, side - maps.shape[1]))
 
 
 def votes(source: Hyperpixels, target: Hyperpixels) -> Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
+import torch
 from huggingface_hub import ModelCard
 from torch import Tensor, nn
 
@@ -17,11 +18,13 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path
 from sc_imagenet.core.hub import fetch_repository, upload
 from sc_imagenet.data.tensor_files import read_state
+from sc_imagenet.geometry.resize import Frame
 
 Own = TypeVar("Own", bound="Matcher")
 
 Direction = Literal["forward", "backward"]
 Batch = Mapping[str, Any]
+Features = Sequence[Tensor]  # of B images, which lie along the first dimension of each tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -30,9 +33,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Matcher(nn.Module):
     """A model that transfers points from one image of a pair to the other.
 
-    A child sets these and writes ``forward``, ``transfer`` and, if it is trained, ``loss``;
-    ``baselines/nearest.py`` is the shortest example. A training scheme that needs more than one forward pass a
-    step (negative pairs, two networks, several views) writes ``training_loss`` instead of ``loss``.
+    A child sets these and writes ``encode``, ``match``, ``transfer`` and, if it is trained, ``loss``;
+    ``baselines/nearest.py`` is the shortest example. Whoever matches many pairs of few images encodes each image
+    once. A network that sees both images from its first layer on writes ``forward`` in place of ``encode`` and
+    ``match``. A training scheme that needs more than one forward pass a step (negative pairs, two networks, several
+    views) writes ``training_loss`` instead of ``loss``.
 
     size        side S of the square images it is made for; points are in pixels of that S x S frame
     direction   "forward": points of the source are transferred to the target; "backward": target to source
@@ -41,6 +46,11 @@ class Matcher(nn.Module):
     backbone    the part trained at the recipe's ``backbone_lr``, or frozen; None if there is none
     training_arguments  names of constructor arguments that only training reads, kept as attributes of these names:
                 each stage of a run sets them as its own recipe has them
+    match_arguments  names of constructor arguments that ``encode`` does not depend on: features kept on disk
+                serve whatever their values
+    match_weights  how the names of weights begin that ``encode`` does not read: likewise
+    trains_on_features  whether ``training_loss`` takes its features from ``features_of`` and looks at no image: where
+                the encoder is frozen and images are not augmented, they are then encoded once
 
     Constructor arguments are plain JSON values, so that ``save_pretrained`` can keep them. ``from_pretrained``
     is strict, and fetches no weights for the backbone: those saved with the model are complete.
@@ -53,6 +63,9 @@ class Matcher(nn.Module):
     std: tuple[float, float, float] = IMAGENET_STD
     backbone: nn.Module | None  # no value here: a class attribute would hide the child's module
     training_arguments: ClassVar[tuple[str, ...]] = ()
+    match_arguments: ClassVar[Sequence[str]] = ()
+    match_weights: ClassVar[tuple[str, ...]] = ()
+    trains_on_features: ClassVar[bool] = False
     card: ClassVar[Registered | None] = None  # set by ``registry.register``
     published: ClassVar[PublishedWeights | None] = None  # how the authors' files of weights are read
     _arguments: dict[str, Any]
@@ -86,16 +99,54 @@ class Matcher(nn.Module):
             if name in arguments:
                 setattr(self, name, arguments[name])
 
+    @property
+    def frame(self) -> Frame:
+        """How images lie in the squares that it is given."""
+        return Frame(self.size, self.keep_aspect)
+
+    def encode(self, images: Tensor) -> Features:
+        """What ``match`` needs of normalised images (B, 3, S, S), each seen by itself; of sources, if roles differ."""
+        raise NotImplementedError(f"{type(self).__name__} must define encode and match, or forward")
+
+    def encode_target(self, images: Tensor) -> Features:
+        """The same of targets; a model that has a network for each role defines it."""
+        return self.encode(images)
+
+    def match(self, source: Features, target: Features) -> Any:
+        """The model's native output for the features of B pairs: a flow, a correlation, ..."""
+        raise NotImplementedError(f"{type(self).__name__} must define match")
+
+    def features(self, source: Tensor, target: Tensor) -> tuple[Features, Features]:
+        """Features of both images of B pairs; of one pass, where one network sees both roles.
+
+        A model whose network is trained on the statistics of one role's images a pass defines it.
+        """
+        if self.encodes_by_role:
+            return self.encode(source), self.encode_target(target)
+        both = [maps.chunk(2) for maps in self.encode(torch.cat((source, target)))]
+        return [maps[0] for maps in both], [maps[1] for maps in both]
+
     def forward(self, source: Tensor, target: Tensor) -> Any:
-        """The model's native output for normalised images (B, 3, S, S): a flow, a correlation, ..."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward")
+        """The model's native output for normalised images (B, 3, S, S)."""
+        return self.match(*self.features(source, target))
+
+    @property
+    def encodes_alone(self) -> bool:
+        """Whether ``forward`` is no more than ``match`` of what ``encode`` makes of each image by itself."""
+        return type(self).forward is Matcher.forward and type(self).encode is not Matcher.encode
+
+    @property
+    def encodes_by_role(self) -> bool:
+        """Whether the features of an image depend on its being source or target."""
+        return type(self).encode_target is not Matcher.encode_target
 
     def loss(self, output: Any, batch: Batch) -> Tensor:
         """The published training loss of one forward pass, a scalar.
 
         ``batch`` is what ``sc_imagenet.data.pairs.PairDataset`` yields, collated: ``source_points`` and
         ``target_points`` (B, K, 2) in pixels of the S x S frame, ``valid`` (B, K) bool, ``source_bbox`` and
-        ``target_bbox`` (B, 4) in the same frame (NaN where unknown), ``category`` (B,), the class's number,
+        ``target_bbox`` (B, 4) in the same frame (NaN where unknown), ``partners`` (B, K), the row of each point's
+        left-right partner (-1: not known), ``category`` (B,), the class's number,
         images ``source`` and ``target``, and what the recipe's augmentation adds.
         """
         raise NotImplementedError(f"{type(self).__name__} is not trained")
@@ -105,7 +156,15 @@ class Matcher(nn.Module):
 
         ``epoch`` counts from 0.
         """
+        if "source_features" in batch:
+            return self.loss(self.match(*self.features_of(batch)), batch)
         return self.loss(self(batch["source"], batch["target"]), batch)
+
+    def features_of(self, batch: Batch) -> tuple[Features, Features]:
+        """Features of a batch's images; of one of a frozen encoder they may be there in place of the images."""
+        if "source_features" in batch:
+            return batch["source_features"], batch["target_features"]
+        return self.features(batch["source"], batch["target"])
 
     def transfer(self, output: Any, points: Tensor) -> Tensor:
         """Transfer ``points`` (B, K, 2), pixels of the S x S frame, to the other image; same shape and frame."""

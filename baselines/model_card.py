@@ -25,6 +25,7 @@ SUPERVISION = {
     "self": "photographs alone",
     "weak": "class labels",
     "keypoints": "keypoints",
+    "pseudo": "pseudo-labels, of class labels, masks and viewpoints",
     "semi": "keypoints, and pseudo-labels for what has none",
 }
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.matcher import Batch, Matcher
+from baselines.matcher import Batch, Features, Matcher
 from baselines.protocol import PublishedProtocol
 from baselines.recipe import ANY, LAPTOP, LAPTOP_BACKBONE, Recipe, recipe
 from baselines.registry import register
@@ -37,6 +37,7 @@ FRAME = 224  # side of the frame in which the authors normalise points, from the
     licence="that of the LICENSE file in the authors' repository, not read here",
     supervision="weak",
     backbone="resnet101.tv_in1k",
+    trained_on=("pf-pascal",),
     protocol=PublishedProtocol(224, "backward"),
     step_seconds={ANY: 0.4459},
 )
@@ -60,6 +61,9 @@ class NCNet(Matcher):
     """
 
     direction = "backward"
+    match_arguments = ("kernel", "width", "sharpness")
+    match_weights = ("consensus.",)
+    trains_on_features = True
     backbone: Backbone
 
     def __init__(
@@ -82,21 +86,16 @@ class NCNet(Matcher):
         if sharpness is not None:
             self.consensus.start_at_correlation(sharpness)
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Images (B, 3, S, S) -> filtered matches (B, h, w, h', w'), source cells first."""
-        features = self.describe(torch.cat((source, target)))
-        return self.match(*zip(*(maps.chunk(2) for maps in features)))
-
-    def describe(self, images: Tensor) -> list[Tensor]:
-        """Images -> unit features (B, C, h, w) of every layer."""
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, S, S) -> unit features (B, C, h, w) of every layer."""
         return [unit(maps) for maps in self.backbone(images)]
 
-    def match(self, source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
-        """Features of all layers -> filtered matches (B, h, w, h', w') (section 3)."""
+    def match(self, source: Features, target: Features) -> Tensor:
+        """Features of all layers -> filtered matches (B, h, w, h', w'), source cells first (section 3)."""
         return mutual_matching(self.consensus(mutual_matching(self.correlate(source, target))))
 
     @staticmethod
-    def correlate(source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
+    def correlate(source: Features, target: Features) -> Tensor:
         """Inner products of all cells, the mean of all layers on the grid of the finest: (B, h, w, h', w')."""
         grid = max(((maps.shape[2], maps.shape[3]) for maps in source), default=(0, 0))
         total = torch.zeros((), device=source[0].device)
@@ -111,8 +110,7 @@ class NCNet(Matcher):
 
         A wrong pair is a target with the source of the pair before it, whatever its class.
         """
-        features = self.describe(torch.cat((batch["source"], batch["target"])))
-        source, target = zip(*(maps.chunk(2) for maps in features))
+        source, target = self.features_of(batch)
         wrong = [maps.roll(1, 0) for maps in source]
         pairs = [torch.cat(both) for both in zip(source, wrong)], [torch.cat((maps, maps)) for maps in target]
         right, rolled = certainty(self.match(*pairs)).chunk(2)

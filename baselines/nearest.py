@@ -8,20 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.matcher import Matcher
+from baselines.matcher import Features, Matcher
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
 from sc_imagenet.geometry.grids import pixels_of, read_at
+from sc_imagenet.geometry.map_points import Readout, read_points
+from sc_imagenet.geometry.resize import Frame
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
 
 
-class Features(NamedTuple):
-    """Comparable features of a pair, each (B, C, h, w)."""
+class Described(NamedTuple):
+    """Comparable features of both images of pairs, each (B, C, h, w)."""
 
     source: Tensor
     target: Tensor
@@ -48,10 +51,18 @@ class Nearest(Matcher):
         upsample: the target's similarities are up-sampled so many times (bicubic) before the best is taken.
         window: half side, in cells, of the soft-argmax around the best; 0 takes the best itself.
         temperature: of that soft-argmax, on mean cosine similarities.
+        readout: instead of these three, one of the published read-outs as text: "window-soft-argmax window=7
+            temperature=0.02", "kernel-softmax sigma=7 temperature=0.04 place=aligned query=aligned", ... (see
+            ``sc_imagenet/geometry/map_points.py``).
+        fit: how images fill the S x S frame: "stretch", or "letterbox" and "corner-letterbox", which keep their shape
+            (see ``sc_imagenet/geometry/letterbox.py``).
+        padding: "black" or "white" beside a letterboxed image.
+        resample: "bilinear", "bicubic" or "lanczos".
         pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
     """
 
     direction = "forward"
+    match_arguments = ("upsample", "window", "temperature", "readout")
     backbone: Backbone
 
     def __init__(
@@ -64,6 +75,10 @@ class Nearest(Matcher):
         upsample: int = 4,
         window: float = 3.5,
         temperature: float = 0.025,
+        readout: str | None = None,
+        fit: str = "stretch",
+        padding: str = "black",
+        resample: str = "bilinear",
         pretrained: bool | str = True,
     ) -> None:
         super().__init__()
@@ -74,20 +89,26 @@ class Nearest(Matcher):
         self.temperature = temperature
         self.backbone = build_backbone(backbone, layers, size, pretrained).requires_grad_(False)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
+        self.readout = None if readout is None else Readout.parse(readout)
+        self._frame = Frame(self.size, fit=fit, padding=padding, resample=resample)
 
-    def forward(self, source: Tensor, target: Tensor) -> Features:
-        """Images (B, 3, S, S) -> features (B, C, h, w) of both, ready for inner products."""
-        both = self.describe(torch.cat((source, target)))
-        return Features(*both.chunk(2))
+    @property
+    def frame(self) -> Frame:
+        """How images lie in the squares that it is given."""
+        return self._frame
 
-    def describe(self, images: Tensor) -> Tensor:
-        """Images -> features (B, C, h, w) whose inner products are the mean of the layers' cosines."""
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, S, S) -> features (B, C, h, w) whose inner products are the mean of the layers' cosines."""
         maps = self.backbone(images)
         grid = self.grid or max(features.shape[-1] for features in maps)
         resized = [self._to_grid(features, grid) for features in maps]
         if self.standardise:
             resized = [F.instance_norm(features) for features in resized]
-        return torch.cat([F.normalize(features, dim=1) for features in resized], 1) / len(maps) ** 0.5
+        return [torch.cat([F.normalize(features, dim=1) for features in resized], 1) / len(maps) ** 0.5]
+
+    def match(self, source: Features, target: Features) -> Described:
+        """Nothing yet: which rows of the correlation are computed depends on the points."""
+        return Described(source[0], target[0])
 
     @staticmethod
     def _to_grid(features: Tensor, grid: int) -> Tensor:
@@ -96,13 +117,17 @@ class Nearest(Matcher):
         # Antialias where a map is made smaller: all that a cell covers counts.
         return F.interpolate(features, (grid, grid), mode="bilinear", antialias=features.shape[-1] > grid)
 
-    def transfer(self, output: Features, points: Tensor) -> Tensor:
+    def transfer(self, output: Described, points: Tensor) -> Tensor:
         """Points (B, K, 2) of the source -> the most similar places of the target.
 
         Only the asked rows of the correlation are computed. A point between cells reads its row bilinearly.
         """
         if points.shape[1] == 0:
             return points
+        if self.readout is not None:
+            arrays = zip(*(each.float().cpu().numpy() for each in (output.source, output.target, points)))
+            found = [read_points(self.readout, source, target, own, self.size) for source, target, own in arrays]
+            return torch.from_numpy(np.stack(found)).to(points)
         asked = read_at(output.source, points, self.size)
         rows = (asked @ output.target.flatten(2)).unflatten(2, output.target.shape[-2:])
         if self.upsample > 1:

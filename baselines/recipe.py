@@ -35,7 +35,7 @@ class Recipe:
     batch: int = 32  # pairs a step, over all processes
     epochs: int = 100
     share: float = 1.0  # of the training pairs; which ones is drawn by the run's seed
-    schedule: Literal["step", "cosine"] = "step"
+    schedule: Literal["step", "cosine", "one-cycle"] = "step"
     milestones: tuple[int, ...] = ()  # "step": epochs before which every rate is multiplied by gamma
     gamma: float = 0.5
     warmup: int = 0  # steps of linear warm-up

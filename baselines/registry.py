@@ -39,11 +39,18 @@ class ModelCard:
     title: str  # as the paper's tables print it
     paper: str
     licence: str  # of the authors' code and weights
-    supervision: str  # "none", "self", "weak", "keypoints", "semi"
+    supervision: str  # "none", "self", "weak", "pseudo", "keypoints", "semi"
     backbone: str  # default backbone, timm's name
     model: type[Matcher]
     protocol: PublishedProtocol | None = None  # how its authors scored it; None where no paper did
     step_seconds: Mapping[str, float] = field(default_factory=dict)  # of the paper's recipe, by data set or ANY
+    trained_on: tuple[str, ...] = ()  # data sets that the authors' weights are of, one or several each
+
+    @property
+    def year(self) -> int | None:
+        """Of the paper; None where there is none."""
+        found = re.findall(r"\b(?:19|20)\d\d\b", self.paper)
+        return int(found[-1]) if found else None
 
 
 _CARDS: dict[str, ModelCard] = {}
@@ -60,6 +67,7 @@ def register(
     backbone: str,
     protocol: PublishedProtocol | None = None,
     step_seconds: Mapping[str, float] | None = None,
+    trained_on: tuple[str, ...] = (),
 ) -> Callable[[M], M]:
     """Class decorator that enters a ``Matcher`` under ``name``; its file is ``baselines/<name>.py``, or a stranger's.
 
@@ -68,10 +76,11 @@ def register(
         title: as the paper's tables print it.
         paper: authors, venue and year.
         licence: of the authors' code and weights.
-        supervision: "none", "self", "weak", "keypoints" or "semi".
+        supervision: "none", "self", "weak", "pseudo", "keypoints" or "semi".
         backbone: the default, timm's name.
         protocol: how its authors scored it; None: in its own frame and direction.
         step_seconds: of a training step by the paper's recipe on ``STEP_DEVICE``, by data set or ``ANY``.
+        trained_on: data sets that the authors' weights are of, one or several each.
 
     Raises:
         InputError: a model of another file has the name, or it is not a name.
@@ -84,7 +93,7 @@ def register(
         if first not in (None, model.__module__):
             fix = "Give it another name."
             raise InputError(f"registers a model as {name!r}, as {first} does", where=model.__module__, fix=fix)
-        known = (title, paper, licence, supervision, backbone, model, protocol, step_seconds or {})
+        known = (title, paper, licence, supervision, backbone, model, protocol, step_seconds or {}, trained_on)
         model.card = _CARDS[name] = ModelCard(name, *known)
         return model
 
@@ -272,7 +281,7 @@ def training_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any
         if get_origin(kind) is Literal:
             if value not in get_args(kind):
                 raise unknown_name(f"{name}'s {argument}", str(value), get_args(kind))
-        elif type(value) is not kind and (kind, type(value)) != (float, int):
+        elif type(value) is not (plain := get_origin(kind) or kind) and (plain, type(value)) != (float, int):
             raise InputError(f"{name}'s {argument}={value!r} is not of the kind of its default, {default!r}")
     return found
 

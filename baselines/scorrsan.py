@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.matcher import Batch, Matcher
+from baselines.matcher import Batch, Features, Matcher
 from baselines.protocol import PublishedProtocol
 from baselines.recipe import LAPTOP, LAPTOP_BACKBONE, Recipe, early_stages, recipe
 from baselines.registry import register
@@ -45,6 +45,7 @@ REMEMBER_EPOCHS = 10
     licence="that of the LICENSE file in the authors' repository, not read here",
     supervision="semi",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(256, "backward"),
 )
 class SCorrSAN(Matcher):
@@ -103,20 +104,29 @@ class SCorrSAN(Matcher):
         self.fine = UPSAMPLING * self.coarse
         self.heads = nn.ModuleList(Head(first.channels[0], context, width, self.fine) for _ in range(networks))
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Images (B, 3, S, S) -> filtered correlation (B, N_source, N_target) of the features' cells.
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, S, S) -> features (B, width, h, w) of the first network, enriched with their surroundings."""
+        enrich: Any = self.heads[0].encoder
+        return [enrich(self._to_grid(self.backbone[0](images)[0]))]
+
+    def features(self, source: Tensor, target: Tensor, network: int = 0) -> tuple[Features, Features]:
+        """The same of both images and either network."""
+        enrich: Any = self.heads[network].encoder
+        source_map, target_map = self.layer(source, target, network)
+        return [enrich(source_map)], [enrich(target_map)]
+
+    def match(self, source: Features, target: Features) -> Tensor:
+        """Features -> filtered correlation (B, N_source, N_target) of their cells.
 
         ``flow`` reads it at the finer grid, where it is asked to.
         """
-        return self.correlate(source, target, 0)
+        return mutual_nearest_neighbour(cosine(source[0], target[0]))
 
     def correlate(self, source: Tensor, target: Tensor, network: int) -> Tensor:
-        """The filtered correlation that one of the networks sees; shapes as in ``forward``."""
-        encode: Any = self.heads[network].encoder
-        features = (encode(maps) for maps in self.features(source, target, network))
-        return mutual_nearest_neighbour(cosine(*features))
+        """The filtered correlation that one of the networks sees; shapes as in ``match``."""
+        return self.match(*self.features(source, target, network))
 
-    def features(self, source: Tensor, target: Tensor, network: int) -> tuple[Tensor, Tensor]:
+    def layer(self, source: Tensor, target: Tensor, network: int) -> tuple[Tensor, Tensor]:
         """The layer that is read, of both images: (B, C, h, w) each."""
         backbone = self.backbone[network]
         if backbone.training:  # two passes: batch statistics of one image role each, as published

@@ -37,6 +37,7 @@ CONTROL, MOVE = 3, 0.4  # control points along each side of the thin-plate warp,
     licence="none: the authors' repository has no licence file that we found",
     supervision="semi",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(256, "backward"),
     step_seconds={"spair-71k": 0.1538},
 )
@@ -52,6 +53,7 @@ class SemiMatch(CATs):
     """
 
     training_arguments = ("confidence", "keyout", "dynamic")
+    match_arguments = (*CATs.match_arguments, "temperature")
 
     def __init__(
         self,
@@ -85,14 +87,14 @@ class SemiMatch(CATs):
         nothing of its loss.
         """
         target = batch["target"]
-        source = self.describe(batch["source"])
-        supervised = self.loss(self.flow(self.refine(source, self.describe(target))), batch)
+        source = self.encode(batch["source"])
+        supervised = self.loss(self.flow(self.refine(source, self.encode(target))), batch)
         with torch.no_grad():
-            plain = self.refine(source, self.describe(batch.get("target_plain", target)))
+            plain = self.refine(source, self.encode(batch.get("target_plain", target)))
         draws = random_warps(len(target), target.device)
         strong_view = key_out(batch.get("target_strong", target), batch, self.keyout)
         warped = warp(strong_view, grids(draws, self.size))
-        strong = self.refine(source, self.describe(warped))
+        strong = self.refine(source, self.encode(warped))
         unsupervised = self.unsupervised_loss(strong, plain, batch, grids(draws, self.feature_size))
         if self.dynamic:
             unsupervised = unsupervised * (supervised / unsupervised.clamp(min=1e-12)).detach()

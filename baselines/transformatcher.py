@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.matcher import Batch, Matcher
+from baselines.matcher import Batch, Features, Matcher
 from baselines.protocol import PublishedProtocol
 from baselines.recipe import ANY, LAPTOP, LAPTOP_BACKBONE, Recipe, early_stages, recipe
 from baselines.registry import register
@@ -48,6 +48,7 @@ SMALLEST = 1e-5  # added to squared distances and to sums of weights, as publish
     licence="none: the authors' repository has no licence file",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(240, "forward", padded="bbox-padded2"),
     step_seconds={ANY: 0.1683},
 )
@@ -70,6 +71,8 @@ class TransforMatcher(Matcher):
     """
 
     direction = "forward"
+    match_arguments = ("depth", "sharpness")
+    match_weights = ("match2match.",)
     backbone: Branches
 
     def __init__(
@@ -92,11 +95,19 @@ class TransforMatcher(Matcher):
         if sharpness is not None:
             self.match2match.start_at_correlations(sharpness)
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Images (B, 3, S, S) -> refined scores of all matches (B, N_source, N_target)."""
-        return self.match2match(self.correlate(*self.backbone(source, target)))
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Source images (B, 3, S, S) -> features (B, C, h, w) of every layer."""
+        return self.backbone.source(images)
 
-    def correlate(self, source: list[Tensor], target: list[Tensor]) -> Tensor:
+    def encode_target(self, images: Tensor) -> list[Tensor]:
+        """The same of target images, by their own backbone."""
+        return self.backbone.target(images)
+
+    def match(self, source: Features, target: Features) -> Tensor:
+        """Features -> refined scores of all matches (B, N_source, N_target)."""
+        return self.match2match(self.correlate(source, target))
+
+    def correlate(self, source: Features, target: Features) -> Tensor:
         """Cosines of all matches at every layer, negative ones cut (section 3.1): (B, L, N_source, N_target)."""
         volumes = [self._to_grid(*pair) for pair in zip(source, target)]
         return torch.stack(volumes, 1).relu_()
@@ -170,6 +181,9 @@ class TransforMatcher(Matcher):
 class Branches(nn.Module):
     """Two backbones that start equal: one sees the source, the other the target."""
 
+    source: Backbone
+    target: Backbone
+
     def __init__(self, branch: Backbone) -> None:
         super().__init__()
         self.name = branch.name
@@ -177,10 +191,6 @@ class Branches(nn.Module):
         self.target = copy.deepcopy(branch)
         if "fc" in dict(self.target.net.named_children()):  # published checkpoints have one classifier
             self.target.net.fc = nn.Identity()
-
-    def forward(self, source: Tensor, target: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Images (B, 3, S, S) of both roles -> features of every layer, of both roles."""
-        return self.source(source), self.target(target)
 
 
 class MatchToMatch(nn.Module):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from baselines.layers.encoder4d import Encoder4d, Strides
 from baselines.layers.window_attention import window_blocks
-from baselines.matcher import Batch, Matcher
+from baselines.matcher import Batch, Features, Matcher
 from baselines.protocol import PublishedProtocol
 from baselines.recipe import ANY, LAPTOP, LAPTOP_BACKBONE, Recipe, recipe
 from baselines.registry import register
@@ -56,6 +56,7 @@ MIDDLE = 1  # the level whose features lie on the flow's grid
     licence="MIT",
     supervision="keypoints",
     backbone="resnet101.tv_in1k",
+    trained_on=("spair-71k", "pf-pascal"),
     protocol=PublishedProtocol(512, "backward"),
     step_seconds={ANY: 0.7757},
 )
@@ -78,6 +79,8 @@ class VAT(Matcher):
     """
 
     direction = "backward"
+    match_arguments = ("width", "residual")
+    match_weights = ("encoders.", "transformers.", "guidance.", "decoders.", "narrow.", "head.")
     backbone: Backbone
 
     def __init__(
@@ -125,30 +128,32 @@ class VAT(Matcher):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Images (B, 3, S, S) -> flow (B, 2, h, w) on the target's grid into the source, in cells."""
-        source_levels, target_levels = self.features(source, target)
-        refined = self.refine(self.encode(source_levels, target_levels))
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, S, S) -> features (B, C, h, w) of every layer."""
+        return self.backbone(images)
+
+    def features(self, source: Tensor, target: Tensor) -> tuple[Features, Features]:
+        """Features of both images at every layer: lists of (B, C, h, w)."""
+        if self.backbone.training:  # two passes: batch statistics of one image role each, the target's first
+            target_maps = self.encode(target)
+            return self.encode(source), target_maps
+        return super().features(source, target)
+
+    def match(self, source: Features, target: Features) -> Tensor:
+        """Features -> flow (B, 2, h, w) on the target's grid into the source, in cells."""
+        source_levels, target_levels = self.levels(source), self.levels(target)
+        refined = self.refine(self.volumes(source_levels, target_levels))
         mapping = self.decode(refined[-1], self.guide(target_levels))
         if self.residual:
             mapping = mapping + self.pointed_at(source_levels[MIDDLE], target_levels[MIDDLE])
         return mapping_to_flow(mapping)
 
-    def features(self, source: Tensor, target: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-        """Features of both images at every level, coarsest first: lists of maps (B, C, h, w)."""
-        if self.backbone.training:  # two passes: batch statistics of one image role each, the target's first
-            target_maps = self.backbone(target)
-            source_maps = self.backbone(source)
-        else:
-            both = [maps.chunk(2) for maps in self.backbone(torch.cat((source, target)))]
-            source_maps, target_maps = [maps[0] for maps in both], [maps[1] for maps in both]
-        return self._levels(source_maps), self._levels(target_maps)
-
-    def _levels(self, maps: list[Tensor]) -> list[list[Tensor]]:
+    def levels(self, maps: Features) -> list[list[Tensor]]:
+        """Features at every level, coarsest first: lists of maps (B, C, h, w)."""
         grids = [cells(self.size, level.stride) for level in LEVELS]
         return [[resized(maps[layer], grid) for layer in chosen] for chosen, grid in zip(self.members, grids)]
 
-    def encode(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> list[Tensor]:
+    def volumes(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> list[Tensor]:
         """Features -> a volume (B, h, w, h', w', width) for each level, target's grid first (section 3.2)."""
         return [
             encoder(target_maps, source_maps)

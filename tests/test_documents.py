@@ -86,6 +86,17 @@ def test_the_notebook_runs_on_the_embedded_set(tmp_path):
     assert (tmp_path / "matches.png").stat().st_size > 10_000
 
 
+def test_the_course_s_notebook_runs_and_its_head_learns(tmp_path):
+    code = "\n".join(cells(MORE / "course.ipynb"))
+    printed = run(code.replace("PAIRS = 60", "PAIRS = 6").replace("STEPS = 150", "STEPS = 24"), tmp_path)
+    first, last = map(float, re.search(r"first ten steps ([\d.]+), of the last ten ([\d.]+)", printed).groups())
+    assert last < first
+    assert printed.count("PCK@0.1") == 9
+    shares = [float(share) for share in re.findall(r"([\d.]+) %", printed)]
+    assert abs(sum(shares) - 100) < 0.5
+    assert (tmp_path / "features.png").stat().st_size > 5_000
+
+
 def test_the_notebook_runs_on_two_photographs_of_a_persons_own(tmp_path):
     from PIL import Image
 

@@ -77,6 +77,20 @@ Picture = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON is printed instead of tables.", rich_help_panel=OUTPUT)]
 Precision = Annotated[str, typer.Option(help="Computing is in no (float32), bf16 or fp16.", rich_help_panel=MACHINE)]
+Features = Annotated[
+    str,
+    typer.Option(
+        "--features",
+        help="What becomes of an image's features: keep on disk for later runs, memory until the command ends, off.",
+        rich_help_panel=MACHINE,
+    ),
+]
+FeaturesLimit = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="So many MB of features are in memory, 1000 by default, the rest on disk.", rich_help_panel=MACHINE
+    ),
+]
 Workers = Annotated[
     int, typer.Option(min=0, help="So many processes work beside the main one.", rich_help_panel=MACHINE)
 ]

@@ -17,6 +17,8 @@ from benchmark.commands.options import (
     Backbone,
     Checkpoint,
     DataRoot,
+    Features,
+    FeaturesLimit,
     Json,
     Limit,
     MaxSteps,
@@ -80,6 +82,8 @@ def run(
         ),
     ] = "official",
     workers: Workers = 0,
+    features: Features = "memory",
+    features_limit: FeaturesLimit = None,
     tracker: Annotated[
         str | None,
         typer.Option(
@@ -112,10 +116,12 @@ def run(
     for value, valid, name in (
         (precision, ("no", "bf16", "fp16"), "precision"),
         (direction, ("official", "forward"), "direction"),
+        (features, ("keep", "memory", "off"), "way to treat features"),
     ):
         if value not in valid:
             raise unknown_name(name, value, valid)
     from benchmark.running.arguments import RunOptions  # and with it torch, which help and mistakes do without
+    from benchmark.running.features import LIMIT
 
     options = RunOptions(
         model=model or "",
@@ -135,6 +141,8 @@ def run(
         direction=direction,
         workers=workers,
         tracker=tracker,
+        features=features,
+        features_limit=features_limit or LIMIT,
     )
     if table is not None:
         if model or pretrain or finetune or evaluate:

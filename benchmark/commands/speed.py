@@ -56,6 +56,8 @@ def print_speed(speed: Speed, as_json: bool) -> None:
         return
     setup = speed.setup
     floor = {cost.mode: cost.seconds for cost in speed.costs if cost.what == "whole network"}
+    if "forward" in floor:
+        floor |= dict.fromkeys(("encode", "match"), floor["forward"])
     table = Table(box=None, pad_edge=False)
     for heading in ("pass", "of", "seconds", "fastest", "slowest", "x whole network", "peak memory"):
         table.add_column(heading, justify="left" if heading in ("pass", "of") else "right")

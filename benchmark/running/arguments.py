@@ -13,6 +13,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from baselines.recipe import Recipe
 from benchmark.running.data import NamedPairs
+from benchmark.running.features import LIMIT
 from sc_imagenet.core.errors import InputError
 
 # What a person asks of ``scbench run``, and what of it departs from a recipe.
@@ -39,6 +40,8 @@ class RunOptions:
     direction: str = "official"
     workers: int = 0
     tracker: str | None = None
+    features: str = "memory"  # of ``benchmark.running.features.MODES``
+    features_limit: int = LIMIT  # MB of them in memory
 
     def typed(self, stages: int) -> dict[str, Any]:
         """How data and weights were named, by option, for the run that ends with the first so many trainings."""

@@ -100,6 +100,8 @@ def _findings(matcher: Matcher, name: str) -> Iterator[Finding]:
         output = matcher(batch["source"], batch["target"])
         yield from _transfers(matcher, output, generator)
         yield _identity(matcher, generator)
+        if matcher.encodes_alone:
+            yield _encoding(matcher, batch, output)
     try:
         loss = matcher.training_loss(batch, epoch=0)
     except NotImplementedError:
@@ -133,6 +135,19 @@ def _identity(matcher: Matcher, generator: torch.Generator) -> Finding:
     error = (transferred - points).norm(dim=-1).mean().item()
     chance = (transferred - points.roll(1, 1)).norm(dim=-1).mean().item()
     return Finding("finds an image in itself", error < chance / 2, f"{error:.1f} px off; by chance {chance:.1f} px")
+
+
+def _encoding(matcher: Matcher, batch: dict[str, Tensor], output: Any) -> Finding:
+    """Images encoded one by one are matched as in a forward pass; only sums may be rounded otherwise."""
+    name = "encodes each image by itself"
+    direct = matcher.transfer(output, batch["source_points"])
+    calls = {"source": matcher.encode, "target": matcher.encode_target}
+    parts = {side: [call(image[None]) for image in batch[side]] for side, call in calls.items()}
+    if any(len(each) != 1 for features in parts["source"] for each in features):
+        return Finding(name, False, "tensors of features do not have the images along their first dimension")
+    sides = ([torch.cat(each) for each in zip(*parts[side])] for side in calls)
+    moved = (matcher.transfer(matcher.match(*sides), batch["source_points"]) - direct).norm(dim=-1)
+    return Finding(name, moved.median().item() < matcher.size / 100, f"points move by {moved.max().item():.2g} px")
 
 
 def _learning(matcher: Matcher, batch: dict[str, Tensor], untrained: Tensor) -> Iterator[Finding]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -170,15 +171,34 @@ def images_sha256(rows: datasets.Dataset, report: Callable[[int, int], None] = l
     paths: dict[str, None] = {}
     digests = []
     for side in ("source", "target"):
-        column = rows.select_columns([side]).cast_column(side, datasets.Image(decode=False)).with_format("arrow")
-        for start in range(0, len(rows), ROWS):
-            for image in column[start : start + ROWS][side].to_pylist():
-                if image["bytes"] is None:
-                    paths[image["path"]] = None
-                else:
-                    digests.append(hashlib.sha256(image["bytes"]).hexdigest())
+        for image in _images(rows, side):
+            if image["bytes"] is None:
+                paths[image["path"]] = None
+            else:
+                digests.append(hashlib.sha256(image["bytes"]).hexdigest())
     digests += sha256_of_all([Path(path) for path in paths], report)
     return hashlib.sha256("\n".join(digests).encode()).hexdigest() if all(digests) else None
+
+
+def image_contents(rows: datasets.Dataset) -> dict[str, list[str]]:
+    """The SHA-256 of every pair's images, by side; of one that cannot be read that of its path, which is told later."""
+    found: dict[str, list[str]] = {}
+    known: dict[str, str] = {}
+    for side in ("source", "target"):
+        cells = [(image["path"], image["bytes"]) for image in _images(rows, side)]
+        new = [path for path in dict.fromkeys(path for path, content in cells if content is None) if path not in known]
+        known |= {path: digest or f"unread {path}" for path, digest in zip(new, sha256_of_all([Path(p) for p in new]))}
+        found[side] = [
+            known[path] if content is None else hashlib.sha256(content).hexdigest() for path, content in cells
+        ]
+    return found
+
+
+def _images(rows: datasets.Dataset, side: str) -> Iterator[dict[str, Any]]:
+    """The cells, path and bytes, of one side of pairs."""
+    column = rows.select_columns([side]).cast_column(side, datasets.Image(decode=False)).with_format("arrow")
+    for start in range(0, len(rows), ROWS):
+        yield from column[start : start + ROWS][side].to_pylist()
 
 
 def is_generated(text: str) -> bool:

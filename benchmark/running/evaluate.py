@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from torch import Tensor
 from baselines import registry
 from baselines.matcher import Direction, Matcher
 from baselines.recipe import Recipe
+from benchmark.running.encoding import EncodedPairs
+from benchmark.running.features import LIMIT, MB
 from benchmark.scoring.pck import Metric, bundle, score_metrics
 from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, all_columns, predictions_of, write_predictions
 from benchmark.scoring.predictions import PredictionInfo
@@ -40,15 +42,19 @@ def direction_of(matcher: Matcher, wanted: str) -> Direction:
 
 
 @torch.inference_mode()
-def predict(matcher: Matcher, batch: dict[str, Tensor], direction: Direction) -> Tensor:
+def predict(matcher: Matcher, batch: Mapping[str, Any], direction: Direction) -> Tensor:
     """Predicted points (B, K, 2), in pixels of the S x S frame of the image they lie in.
 
+    A batch has images, or ``source_features`` and ``target_features`` in their place.
     "forward" carries ``source_points`` to the target, "backward" ``target_points`` to the source. A model
     made for the other way is given the pair exchanged.
     """
     start, end = ("source", "target") if direction == "forward" else ("target", "source")
     source, target = (start, end) if matcher.direction == "forward" else (end, start)
-    output = matcher(batch[source], batch[target])
+    if "source_features" in batch:
+        output = matcher.match(batch[f"{source}_features"], batch[f"{target}_features"])
+    else:
+        output = matcher(batch[source], batch[target])
     return matcher.transfer(output, batch[f"{start}_points"])
 
 
@@ -73,15 +79,27 @@ def predict_rows(
     direction: Direction,
     device: torch.device,
     workers: int = 0,
+    encoded: EncodedPairs | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of ``PREDICTION_SCHEMA`` for the given rows of ``pairs``, in their order."""
+    """Rows of ``PREDICTION_SCHEMA`` for the given rows of ``pairs``, in their order.
+
+    ``encoded`` are the same pairs, if features of their images are to outlast this call.
+    """
     matcher.eval()
+    if encoded is None and matcher.encodes_alone:
+        encoded = EncodedPairs(matcher, pairs, direction, device, workers=workers)
+        encoded.expect(rows)
     columns = [name for name in pairs.rows.column_names if name not in ("source", "target")]
     annotations = pairs.rows.select_columns(columns)
     names = pairs.rows.features["category"].names
     end = "target" if direction == "forward" else "source"
-    for batch in load_batches(torch.utils.data.Subset(pairs, rows), workers, batch_size=BATCH):
-        on_device = {key: value.to(device) for key, value in batch.items()}
+    batches: Iterator[dict[str, Any]]
+    if encoded is not None:
+        batches = encoded.batches([rows[start : start + BATCH] for start in range(0, len(rows), BATCH)])
+    else:
+        batches = load_batches(torch.utils.data.Subset(pairs, rows), workers, batch_size=BATCH)
+    for batch in batches:
+        on_device = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
         points = predict(matcher, on_device, direction).float().cpu().numpy()
         for k, index in enumerate(batch["index"].tolist()):
             row = annotations[index]
@@ -103,41 +121,69 @@ def evaluate(
     info: PredictionInfo,
     accelerator: Accelerator,
     workers: int = 0,
+    features: str = "memory",
+    limit: int = LIMIT * MB,
 ) -> None:
     """Write the predictions of all ``rows`` to ``path``; with several processes each does its chunks.
 
     Chunks are kept beside ``path`` until all are there, so that an interrupted evaluation goes on where it
-    was; every pair is predicted once.
+    was; every pair is predicted once, and every image encoded once where the model encodes it alone.
+
+    Args:
+        matcher: the model.
+        rows: the pairs.
+        path: of the predictions.
+        info: what they are of.
+        accelerator: the processes and their device.
+        workers: processes that load images.
+        features: what becomes of an image's features, see ``benchmark.running.features.MODES``.
+        limit: most bytes of them in memory, over all processes of this run.
 
     Raises:
         InputError: a predicted point is NaN or infinite; nothing of its chunk is kept.
     """
-    pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std, keep_aspect=matcher.keep_aspect)
+    pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std, frame=matcher.frame)
     direction: Direction = "forward" if info.direction == "forward" else "backward"
-    parts = path.parent / f".{path.stem}-{info.manifest_sha256[:12]}"
+    parts = path.parent / f".{path.stem}-{info.manifest_sha256[:12]}-{(info.images_sha256 or '')[:12]}"
+    matcher.to(accelerator.device).eval()
+    main, order, encoded = accelerator.is_main_process, list(range(len(rows))), None
+    if matcher.encodes_alone:
+        encoded = EncodedPairs(
+            matcher,
+            pairs,
+            direction,
+            accelerator.device,
+            features=features,
+            limit=limit // accelerator.num_processes,
+            workers=workers,
+            quiet=not main,
+        )
+        order = encoded.order()
     starts = range(0, len(rows), CHUNK)
     chunks = {start: parts / f"{start:08d}.parquet" for start in starts}
-    mine = list(starts)[accelerator.process_index :: accelerator.num_processes]
-    matcher.to(accelerator.device)
+    # Those that follow one another see the same images.
+    mine = np.array_split(np.asarray(starts), accelerator.num_processes)[accelerator.process_index].tolist()
+    if encoded is not None:
+        encoded.expect([row for start in mine if not chunks[start].exists() for row in order[start : start + CHUNK]])
     done, total = 0, sum(min(CHUNK, len(rows) - start) for start in mine)
-    with bars(quiet=not accelerator.is_main_process) as update:
+    with bars(quiet=not main) as update:
         for start in mine:
-            numbers = range(start, min(start + CHUNK, len(rows)))
+            numbers = order[start : start + CHUNK]
             if not chunks[start].exists():
                 predicted = []
-                for row in predict_rows(matcher, pairs, numbers, direction, accelerator.device, workers):
+                for row in predict_rows(matcher, pairs, numbers, direction, accelerator.device, workers, encoded):
                     predicted.append(row)
                     update(f"{info.dataset}:{info.split}", done + len(predicted), total)
                 points = np.concatenate([np.asarray(row["predicted_points"]).reshape(-1, 2) for row in predicted])
                 if bad := int((~np.isfinite(points).all(1)).sum()):
-                    place = f"{info.dataset}:{info.split}, pairs {start + 1} to {numbers[-1] + 1}"
+                    place = f"{info.dataset}:{info.split}, pairs {min(numbers) + 1} to {max(numbers) + 1}"
                     raise not_finite(matcher, bad, len(points), place)
                 write_predictions(chunks[start], predicted, info)
             done += len(numbers)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         predicted_tables = [all_columns(pq.read_table(chunks[start])).cast(PREDICTION_SCHEMA) for start in starts]
-        write_predictions(path, pa.concat_tables(predicted_tables), info)
+        write_predictions(path, pa.concat_tables(predicted_tables).take(np.argsort(order)), info)
         shutil.rmtree(parts)
     accelerator.wait_for_everyone()
 
@@ -171,7 +217,7 @@ class Validation:
         workers: int,
     ) -> None:
         self.matcher = matcher
-        self.pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std, keep_aspect=matcher.keep_aspect)
+        self.pairs = PairDataset(rows, matcher.size, matcher.mean, matcher.std, frame=matcher.frame)
         self.metric = metric
         self.accelerator = accelerator
         self.workers = workers

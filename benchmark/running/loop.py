@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe
+from benchmark.running.encoding import EncodedPairs
+from benchmark.running.features import LIMIT, MB
 from benchmark.running.folder import (
     RunFolder,
     RunLog,
@@ -107,6 +110,23 @@ class Training:
         """What a step's gradient in this process is multiplied by, before the mean over all processes is taken."""
         return 1.0
 
+    def begin(self, step: int) -> None:
+        """What comes before a step, in every process; the state is never kept between this and the step."""
+
+    def rate(self, step: int) -> float:
+        """What every rate is multiplied by at a step."""
+        return rate_factor(self.recipe, step, self.epoch_steps, self.steps)
+
+    def remembered(self) -> dict[str, Any]:
+        """What the state holds beside weights, optimiser and position: plain values."""
+        return {}
+
+    def recall(self, values: Any) -> None:
+        """Take up what ``remembered`` gave; see ``resuming``."""
+
+    def end(self) -> None:
+        """What comes after the last step, in every process."""
+
     def keep(self) -> None:
         """Write what a finished training leaves, in the main process."""
         raise NotImplementedError(f"{type(self).__name__} must define keep")
@@ -128,6 +148,7 @@ class Training:
             except KeyboardInterrupt:  # only ever between two steps
                 self._save()
                 raise
+        self.end()
         if self.accelerator.is_main_process:
             self.keep()
             self.state.unlink(missing_ok=True)
@@ -172,9 +193,10 @@ class Training:
 
     def _step(self, batch: Any) -> dict[str, float]:
         step = self.position.step
+        self.begin(step)
         torch.manual_seed(hash((self.seed, step)) % 2**63)  # dropout and the like, by step
         self.losses.train()
-        factor = rate_factor(self.recipe, step, self.epoch_steps, self.steps)
+        factor = self.rate(step)
         for group in self.optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor
         losses: Mapping[str, Tensor] = self.losses(batch, step // self.epoch_steps)
@@ -215,6 +237,7 @@ class Training:
                 "optimiser": self.optimiser.state_dict(),
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
                 "position": asdict(self.position),
+                "remembered": self.remembered(),
             }
             with atomic_path(self.state) as temporary:
                 torch.save(state, temporary)
@@ -229,6 +252,7 @@ class Training:
             self.position = self._position(state["position"])
             resume_weights(self.model, state["model"])
             resume_optimiser(self.optimiser, state["optimiser"])
+            self.recall(state.get("remembered", {}))
             if state["scaler"] and self.accelerator.scaler:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
 
@@ -263,6 +287,8 @@ class MatcherTraining(Training):
         validate, max_steps: see ``Training``.
         seed: of the order of pairs, too.
         workers: processes that load pairs; 0 loads in this one.
+        features, limit: what becomes of an image's features where the training neither changes the encoder nor the
+            images, and the most bytes of them in memory, over all processes; see ``EncodedPairs``.
     """
 
     def __init__(
@@ -277,8 +303,11 @@ class MatcherTraining(Training):
         seed: int,
         max_steps: int | None = None,
         workers: int = 0,
+        features: str = "memory",
+        limit: int = LIMIT * MB,
     ) -> None:
         self.matcher, self.pairs, self.folder, self.workers = matcher, pairs, folder, workers
+        self.features, self.limit = features, limit // accelerator.num_processes
         matcher.set_training_arguments(recipe.model)
         self._batches = Batches(len(pairs), recipe.batch, seed, accelerator.num_processes)
         super().__init__(
@@ -303,8 +332,36 @@ class MatcherTraining(Training):
     def batches(self, start: int) -> Iterator[dict[str, Tensor]]:
         """This process's pairs of each step, collated."""
         share = ProcessBatches(self._batches, start, self.steps, self.accelerator.process_index)
+        if self.features != "off" and self._encodes_once():
+            yield from self._encoded(share)
+            return
         for batch in load_batches(self.pairs, self.workers, batch_sampler=share):
             yield {key: value.to(self.accelerator.device, non_blocking=True) for key, value in batch.items()}
+
+    def _encodes_once(self) -> bool:
+        """Whether an image's features are the same at every step."""
+        plain = self.recipe.augmentation == "none" and self.accelerator.mixed_precision == "no"
+        self.losses.train()
+        return plain and self.matcher.trains_on_features and encoder_is_frozen(self.matcher)
+
+    def _encoded(self, share: ProcessBatches) -> Iterator[dict[str, Any]]:
+        encoded = EncodedPairs(
+            self.matcher,
+            self.pairs,
+            self.matcher.direction,
+            self.accelerator.device,
+            features=self.features,
+            limit=self.limit,
+            workers=self.workers,
+            quiet=not self.accelerator.is_main_process,
+        )
+        epoch = islice(share, self.epoch_steps)
+        rows = ([row for _, row in step] for step in share)
+        for batch in encoded.batches(rows, ahead=([row for _, row in step] for step in epoch)):
+            yield {
+                key: value.to(self.accelerator.device) if isinstance(value, Tensor) else value
+                for key, value in batch.items()
+            }
 
     def share(self, batch: Mapping[str, Tensor]) -> float:
         """By the pairs of each process, which differ where a batch does not divide evenly."""
@@ -348,6 +405,15 @@ def save_weights(model: nn.Module, path: Path) -> None:
 # What a recipe makes of a model's parameters, and of its rates.
 
 
+def encoder_is_frozen(matcher: Matcher) -> bool:
+    """Whether a model, set up for training, encodes an image in the same way at every step."""
+    parts = [
+        part for name, part in matcher.named_modules() if name and not f"{name}.".startswith(matcher.match_weights)
+    ]
+    weights = [each for name, each in matcher.named_parameters() if not name.startswith(matcher.match_weights)]
+    return not any(part.training for part in parts) and not any(each.requires_grad for each in weights)
+
+
 def frozen_parameters(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
     """The parameters that could be trained but that the recipe leaves as they are."""
     frozen = (*recipe.frozen, "backbone.") if recipe.backbone_lr == 0 else recipe.frozen
@@ -377,4 +443,23 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int, steps: int) -> 
     factor = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
     if recipe.schedule == "cosine":
         return factor * 0.5 * (1 + math.cos(math.pi * step / steps))
+    if recipe.schedule == "one-cycle":
+        return factor * one_cycle(step, steps)
     return factor * recipe.gamma ** sum(step // steps_per_epoch >= epoch for epoch in recipe.milestones)
+
+
+RISE, FIRST, LAST = 0.3, 1 / 25, 1 / 25e4  # share of the steps in which rates rise; shares of the rate at both ends
+
+
+def one_cycle(step: int, steps: int) -> float:
+    """The rates of torch's ``OneCycleLR`` at its defaults, as a share of the largest; momentum stays as it is.
+
+    >>> one_cycle(0, 100), round(one_cycle(29, 100), 6), round(one_cycle(99, 100) * 25e4, 6)
+    (0.04, 1.0, 1.0)
+    """
+    top = max(RISE * steps - 1, 1)
+    if step <= top:
+        start, end, part = FIRST, 1.0, step / top
+    else:
+        start, end, part = 1.0, LAST, min((step - top) / max(steps - 1 - top, 1), 1)
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * part))

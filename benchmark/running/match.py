@@ -14,11 +14,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn.functional import interpolate, normalize
 from torchvision.transforms.v2 import functional as F
 
-from baselines.matcher import Matcher
+from baselines.matcher import Direction, Matcher
 from benchmark.running.data import NamedPairs
+from benchmark.running.encoding import EncodedPairs, encode, roles, stacked
 from benchmark.running.evaluate import direction_of, not_finite, predict, predict_rows
+from benchmark.running.features import LIMIT, MB, check_mode
 from benchmark.scoring import metric
 from benchmark.scoring.metric import Scores
 from benchmark.scoring.prediction_files import PREDICTION_SCHEMA, predictions_of, write_predictions
@@ -29,8 +32,9 @@ from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.progress import bars
 from sc_imagenet.data.images import Picture, to_rgb
 from sc_imagenet.data.load import manifest_sha256
-from sc_imagenet.data.pairs import PairDataset
-from sc_imagenet.geometry.resize import Frame, normalised_image
+from sc_imagenet.data.pairs import PairDataset, in_frame
+from sc_imagenet.generation.saliency import feature_masks
+from sc_imagenet.geometry.resize import normalised_image
 
 Points = NDArray[np.float64]
 Function: TypeAlias = "Callable[[Image.Image, Image.Image, Points], ArrayLike]"
@@ -99,6 +103,8 @@ def evaluate(
     direction: str = "forward",
     draws: int = 1000,
     workers: int = 0,
+    features: str = "memory",
+    features_limit: int = LIMIT,
     out: Path | str | None = None,
 ) -> Evaluated:
     """Predict the pairs of a data set and score them; nothing is written but ``out``, where one is named.
@@ -115,6 +121,9 @@ def evaluate(
         direction: "forward", source to target; or "official", a matcher's own.
         draws: bootstrap draws behind the 95 % intervals, 0 for none.
         workers: processes that load pairs for a matcher.
+        features: what becomes of the features of an image that a matcher encodes: "keep" on disk for later runs,
+            "memory" until the end, or "off".
+        features_limit: so many MB of them are in memory, the rest on disk.
         out: a Parquet file to write the predictions to, as ``scbench score`` reads them.
 
     Raises:
@@ -124,6 +133,7 @@ def evaluate(
         raise unknown_name("direction", direction, ("forward", "official"))
     if limit is not None and limit < 1:
         raise InputError(f"limit={limit} leaves no pair")
+    check_mode(features)
     pairs = NamedPairs.parse(data, "test", None if root is None else Path(root))
     chosen = protocols_named(protocols)
     name, size = model_name(model), model.size if isinstance(model, Matcher) else 0
@@ -140,28 +150,38 @@ def evaluate(
         manifest_sha256=manifest_sha256(pairs.dataset, pairs.split, root=pairs.root),
         direction=direction_of(model, direction) if isinstance(model, Matcher) else "forward",
     )
-    found = []
+    by_number = {}
     with bars() as update:
-        for row in _predicted(model, rows, about, workers):
-            found.append(row)
-            update(str(pairs), len(found), len(rows))
+        for number, row in _predicted(model, rows, about, workers, features, features_limit * MB):
+            by_number[number] = row
+            update(str(pairs), len(by_number), len(rows))
+    found = [by_number[number] for number in range(len(rows))]
     predictions = predictions_of(found, about)
     if out is not None:
         write_predictions(out, found, about)
     return Evaluated(predictions, metric.score_protocols(predictions, chosen, draws))
 
 
-def _predicted(model: Model, rows: datasets.Dataset, about: PredictionInfo, workers: int) -> Iterator[dict[str, Any]]:
+def _predicted(
+    model: Model, rows: datasets.Dataset, about: PredictionInfo, workers: int, features: str, limit: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of ``PREDICTION_SCHEMA`` by number, in the order in which ``scbench run`` takes pairs."""
     if not isinstance(model, Matcher):
-        yield from _by_call(model, rows)
+        yield from enumerate(_by_call(model, rows))
         return
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    pairs = PairDataset(rows, model.size, model.mean, model.std, keep_aspect=model.keep_aspect)
-    for row in predict_rows(model, pairs, range(len(rows)), about.direction, device, workers):
+    pairs = PairDataset(rows, model.size, model.mean, model.std, frame=model.frame)
+    direction: Direction = "forward" if about.direction == "forward" else "backward"
+    order, encoded = list(range(len(rows))), None
+    if model.eval().encodes_alone:
+        encoded = EncodedPairs(model, pairs, direction, device, features=features, limit=limit, workers=workers)
+        order = encoded.order()
+        encoded.expect(order)
+    for number, row in zip(order, predict_rows(model, pairs, order, direction, device, workers, encoded)):
         points = np.asarray(row["predicted_points"]).reshape(-1, 2)
         if bad := int((~np.isfinite(points).all(1)).sum()):
             raise not_finite(model, bad, len(points), f"pair {row['pair_id']} of {about.dataset}")
-        yield row
+        yield number, row
 
 
 def _by_call(model: Function | HasTransfer, rows: datasets.Dataset) -> Iterator[dict[str, Any]]:
@@ -189,7 +209,9 @@ def _by_call(model: Function | HasTransfer, rows: datasets.Dataset) -> Iterator[
 SEARCHED = 16  # side of the grid among whose points the most consistent are looked for
 RIM = 0.12  # share of the image at each edge left out of that search: what is photographed is rarely there
 KEPT = 12  # of those
-APART = 0.12  # least distance of two of them, in diagonals of the image
+CELLS = 20  # along each side of the grid on which features of all layers are compared
+SHOWN = 0.9, 0.75, 0.5  # of a mask: from which on a cell is the object's; the first that leaves enough points
+APART = 0.12  # least distance of two of them, in diagonals of the image or of what is the object's in it
 
 
 @dataclass(frozen=True)
@@ -230,7 +252,8 @@ def match(
         target: the image they are looked for in.
         points: (K, 2), original pixels of ``source``.
         grid: instead, a grid of so many points along each side. Without either, the points of a finer grid
-            that come back nearest to where they started, spread over the image.
+            that come back nearest to where they started, spread over the image; of a matcher that sees each image by
+            itself those on the object, as far as its features tell it from what is around it.
 
     Raises:
         InputError: a point outside ``source``, no picture, or a match that is NaN or infinite.
@@ -241,7 +264,14 @@ def match(
             return _both_ways(model, source, target, grid_points(source.size, grid))
         size = np.array(source.size, dtype=np.float64)
         middle = RIM * size + (1 - 2 * RIM) * grid_points(source.size, SEARCHED)
-        return _most_consistent(_both_ways(model, source, target, middle), source.size)
+        if isinstance(model, Matcher) and model.encodes_alone:
+            likely = on_object(model, source, middle)
+            for limit in SHOWN:
+                if (likely >= limit).sum() >= KEPT:
+                    middle = middle[likely >= limit]
+                    size = np.ptp(middle, axis=0)
+                    break
+        return _most_consistent(_both_ways(model, source, target, middle), size)
     points = np.asarray(points, dtype=np.float64)
     for index, (x, y) in enumerate(points.tolist(), start=1):
         if not (0 <= x <= source.width and 0 <= y <= source.height):
@@ -296,10 +326,11 @@ def _by_matcher(matcher: Matcher, source: Image.Image, target: Image.Image, poin
     """Points in the target, and these back in the source; they stay in the model's frame in between."""
     device = next((p.device for p in matcher.parameters()), torch.device("cpu"))
     a, b = (_as_input(matcher, image).to(device) for image in (source, target))
-    frame = Frame(matcher.size, matcher.keep_aspect)
-    start = torch.from_numpy(points * frame.scale(source.size)).float()[None]
-    there = predict(matcher, {"source": a, "target": b, "source_points": start.to(device)}, "forward")
-    back = predict(matcher, {"source": b, "target": a, "source_points": there}, "forward")
+    frame = matcher.frame
+    start = torch.from_numpy(points * frame.scale(source.size) + frame.offset(source.size)).float()[None]
+    to, fro = _ways(matcher, a, b)
+    there = predict(matcher, {**to, "source_points": start.to(device)}, "forward")
+    back = predict(matcher, {**fro, "source_points": there}, "forward")
     found, returned = (
         frame.original(placed[0].double().cpu().numpy(), image.size)
         for placed, image in ((there, target), (back, source))
@@ -309,16 +340,69 @@ def _by_matcher(matcher: Matcher, source: Image.Image, target: Image.Image, poin
     return found, returned
 
 
+def _ways(matcher: Matcher, a: Tensor, b: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two images as a batch of ``predict`` and the other way round; each is encoded once, or once a role."""
+    if not matcher.encodes_alone:
+        return {"source": a, "target": b}, {"source": b, "target": a}
+    kinds = roles(matcher, "forward")
+    if not matcher.encodes_by_role:
+        kinds = dict.fromkeys(kinds, "source")
+    seen = {role: [stacked(encode(matcher, image, role)) for image in (a, b)] for role in dict.fromkeys(kinds.values())}
+    to, fro = {}, {}
+    for number, (side, role) in enumerate(kinds.items()):
+        both = seen[role]
+        to[f"{side}_features"], fro[f"{side}_features"] = both[number], both[1 - number]
+    return to, fro
+
+
 def _as_input(matcher: Matcher, image: Image.Image) -> Tensor:
     """An RGB image as evaluation feeds it, (1, 3, S, S): resized as 8-bit, or in its own shape once normalised."""
-    frame = Frame(matcher.size, matcher.keep_aspect)
-    pixels = frame.pixels(image.size)
-    resized = image if matcher.keep_aspect else F.resize(image, pixels)
-    taken = normalised_image(F.pil_to_tensor(resized).float().div_(255), matcher.mean, matcher.std)
-    return frame.place(F.resize(taken, pixels, antialias=False))[None]
+    frame = matcher.frame
+    taken = F.pil_to_tensor(in_frame(image, frame)).float().div_(255)
+    taken = normalised_image(taken, matcher.mean, matcher.std)
+    if frame.keep_aspect:
+        taken = F.resize(taken, frame.pixels(image.size), antialias=False)
+    return frame.place(taken)[None]
 
 
-def _most_consistent(matches: Matches, size: tuple[int, int]) -> Matches:
+@torch.inference_mode()
+def on_object(matcher: Matcher, image: Image.Image, points: Points) -> NDArray[np.float32]:
+    """How surely points (K, 2) lie on what the image shows, as far as the matcher's features tell: (K,) in [0, 1]."""
+    cells = described(matcher, image)
+    mask = feature_masks(cells)[0].cpu().numpy()
+    return mask[_cell_of(matcher, image, points, mask.shape[0])]
+
+
+@torch.inference_mode()
+def similarities(matcher: Matcher, source: Image.Image, target: Image.Image) -> NDArray[np.float32]:
+    """Cosines between the features of all cells of two images, mean over layers: (G, G, G, G), source rows first.
+
+    The G x G cells cut the square in which the matcher is given an image.
+    """
+    one, two = (described(matcher, image, role) for image, role in ((source, "source"), (target, "target")))
+    found = one[0].flatten(1).T @ two[0].flatten(1)
+    return found.view(*one.shape[-2:], *two.shape[-2:]).float().cpu().numpy()
+
+
+def described(matcher: Matcher, image: Image.Image, role: str = "source") -> Tensor:
+    """Features (1, C, G, G), the layers side by side, each of them of norm 1 over the root of their number."""
+    device = next((p.device for p in matcher.parameters()), torch.device("cpu"))
+    pixels = _as_input(matcher, image).to(device)
+    maps = matcher.encode_target(pixels) if role == "target" else matcher.encode(pixels)
+    layers = [
+        interpolate(layer.float(), (CELLS, CELLS), mode="bilinear", antialias=True) for layer in maps if layer.ndim == 4
+    ]
+    return torch.cat([normalize(layer, dim=1) for layer in layers], 1) / len(layers) ** 0.5
+
+
+def _cell_of(matcher: Matcher, image: Image.Image, points: Points, grid: int) -> tuple[NDArray, NDArray]:
+    """Row and column of the cells that points lie in."""
+    placed = points * matcher.frame.scale(image.size) + matcher.frame.offset(image.size)
+    cells = np.clip((placed * grid / matcher.size).astype(int), 0, grid - 1)
+    return cells[:, 1], cells[:, 0]
+
+
+def _most_consistent(matches: Matches, size: NDArray[np.float64]) -> Matches:
     """The matches that come back nearest to where they started, none close to another."""
     apart = APART * float(np.hypot(*size))
     kept: list[int] = []

@@ -28,6 +28,7 @@ from baselines.weights import CONFIG, load_strictly
 from benchmark.running.arguments import RunConfig, RunOptions, RunStage, changes_of, make_accelerator
 from benchmark.running.data import NamedPairs, images_sha256
 from benchmark.running.evaluate import Validation, direction_of, evaluate, selection_metric
+from benchmark.running.features import MB, check_mode
 from benchmark.running.folder import RunFolder, environment, peak_memory
 from benchmark.running.loop import MatcherTraining
 from benchmark.running.photographs import training_pairs
@@ -48,6 +49,7 @@ class Run:
     """One run, resolved: its data, its configuration, its folder."""
 
     def __init__(self, options: RunOptions, accelerator: Accelerator) -> None:
+        check_mode(options.features)
         self.options = options
         self.accelerator = accelerator
         root = options.data_root
@@ -189,7 +191,7 @@ class Run:
             matcher.size,
             matcher.mean,
             matcher.std,
-            keep_aspect=matcher.keep_aspect,
+            frame=matcher.frame,
             augment=stage.recipe.augmentation,
             points=stage.recipe.points,
             seed=config.seed,
@@ -212,6 +214,8 @@ class Run:
             seed=config.seed,
             max_steps=config.max_steps,
             workers=self.options.workers,
+            features=self.options.features,
+            limit=self.options.features_limit * MB,
         )
         resumed = ", resumed" if folder.resume.exists() else ""
         self._say(
@@ -254,7 +258,16 @@ class Run:
             direction=direction_of(matcher, self.config.direction),
             protocol=self._protocol(matcher),
         )
-        evaluate(matcher, rows, path, prediction_info, self.accelerator, self.options.workers)
+        evaluate(
+            matcher,
+            rows,
+            path,
+            prediction_info,
+            self.accelerator,
+            self.options.workers,
+            self.options.features,
+            self.options.features_limit * MB,
+        )
 
     def _protocol(self, matcher: Matcher) -> PublishedProtocol:
         """How the model is scored in its paper; without one, in its own frame and direction."""

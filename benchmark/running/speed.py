@@ -52,7 +52,7 @@ class Cost:
     """The cost of one pass."""
 
     what: str  # "model", "its backbone", "whole network"
-    mode: str  # "forward" or "step"
+    mode: str  # "forward", its parts "encode" and "match" of a model that has them, or "step"
     seconds: float  # median of the rounds
     fastest: float
     slowest: float
@@ -100,12 +100,14 @@ class Passes:
         """What can be run, and in which mode."""
         parts = ["model"] if self.name is None else ["model", "its backbone", "whole network"]
         modes = ["forward", "step"] if is_trained(self.matcher) else ["forward"]
-        return [(what, mode) for mode in modes for what in parts]
+        halves = [("model", "encode"), ("model", "match")] if self.matcher.encodes_alone else []
+        return [(what, mode) for mode in modes for what in parts] + halves
 
     def pass_of(self, what: str, mode: str) -> Callable[[], None]:
         """One of ``kinds`` as a function; only what it needs is built."""
         if what == "model":
-            return self._forward(self.matcher) if mode == "forward" else self._model_step()
+            parts = {"step": self._model_step, "encode": self._encode, "match": self._match}
+            return parts[mode]() if mode in parts else self._forward(self.matcher)
         if what == "its backbone":
             module: Any = self.backbone
         else:
@@ -130,6 +132,29 @@ class Passes:
             with torch.no_grad(), self._autocast():
                 for images in inputs:
                     call(*images)
+
+        return run
+
+    def _encode(self) -> Callable[[], None]:
+        """Both images of every pair to their features."""
+        call = self._compiled(self.matcher.features)
+
+        def run() -> None:
+            self.matcher.eval()
+            with torch.no_grad(), self._autocast():
+                call(self.batch["source"], self.batch["target"])
+
+        return run
+
+    def _match(self) -> Callable[[], None]:
+        """Features of the pairs, which are there, to the model's output."""
+        call = self._compiled(self.matcher.match)
+        with torch.no_grad(), self._autocast():
+            features = self.matcher.eval().features(self.batch["source"], self.batch["target"])
+
+        def run() -> None:
+            with torch.no_grad(), self._autocast():
+                call(*features)
 
         return run
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sc_imagenet.core.errors import InputError
+from sc_imagenet.geometry import letterbox
+from sc_imagenet.geometry.letterbox import longer_sides
 
 FRAME_KINDS = {
     "original": "pixels of the image file",
@@ -80,13 +82,9 @@ class ProtocolFrame:
     def scale(self, sizes: np.ndarray) -> np.ndarray:
         """Factors (N, 2) by which x and y of points are multiplied."""
         sizes = np.asarray(sizes, float)
-        longer = _longer(sizes)[:, None]
-        if self.kind == "letterbox":
-            return np.repeat(self.side / longer, 2, axis=1)
-        if self.kind == "corner-letterbox":
-            return self.resized(sizes) / sizes
-        if self.kind == "stretch":
-            return self.side / sizes
+        longer = longer_sides(sizes)[:, None]
+        if self.kind in letterbox.FITS:
+            return letterbox.scale(self.kind, self.side, sizes)
         if self.kind == "corner-aligned":
             return (self.side - 1) / np.maximum(sizes - 1, 1)
         if self.kind in ("unit", "centred-unit"):
@@ -96,20 +94,16 @@ class ProtocolFrame:
     def resized(self, sizes: np.ndarray) -> np.ndarray:
         """Width and height (N, 2) that the image itself occupies in the frame; rounding is half to even."""
         sizes = np.asarray(sizes, float)
-        if self.kind == "letterbox":
-            shorter = np.round(self.side * np.minimum(sizes[:, 0], sizes[:, 1]) / _longer(sizes))
-            wide = sizes[:, 1] <= sizes[:, 0]
-            return np.stack([np.where(wide, self.side, shorter), np.where(wide, shorter, self.side)], axis=1)
-        if self.kind == "corner-letterbox":
-            return np.round(self.side / _longer(sizes)[:, None] * sizes)
+        if self.kind in letterbox.FITS:
+            return letterbox.resized(self.kind, self.side, sizes)
         if self.kind in ("unit", "centred-unit"):
-            return sizes / _longer(sizes)[:, None]
+            return sizes / longer_sides(sizes)[:, None]
         return sizes if self.kind == "original" else np.full_like(sizes, self.side)
 
     def offset(self, sizes: np.ndarray) -> np.ndarray:
         """Where the image's corner lies in the frame, (N, 2)."""
-        if self.kind == "letterbox":
-            return np.floor((self.side - self.resized(sizes)) / 2)
+        if self.kind in letterbox.FITS:
+            return letterbox.offset(self.kind, self.side, np.asarray(sizes, float))
         if self.kind == "centred-unit":
             return (1 - self.resized(sizes)) / 2
         return np.zeros((len(sizes), 2))
@@ -118,7 +112,7 @@ class ProtocolFrame:
         """True points (P, 2) of images of ``sizes`` (P, 2), in the frame, as the protocol holds them."""
         points = np.asarray(points, float)
         if self.kind == "unit":
-            longer = _longer(np.asarray(sizes, float))[:, None]
+            longer = longer_sides(np.asarray(sizes, float))[:, None]
             whole = np.trunc(np.trunc(points) * self.side / longer)
             return (whole.astype(self.dtype) / np.array(self.side, self.dtype)).astype(self.dtype)
         placed = self._rounded(points, sizes)
@@ -148,8 +142,3 @@ class ProtocolFrame:
     def original(self, points: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """The inverse of ``carry``."""
         return (np.asarray(points, float) - self.offset(sizes)) / self.scale(sizes)
-
-
-def _longer(sizes: np.ndarray) -> np.ndarray:
-    """The larger of width and height, (N,)."""
-    return np.maximum(sizes[:, 0], sizes[:, 1])

@@ -13,6 +13,7 @@ import numpy as np
 from baselines.protocol import PublishedProtocol
 from benchmark.scoring.frames import FRAME_KINDS, ProtocolFrame
 from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.geometry.map_points import Readout
 
 # What d is, for the image that the prediction lies in.
 THRESHOLDS = {
@@ -83,30 +84,6 @@ class HitRule:
         if self.quotient:
             return f"e / d {sign} alpha; e {self.distance}, d {self.threshold}, alpha {self.alpha}"
         return f"e {sign} alpha * d; e {self.distance}, alpha {self.alpha}, d {self.threshold}, product {self.limit}"
-
-
-@dataclass(frozen=True)
-class Readout:
-    """How a similarity map becomes a point; ``benchmark.scoring.readouts`` computes it.
-
-    kind          nearest, window-soft-argmax, gauss-soft-argmax, bilinear, softmax, kernel-softmax, upsampled
-    grid          cells a side, None: what the features have
-    window        half-width in cells; 0: the whole map
-    temperature   of the softmax
-    sigma         of the Gaussian, in cells
-    place         where in the frame a cell lies: centre, centre-0.5, corner (top left), aligned (first and last
-                  cell on the first and last pixel), pixel (features were up-sampled to the image)
-    query         how the source's feature is taken: cell (truncated), aligned (bilinear, corners aligned),
-                  pixel, floor-pixel, displaced (MARCO: not aligned, read as if it were)
-    """
-
-    kind: str = "any"
-    grid: int | None = None
-    window: int | None = None
-    temperature: float | None = None
-    sigma: float | None = None
-    place: str = ""
-    query: str = ""
 
 
 @dataclass(frozen=True)

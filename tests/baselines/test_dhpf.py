@@ -53,7 +53,7 @@ def test_appearance_is_that_of_the_chosen_layers_up_sampled_and_stacked(gates):
     model, given = choosing(small(), gates), batch()
     with torch.no_grad():
         output = run(model, given)
-        maps = model.features(given["source"], given["target"])
+        maps = model.encode(torch.cat((given["source"], given["target"])))
     for pair, chosen in enumerate(gates):
         layers = [layer for layer, is_open in enumerate(chosen) if is_open] or [0]
         reduced = [model.reductions[layer](maps[layer]) for layer in layers]
@@ -83,7 +83,7 @@ def test_the_rows_that_keypoints_read_are_those_of_the_whole():
 
 def test_gates_are_random_while_training_and_their_gradient_is_that_of_the_probability():
     model, given = small(), batch()
-    maps = model.features(given["source"], given["target"])
+    maps = model.encode(torch.cat((given["source"], given["target"])))
     assert torch.equal(model.choose(maps), model.choose(maps))
     model.train()
     drawn = {tuple(model.choose(maps).flatten().tolist()) for _ in range(8)}

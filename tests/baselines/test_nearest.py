@@ -7,7 +7,8 @@ import os
 import pytest
 import torch
 
-from baselines.nearest import Features, Nearest
+from baselines.matcher import Features
+from baselines.nearest import Nearest
 from benchmark.running.check import texture
 from sc_imagenet.data.pairs import PairDataset
 from sc_imagenet.geometry.resize import normalised_image
@@ -36,10 +37,10 @@ def test_a_shifted_image_is_found_where_it_was_shifted_to(nearest, shift):
 
 
 def test_inner_products_are_mean_cosines(nearest):
-    described = nearest.describe(
+    (described,) = nearest.encode(
         normalised_image(texture(2, 192, torch.Generator().manual_seed(3)), nearest.mean, nearest.std)
     )
-    plain = Nearest(size=192, layers=[5], standardise=False).eval().describe(torch.randn(1, 3, 192, 192))
+    (plain,) = Nearest(size=192, layers=[5], standardise=False).eval().encode(torch.randn(1, 3, 192, 192))
     torch.testing.assert_close(plain.square().sum(1), torch.ones(1, 12, 12))
     torch.testing.assert_close(described.square().sum(1), torch.ones(2, 12, 12), atol=0.4, rtol=0)
 
@@ -51,7 +52,7 @@ def test_plain_argmax_gives_centres_of_upsampled_cells():
 
 
 def test_only_the_asked_rows_are_looked_at(nearest):
-    features = Features(torch.randn(1, 8, 5, 5), torch.randn(1, 8, 5, 5))
+    features = nearest.match([torch.randn(1, 8, 5, 5)], [torch.randn(1, 8, 5, 5)])
     many = points_inside(30, 192)
     one = nearest.transfer(features, many[:, 7:8])
     torch.testing.assert_close(nearest.transfer(features, many)[:, 7:8], one, atol=1e-3, rtol=0)
@@ -69,7 +70,7 @@ def test_saved_and_loaded_it_is_the_same_and_fetches_nothing(nearest, tmp_path):
     again = Nearest.from_pretrained(tmp_path).eval()
     assert (again.size, again.backbone.layers) == (192, (4, 5, 6, 7))
     images = torch.randn(1, 3, 192, 192)
-    assert torch.equal(nearest.describe(images), again.describe(images))
+    assert torch.equal(nearest.encode(images)[0], again.encode(images)[0])
 
 
 @pytest.mark.skipif("SC_DATA_ROOT" not in os.environ, reason="SC_DATA_ROOT is not set")
@@ -80,7 +81,7 @@ def test_real_photographs_give_the_measured_pck():
     model = Nearest().eval()
     rows = load_dataset("pf_willow", split="test")
     pairs = PairDataset(rows, model.size, model.mean, model.std)
-    described: dict[str, torch.Tensor] = {}
+    described: dict[str, Features] = {}
     shares = []
     for index in range(0, len(pairs), 4):
         item, row = pairs[index], pairs.rows[index]
@@ -88,9 +89,9 @@ def test_real_photographs_give_the_measured_pck():
             for side in ("source", "target"):
                 key = row[side]["path"]
                 if key not in described:
-                    described[key] = model.describe(item[side][None])
-            features = Features(*(described[row[side]["path"]] for side in ("source", "target")))
-            carried = model.transfer(features, item["source_points"][None])[0]
+                    described[key] = model.encode(item[side][None])
+            output = model.match(*(described[row[side]["path"]] for side in ("source", "target")))
+            carried = model.transfer(output, item["source_points"][None])[0]
         scale = item["target_size"] / model.size
         true = item["target_points"] * scale
         longer = (true.amax(0) - true.amin(0)).max()

@@ -15,6 +15,7 @@ from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.keypoints import AP10K_FLIPS, FLIPS, FLIPS_AS_RELEASED, flip_pairs, partner_of
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol, Sample
+from sc_imagenet.geometry import map_points
 from tests.golden.references import FRACTION, PIXELS, Arrays, Compared, all_of, beside, load
 from tests.golden.synthetic import info, listed, padded, spair
 
@@ -195,19 +196,19 @@ def _details(arrays: Arrays, root: Path) -> Iterator[Compared]:
     small = load("small_synth", root)
     maps = []
     for one, two in arrays["readout_pairs"]:
-        source, target = (readouts.unit_vectors(small["features_60x60_letterbox"][row]) for row in (one, two))
+        source, target = (map_points.unit_vectors(small["features_60x60_letterbox"][row]) for row in (one, two))
         vectors = source.reshape(len(source), -1)[:, arrays["readout_source_cell"]].T
-        maps.append(readouts.similarity_maps(vectors, target))
-    nearest = [14.0 * readouts.nearest(each) + 7 for each in maps]
+        maps.append(map_points.similarity_maps(vectors, target))
+    nearest = [14.0 * map_points.nearest(each) + 7 for each in maps]
     yield beside("readout_nearest", nearest, arrays["readout_nearest"])
     for name, window in (("window7", 7), ("window5", 5), ("soft_all", 0), ("gauss5", -5)):
-        soft = [14 * readouts.window_soft_argmax(each, window) + 7 for each in maps]
+        soft = [14 * map_points.window_soft_argmax(each, window) + 7 for each in maps]
         yield beside(f"readout_{name}", soft, arrays[f"readout_{name}"], PIXELS)
     flow = arrays["flow_map"].reshape(-1, 10, 10)
     for window in (0, 2, 5):
         name = f"flow_window{window}"
-        yield beside(name, readouts.window_soft_argmax(flow, window), arrays[name], PIXELS)
-    yield beside("cell_index", readouts.cell_of(arrays["cell_points"], 840, 60), arrays["cell_index"])
+        yield beside(name, map_points.window_soft_argmax(flow, window), arrays[name], PIXELS)
+    yield beside("cell_index", map_points.cell_of(arrays["cell_points"], 840, 60), arrays["cell_index"])
     yield beside("geometry", [_geometry(row[:2]) for row in arrays["geometry"]], arrays["geometry"], FRACTION)
     for name, tables in (("flip_permutation", FLIPS_AS_RELEASED), ("flip_permutation_train", FLIPS)):
         theirs = arrays[name]
@@ -236,7 +237,7 @@ def _geometry(size: np.ndarray) -> list[float]:
 
 def _adaptive(arrays: Arrays, root: Path) -> Iterator[Compared]:
     small, rows = load("small_synth", root), arrays["readout_pairs"][0]
-    source, target = (readouts.unit_vectors(small["features_60x60_letterbox"][row]) for row in rows)
+    source, target = (map_points.unit_vectors(small["features_60x60_letterbox"][row]) for row in rows)
     masks = []
     for key, shape in zip(("distance_mask_1", "distance_mask_2"), arrays["distance_mask_shapes"].tolist()):
         masks.append(np.unpackbits(arrays[key])[: shape[0] * shape[1]].reshape(shape))
@@ -390,11 +391,11 @@ def _kap(arrays: Arrays, root: Path) -> Iterator[Compared]:
         for row in np.flatnonzero(predictions.categories == category).tolist():
             ids = used[placed[2 * row, used, 2] > 0]
             source, target = (
-                readouts.unit_vectors(small["features_20x20_letterbox"][small[side][row]])
+                map_points.unit_vectors(small["features_20x20_letterbox"][small[side][row]])
                 for side in ("pair_source", "pair_target")
             )
-            cells = readouts.cell_of(placed[2 * row, ids, :2], 840, grid)
-            maps = readouts.similarity_maps(source.reshape(len(source), -1)[:, cells].T, target)
+            cells = map_points.cell_of(placed[2 * row, ids, :2], 840, grid)
+            maps = map_points.similarity_maps(source.reshape(len(source), -1)[:, cells].T, target)
             maps = readouts.normalised_maps(maps)
             targets, d = placed[2 * row + 1, ids, :2], evaluated.threshold[row]
             levels = [readouts.within_and_beyond(maps, targets, d, alpha) for alpha in protocol.alphas]

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.scoring import protocols, readouts
+from benchmark.scoring import protocols
 from benchmark.scoring.evaluation import Evaluation, evaluate_predictions
 from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol
+from sc_imagenet.geometry import map_points
 from tests.golden.family_a import ap10k
 from tests.golden.references import FRACTION, PIXELS, Arrays, Compared, all_of, beside, load
 from tests.golden.synthetic import info, spair
@@ -87,20 +88,20 @@ def _readouts(arrays: Arrays, root: Path, protocol: Protocol) -> Iterator[Compar
             small["features_12x12_stretch"][small[s][row]].astype(np.float32) for s in ("pair_source", "pair_target")
         )
         height = source.shape[1]
-        cells = readouts.aligned_cells(query, side, height)
+        cells = map_points.aligned_cells(query, side, height)
         for norm in ("unit", "raw"):
             one, two = (source, target) if norm == "unit" else (source / 100, target / 100)
-            vectors = readouts.sample(one, cells, zeros=True)
+            vectors = map_points.sample(one, cells, zeros=True)
             if norm == "unit":
-                vectors = readouts.unit_vectors(vectors, 1e-6, axis=1)
-                maps = readouts.similarity_maps(vectors, readouts.unit_vectors(two, 1e-6))
+                vectors = map_points.unit_vectors(vectors, 1e-6, axis=1)
+                maps = map_points.similarity_maps(vectors, map_points.unit_vectors(two, 1e-6))
             else:
-                maps = readouts.similarity_maps(vectors, two)
+                maps = map_points.similarity_maps(vectors, two)
             results = {
-                "nn": readouts.nearest(maps),
-                "bilinear": readouts.bilinear(one, two, cells, 1e-6 if norm == "unit" else None),
-                "softmax": readouts.softmax(maps, temperature),
-                "kernelsoftmax": readouts.kernel_softmax(maps, 7, temperature),
+                "nn": map_points.nearest(maps),
+                "bilinear": map_points.bilinear(one, two, cells, 1e-6 if norm == "unit" else None),
+                "softmax": map_points.softmax(maps, temperature),
+                "kernelsoftmax": map_points.kernel_softmax(maps, 7, temperature),
             }
             for kind, found in results.items():
                 found = found * ((side - 1) / (height - 1))
@@ -122,10 +123,10 @@ def _tied(source: np.ndarray, target: np.ndarray, cells: np.ndarray, norm: str) 
         for dy in (0, 1):
             vectors = source[:, low[:, 1] + dy, low[:, 0] + dx].T
             if norm == "unit":
-                vectors, other = readouts.unit_vectors(vectors, 1e-6, axis=1), readouts.unit_vectors(target, 1e-6)
+                vectors, other = map_points.unit_vectors(vectors, 1e-6, axis=1), map_points.unit_vectors(target, 1e-6)
             else:
                 other = target
-            tied |= _several(readouts.similarity_maps(vectors, other))
+            tied |= _several(map_points.similarity_maps(vectors, other))
     return tied
 
 
@@ -249,7 +250,7 @@ def _marco_readout(arrays: Arrays, root: Path) -> Iterator[Compared]:
         )
         width, side = source.shape[2], protocol.frame.side
         cells = np.clip(query * np.float32(width / side), 0, width - 1)
-        maps = readouts.similarity_maps(readouts.sample(source, cells), target)
-        soft = readouts.kernel_softmax(maps, protocol.readout.sigma, protocol.readout.temperature)
+        maps = map_points.similarity_maps(map_points.sample(source, cells), target)
+        soft = map_points.kernel_softmax(maps, protocol.readout.sigma, protocol.readout.temperature)
         ours.append(soft * ((side - 1) / (width - 1)))
     yield beside("readout_matches", ours, arrays["readout_matches"], PIXELS)

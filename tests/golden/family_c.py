@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.scoring import details, protocols, readouts
+from benchmark.scoring import details, protocols
 from benchmark.scoring.evaluation import evaluate_predictions
 from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.keypoints import geco_partners, partner_of
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol
+from sc_imagenet.geometry import map_points
 from tests.golden.references import EXACT, FRACTION, PIXELS, Arrays, Compared, all_of, beside, load
 from tests.golden.synthetic import spair
 
@@ -43,11 +44,11 @@ def _nearest_pixel(
     Where ``theirs`` is as similar up to the rounding of single precision, it is the one.
     """
     source, target = (
-        readouts.upsampled(each, *size) for each, size in zip(features, np.asarray(sizes).astype(int).tolist())
+        map_points.upsampled(each, *size) for each, size in zip(features, np.asarray(sizes).astype(int).tolist())
     )
-    vectors = readouts.unit_vectors(source[:, pixels[:, 1], pixels[:, 0]].T, 1e-6, axis=1)
-    maps = readouts.similarity_maps(vectors, readouts.unit_vectors(target, 1e-6))
-    ours, rows, cells = readouts.nearest(maps), np.arange(len(maps)), theirs.astype(int)
+    vectors = map_points.unit_vectors(source[:, pixels[:, 1], pixels[:, 0]].T, 1e-6, axis=1)
+    maps = map_points.similarity_maps(vectors, map_points.unit_vectors(target, 1e-6))
+    ours, rows, cells = map_points.nearest(maps), np.arange(len(maps)), theirs.astype(int)
     inside = ((cells >= 0) & (cells < sizes[1])).all(axis=1)
     cells = np.where(inside[:, None], cells, 0)
     equal = maps[rows, cells[:, 1], cells[:, 0]] > maps.max(axis=(1, 2)) - 3e-7
@@ -108,10 +109,10 @@ def _geco(arrays: Arrays, root: Path) -> Iterator[Compared]:
                 pixels = np.floor(predictions.other[points]).astype(int)
                 found = _nearest_pixel(_features(small, row), sizes, pixels, theirs)
             else:
-                source, target = (readouts.unit_vectors(each, 1e-12) for each in _features(small, row))
+                source, target = (map_points.unit_vectors(each, 1e-12) for each in _features(small, row))
                 cells = np.floor(predictions.other[points] * 12 / sizes[0]).astype(int)
-                maps = readouts.similarity_maps(source[:, cells[:, 1], cells[:, 0]].T, target)
-                found = np.floor(readouts.nearest(maps) * sizes[1] / 12)
+                maps = map_points.similarity_maps(source[:, cells[:, 1], cells[:, 0]].T, target)
+                found = np.floor(map_points.nearest(maps) * sizes[1] / 12)
             start += len(points)
             said[points] = found
             listed.append(found)
@@ -183,10 +184,10 @@ def _train(arrays: Arrays, root: Path) -> Iterator[Compared]:
             theirs = arrays[f"{mode}_predicted_yx"][row, : len(points), ::-1]
             said[points] = _nearest_pixel(_features(small, row), sizes, pixels, theirs)
             if side and row < 3:
-                source, target = (readouts.upsampled(each, side, side) for each in _features(small, row))
-                vectors = readouts.unit_vectors(source[:, pixels[:, 1], pixels[:, 0]].T, 1e-12, axis=1)
-                maps = readouts.similarity_maps(vectors, readouts.unit_vectors(target, 1e-12))
-                windowed[row, : len(points)] = readouts.window_soft_argmax(maps, 62, 1 / 50)[:, ::-1]
+                source, target = (map_points.upsampled(each, side, side) for each in _features(small, row))
+                vectors = map_points.unit_vectors(source[:, pixels[:, 1], pixels[:, 0]].T, 1e-12, axis=1)
+                maps = map_points.similarity_maps(vectors, map_points.unit_vectors(target, 1e-12))
+                windowed[row, : len(points)] = map_points.window_soft_argmax(maps, 62, 1 / 50)[:, ::-1]
         scored = replace(predictions, predicted=said, frame=ProtocolFrame(frame.kind, frame.side))
         mutual = scored.where(scored.mutual)
         place = np.arange(len(mutual.owner)) - mutual.offsets[:-1][mutual.owner]

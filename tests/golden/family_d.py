@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.scoring import foreign, protocols, readouts
+from benchmark.scoring import foreign, protocols
 from benchmark.scoring.evaluation import distance, evaluate_predictions
 from benchmark.scoring.frames import ProtocolFrame
 from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocol import Protocol, Sample, patched_side
+from sc_imagenet.geometry import map_points
 from tests.golden.family_a import ap10k
 from tests.golden.references import FRACTION, PIXELS, Arrays, Compared, all_of, beside, load
 from tests.golden.synthetic import info, padded, spair
@@ -97,9 +98,9 @@ def _nearest_visible(predictions: Predictions, protocol: Protocol) -> np.ndarray
 def _unit_readout(source: np.ndarray, target: np.ndarray, points: np.ndarray, soft: int | None = None) -> np.ndarray:
     """Predictions in the unit square for query points in it; features are normalised."""
     grid = source.shape[2]
-    vectors = readouts.sample(readouts.unit_vectors(source), points * np.float32(grid - 1))
-    maps = readouts.similarity_maps(vectors, readouts.unit_vectors(target))
-    cells = readouts.nearest(maps) if soft is None else readouts.inner_soft_argmax(maps, soft)
+    vectors = map_points.sample(map_points.unit_vectors(source), points * np.float32(grid - 1))
+    maps = map_points.similarity_maps(vectors, map_points.unit_vectors(target))
+    cells = map_points.nearest(maps) if soft is None else map_points.inner_soft_argmax(maps, soft)
     return cells.astype(np.float32) / np.float32(grid)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from benchmark.scoring import protocols, readouts
 from benchmark.scoring.evaluation import evaluate_predictions
 from benchmark.scoring.predictions import Predictions
+from sc_imagenet.geometry import map_points
 from tests.golden.references import EXACT, FRACTION, Arrays, Compared, all_of, beside, load
 from tests.golden.synthetic import spair
 
@@ -89,11 +90,11 @@ def _spherical(arrays: Arrays, root: Path) -> Iterator[Compared]:
             chosen.append(row)
             points = np.flatnonzero((owner == row) & predictions.other_visible)
             source, target = (
-                readouts.unit_vectors(features[small[side][row]]) for side in ("pair_source", "pair_target")
+                map_points.unit_vectors(features[small[side][row]]) for side in ("pair_source", "pair_target")
             )
-            cells = readouts.cell_of(source_points[points], 840, 60)
-            maps = readouts.similarity_maps(source.reshape(len(source), -1)[:, cells].T, target)
-            said[points] = 14 * readouts.nearest(maps) + 6.5
+            cells = map_points.cell_of(source_points[points], 840, 60)
+            maps = map_points.similarity_maps(source.reshape(len(source), -1)[:, cells].T, target)
+            said[points] = 14 * map_points.nearest(maps) + 6.5
             maps_of[row] = maps
     ours = evaluate_predictions(replace(predictions, predicted=said).take(np.array(chosen)), protocol)
     category_pck = list(ours.by_category("point").values())

@@ -9,7 +9,7 @@ import numpy as np
 
 from sc_imagenet.core.files import atomic_path
 from tests.parity.models import modules
-from tests.parity.references import HERE, ROOT, full_root, home, load
+from tests.parity.references import HERE, ROOT, found_in, full_root, load
 
 
 def main() -> int:
@@ -19,14 +19,13 @@ def main() -> int:
         print(f"error: the reference files are not here; set {ROOT} to their folder", file=sys.stderr)
         return 2
     for model in modules():
-        folder = home(model, root)
         for name in model.FILES:
-            arrays = {key: model.thin(key, array) for key, array in load(name, folder).items() if key != "report_json"}
+            arrays = {key: model.thin(key, array) for key, array in load(name, root).items() if key != "report_json"}
             with atomic_path(HERE / f"{name}.npz") as temporary, open(temporary, "wb") as file:
                 np.savez_compressed(file, **arrays)
         for name in getattr(model, "KEYS", model.FILES):
-            listed = folder / "state_dict_keys" / f"{name}.json"
-            if listed.exists():  # HPF has no weights of its own
+            listed = found_in(root, f"state_dict_keys/{name}.json")
+            if listed is not None:  # HPF has no weights of its own
                 with atomic_path(HERE / f"{name}.keys.json.gz") as temporary:
                     temporary.write_bytes(gzip.compress(listed.read_bytes(), mtime=0))
     return 0

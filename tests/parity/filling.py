@@ -12,6 +12,7 @@ from sc_imagenet.geometry.transformations import IDENTITY
 
 AS_CONSTRUCTED = ("num_batches_tracked", "relative_position_index", "attn_mask")
 GAINS = {"decoder.proj.weight": 0.05}  # else CATs' sharp softmax would saturate
+GAINS_OF_ENDS = {".linear_b_q.weight": 0.3, ".linear_b_v.weight": 0.3}  # GECO's second factors
 
 
 def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -23,8 +24,7 @@ def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
     >>> fill("bn1.bias", (2,)).dtype, float(abs(fill("a.running_var", (9,)) - 1).min()) >= 0
     (dtype('float32'), True)
     """
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    draws = np.random.default_rng(seed).standard_normal(shape)
+    draws = draws_of(name).standard_normal(shape)
     last = name.rpartition(".")[2]
     if not shape:
         values = 1 + 0.1 * draws
@@ -32,6 +32,8 @@ def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
         values = 1 + 0.25 * np.abs(draws)
     elif last.endswith("running_mean"):
         values = 0.05 * draws
+    elif last == "gamma":  # LayerScale: the rule of biases would switch the blocks off
+        values = 0.5 + 0.1 * draws
     elif last.endswith(("x_normal", "y_normal")):
         values = np.linspace(-1, 1, shape[0]) + 0.01 * draws
     elif last.endswith("relative_position_bias_table") or "pos_embed" in last:
@@ -39,8 +41,36 @@ def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
     elif len(shape) == 1:
         values = 1 + 0.1 * draws if last.endswith("weight") else 0.02 * draws
     else:
-        values = GAINS.get(name, 1.0) * draws / np.sqrt(np.prod(shape[1:]))
+        gain = GAINS.get(name, next((gain for end, gain in GAINS_OF_ENDS.items() if name.endswith(end)), 1.0))
+        values = gain * draws / np.sqrt(np.prod(shape[1:]))
     return np.asarray(values, np.float32)
+
+
+def draws_of(name: str) -> np.random.Generator:
+    """The generator of a name's numbers."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
+
+
+def feature_map(name: str, channels: int, grid: int, low: int) -> Tensor:
+    """A map (1, channels, grid, grid) of ``low`` x ``low`` constant blocks, made from a name alone.
+
+    >>> feature_map("a", 2, 4, 2).shape
+    torch.Size([1, 2, 4, 4])
+    """
+    return _in_blocks(draws_of(f"input|{name}").standard_normal((1, channels, low, low)), grid)
+
+
+def feature_pair(name: str, channels: int, grid: int, low: int) -> tuple[Tensor, Tensor]:
+    """Two such maps, the second the first rolled two blocks down and three to the left, with noise."""
+    generator = draws_of(f"input|{name}")
+    first = generator.standard_normal((1, channels, low, low))
+    second = 0.9 * np.roll(first, (2, -3), axis=(2, 3)) + 0.5 * generator.standard_normal(first.shape)
+    return _in_blocks(first, grid), _in_blocks(second, grid)
+
+
+def _in_blocks(small: np.ndarray, grid: int) -> Tensor:
+    times = grid // small.shape[-1]
+    return torch.from_numpy(small.repeat(times, 2).repeat(times, 3).astype(np.float16).astype(np.float32))
 
 
 def published_state(shapes: dict[str, list[int]]) -> dict[str, Tensor]:

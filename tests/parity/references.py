@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -103,7 +102,7 @@ def beside(
         if mine.shape != reference.shape:
             mine, rounding = thin(key, mine), thin(key, rounding) if rounding.shape else rounding
         comparisons.append(tolerances[key].compare(key, mine, reference, rounding))
-        if "grad_norms" in key and tolerances[key].relative == "each":
+        if ("grad_norms" in key or "gradient_norms" in key) and tolerances[key].relative == "each":
             together = Tolerance(tolerances[key].limit, "together")
             comparisons.append(together.compare(f"{key}/together", mine, reference, rounding))
     return comparisons
@@ -116,14 +115,14 @@ def full_root() -> Path | None:
     return Path(given) if given else beside if beside.is_dir() else None
 
 
-def home(model: ModuleType, root: Path) -> Path:
-    """The folder of a model's whole reference files."""
-    return root / getattr(model, "FOLDER", "")
+def found_in(root: Path, file: str) -> Path | None:
+    """Where a file lies in the folder of the reference files or in one of its folders; None if it does not."""
+    return next((path for path in (root / file, *sorted(root.glob(f"*/{file}"))) if path.is_file()), None)
 
 
 def load(name: str, root: Path = HERE) -> dict[str, np.ndarray]:
     """All arrays of a reference file."""
-    with np.load(root / f"{name}.npz", allow_pickle=False) as file:
+    with np.load(found_in(root, f"{name}.npz") or root / f"{name}.npz", allow_pickle=False) as file:
         return {key: file[key] for key in file.files}
 
 

@@ -27,8 +27,8 @@ def steeper(maps: Tensor) -> Tensor:
 
 
 def a_factor_of_1_02(patch: pytest.MonkeyPatch) -> None:
-    describe = CATs.describe
-    patch.setattr(CATs, "describe", lambda self, images: [steeper(maps) for maps in describe(self, images)])
+    encode = CATs.encode
+    patch.setattr(CATs, "encode", lambda self, images: [steeper(maps) for maps in encode(self, images)])
 
 
 def a_detached_image(patch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,9 @@ def speed():
 
 def test_every_pass_has_its_floor(speed):
     assert {(cost.what, cost.mode) for cost in speed.costs} == {
-        (what, mode) for what in ("model", "its backbone", "whole network") for mode in ("forward", "step")
+        *((what, mode) for what in ("model", "its backbone", "whole network") for mode in ("forward", "step")),
+        ("model", "encode"),
+        ("model", "match"),
     }
     assert all(0 < cost.fastest <= cost.seconds <= cost.slowest and cost.peak_memory > 1e8 for cost in speed.costs)
 
@@ -34,14 +36,14 @@ def test_it_prints_a_table_and_json(speed, capsys):
     print_speed(speed, as_json=True)
     printed = json.loads(capsys.readouterr().out)
     assert printed["setup"]["model"] == "cats"
-    assert len(printed["costs"]) == 6
+    assert len(printed["costs"]) == 8
     print_speed(speed, as_json=False)
     assert "whole network" in capsys.readouterr().out
 
 
 def test_a_model_without_a_loss_has_no_step():
     kinds = Passes(Setup("nearest", **{**QUICK, "preset": "paper"})).kinds()
-    assert {mode for _, mode in kinds} == {"forward"}
+    assert {mode for _, mode in kinds} == {"forward", "encode", "match"}
 
 
 def test_a_step_leaves_gradients_in_the_model_and_none_behind():

@@ -3,11 +3,12 @@
 Every module has
 
     FILES                      names of its reference files, each with its list of published keys
+    KEYS                       (where they are not FILES) names of the lists of published keys
     INPUTS                     arrays of the references that are inputs or labels, not results
     thin(name, array)          the part of an array that the repository keeps
     compare(file, reference)   a Comparison for every other array
 
-and where its files lie in a folder of their own, or their lists of keys have other names, ``FOLDER`` and ``KEYS``.
+The whole references lie in ``SC_PARITY_ROOT`` or in folders of it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from tests.parity.models import cnngeo
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps
 
-FOLDER = "geometric"
 FILES = ("a2net",)
 KEYS = ("a2net_resnet101",)
 INPUTS = (

@@ -17,7 +17,6 @@ from tests.parity.filling import geometric_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps
 
-FOLDER = "geometric"
 FILES = ("cnngeo",)
 KEYS = ("cnngeo_resnet101", "cnngeo_vgg16")
 INPUTS = (

@@ -155,8 +155,8 @@ def two_pairs(mode: str, reference: Arrays, dtype: torch.dtype) -> tuple[DHPF, d
     model = filled(supervision == "weak", reference).train(phase == "train").to(dtype)
     batch = in_precision(batch_of(reference), dtype)
     outputs = []
-    match = model.match
-    model.match = MethodType(lambda _, maps: outputs.append(match(maps)) or outputs[-1], model)
+    compose = model.compose
+    model.compose = MethodType(lambda _, maps: outputs.append(compose(maps)) or outputs[-1], model)
     if supervision == "weak" and phase == "eval":
         batch["category"] = torch.zeros(2)  # evaluated without negatives
     loss = model.training_loss(batch, epoch=0)

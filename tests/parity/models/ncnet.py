@@ -63,7 +63,7 @@ def our_arrays(reference: Arrays) -> dict[str, np.ndarray | Measured]:
     model = filled(reference)
     out: dict[str, Tensor] = {}
     with torch.no_grad():
-        ((source,), (target,)) = (model.describe(image(reference, name)) for name in ("src", "trg"))
+        ((source,), (target,)) = (model.encode(image(reference, name)) for name in ("src", "trg"))
         volume = model.correlate([source], [target])
         filtered = mutual_matching(volume)
         agreed = model.consensus(filtered)

@@ -68,7 +68,7 @@ def our_arrays(name: str, reference: Arrays) -> dict[str, np.ndarray | Measured]
     batch = batch_of(reference)
     out: dict[str, Tensor] = {}
     with torch.no_grad():
-        maps = model.features(source, target, 0)
+        maps = model.layer(source, target, 0)
         encoded = [model.heads[0].encoder(features) for features in maps]
         for role, features, context in zip(("src", "trg"), maps, encoded):
             out[f"feat_{role}"], out[f"sce_{role}"] = features[0, ::16], context[0, ::16]

@@ -101,7 +101,7 @@ def our_arrays(kind: str, reference: Arrays) -> dict[str, np.ndarray | Measured]
         hooks.append(block.attention.register_forward_hook(keep(f"attn{number}", 211)))
         hooks.append(block.mlp.register_forward_hook(keep(f"ff{number}", 211)))
     with torch.no_grad():
-        source_maps, target_maps = model.backbone(source, target)
+        source_maps, target_maps = model.features(source, target)
         correlation = model.correlate(source_maps, target_maps)
         refined = head(correlation)
         out |= readings(model, refined, batch["source_points"][:, : int(reference["n_pts"])])

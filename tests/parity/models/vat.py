@@ -81,7 +81,7 @@ def our_arrays(reference: Arrays) -> dict[str, np.ndarray | Measured]:
         keep(name, volume[0, ::4, ::4, :, :, ::64].movedim(-1, 0), volume)
 
     with torch.no_grad():
-        ours, theirs = model.features(source, target)
+        ours, theirs = (model.levels(maps) for maps in model.features(source, target))
         for number, (linear, level) in enumerate(zip(model.guidance, theirs)):
             projected = linear(level[-1]).relu()
             keep(f"qproj{number}", projected[0, ::8, ::2, ::2], projected)
@@ -102,7 +102,7 @@ def our_arrays(reference: Arrays) -> dict[str, np.ndarray | Measured]:
                 watch(decoder, lambda x, _, name=f"dec{number}_in": keep(name, x[0, ::16], x)),
                 watch(last, lambda _, y, name=f"dec{number}_out": keep(name, y[0, ::16], y)),
             ]
-        refined = model.refine(model.encode(ours, theirs))
+        refined = model.refine(model.volumes(ours, theirs))
         grid = model.decode(refined[-1], model.guide(theirs))
         for hook in hooks:
             hook.remove()

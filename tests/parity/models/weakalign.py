@@ -26,7 +26,6 @@ from tests.parity.models import cnngeo
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps
 
-FOLDER = "geometric"
 FILES = ("weakalign",)
 INPUTS = (
     *("src", "trg", "draws_affine", "draws_tps", "given_near_theta_aff", "given_near_theta_tps"),

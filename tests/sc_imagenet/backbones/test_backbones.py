@@ -10,6 +10,7 @@ import timm
 import torch
 
 from sc_imagenet.backbones.backbone import build_backbone, with_positions_of
+from sc_imagenet.backbones.dinov2 import published_positions
 from sc_imagenet.backbones.pretrained import LITE0_PACKAGE, create_network, weights_at_hand
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.tensor_files import read_state
@@ -199,3 +200,31 @@ def test_weights_saved_for_another_size_load_with_their_positions_interpolated(t
     corner = state["net.pos_embed"][0, 1] - saved.net.pos_embed[0, 1]
     assert corner.norm() < 0.5 * saved.net.pos_embed[0, 1].norm()
     assert all(torch.equal(state[key], value) for key, value in saved.state_dict().items() if key != "net.pos_embed")
+
+
+def test_dinov2_of_another_size_has_its_authors_positions_built_or_loaded(tmp_path):
+    """A tenth of a cell is in the scale factor: timm's own positions are others."""
+    name = "vit_small_patch14_dinov2"
+    torch.manual_seed(0)
+    native = build_backbone(name, [0], 518, pretrained=False)
+    path = tmp_path / "weights.pth"
+    torch.save(timm.create_model(name, img_size=518).state_dict(), path)
+    whole = read_state(path)
+    built = build_backbone(name, [0], 168, pretrained=str(path))
+    expected = published_positions(whole["pos_embed"], (12, 12))
+    assert torch.equal(built.net.pos_embed, expected)
+    timms = timm.create_model(name, pretrained=True, img_size=168, pretrained_cfg_overlay={"state_dict": whole})
+    assert (timms.pos_embed - expected).abs().max() > 1e-3
+    state = {f"net.{key}": value for key, value in native.net.state_dict().items()}
+    fitted = with_positions_of(built, state)["net.pos_embed"]
+    assert torch.equal(fitted, published_positions(state["net.pos_embed"], (12, 12)))
+
+
+def test_a_vision_transformer_is_read_before_or_after_its_last_norm(image):
+    plain = build_backbone("vit_tiny_patch16_224", None, 64, pretrained=False).eval()
+    normed = build_backbone("vit_tiny_patch16_224", None, 64, pretrained=False, final_norm=True).eval()
+    normed.load_state_dict(plain.state_dict(), strict=False)
+    with torch.no_grad():
+        before, after = plain(image)[0], normed(image)[0]
+    expected = torch.nn.functional.layer_norm(before.permute(0, 2, 3, 1), (192,), eps=1e-6).permute(0, 3, 1, 2)
+    torch.testing.assert_close(after, expected)

@@ -117,7 +117,7 @@ def test_narrow_warps_are_narrower_than_wide_ones(folder):
         pairs = pairs_of(folder, augment=name)
         found = [pairs[(epoch, 0)] for epoch in range(40)]
         grids = [item["warp"] for item in found if item["warp_parameters"] == AFFINE]
-        identity = pairs_of(folder)._points(still.flatten(), np.random.default_rng(0))[0]
+        identity = pairs_of(folder)._drawn_points(still.flatten(), np.random.default_rng(0))[0]
         reach[name] = float(np.mean([(grid - identity).norm(dim=1).mean() for grid in grids]))
     assert reach["narrow-warps"] < 0.7 * reach["none"]
 
