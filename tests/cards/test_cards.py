@@ -12,6 +12,7 @@ import pytest
 from huggingface_hub import RepoCard
 from scipy.io import savemat
 
+from benchmark.running.photographs import ROWS
 from sc_imagenet.data.catalog import catalog, info
 from sc_imagenet.data.load import load_dataset
 from sc_imagenet.toy.pairs import CATEGORIES
@@ -80,7 +81,7 @@ def test_models_and_data_sets_in_commands_exist():
         for option, value in itertools.pairwise(words):
             if option in ("--finetune", "--eval"):
                 names = {name.partition(":")[0] for name in value.split(",")}
-                assert names <= {*catalog(), "my-set", "NAME", "OWN"}, f"{where}: {line}"
+                assert names <= {*catalog(), *ROWS, "my-set", "NAME", "OWN"}, f"{where}: {line}"
 
 
 def willow(root):
