@@ -8,11 +8,13 @@ volume by Hough scores. ``sc_imagenet/generation`` holds the network, its losses
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
 
 from baselines.matcher import Batch, Matcher
 from baselines.matcher import Features as Tensors
@@ -20,16 +22,19 @@ from baselines.recipe import Recipe, recipe
 from baselines.registry import register
 from sc_imagenet.backbones import LITE0
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.generation.cascade.losses import TrainingPairs, cascade_losses, trained_parameters
+from sc_imagenet.generation.cascade.labels import TrainingPairs
+from sc_imagenet.generation.cascade.losses import cascade_losses, trained_parameters
 from sc_imagenet.generation.cascade.network import SHARPNESS, CascadeNetwork
 from sc_imagenet.generation.cascade.options import STAGES, Stage, TrainingOptions
 from sc_imagenet.generation.cascade.view_features import Views
 from sc_imagenet.generation.cascade.views import View
 from sc_imagenet.generation.features import FeatureReader, Features
-from sc_imagenet.generation.saliency import feature_masks
+from sc_imagenet.generation.saliency import OnnxSaliency, SaliencyFolder, feature_masks, mask_on_grid, open_saliency
 from sc_imagenet.geometry.correlation import Grid
 from sc_imagenet.geometry.grids import pixels_of, read_at
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
+
+AS_DEFAULT: dict[str, Any] = {}  # options of a training: each as it is by default
 
 
 class Scores(NamedTuple):
@@ -67,14 +72,18 @@ class Cascade(Matcher):
         window: half side, in cells, of the soft-argmax around the best. The paper does not say how; 3 x 3 cells
             are window 1 with upsample 1.
         pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
+        saliency: "features", the backbone's own; or a U2-Net or IS-Net as an .onnx file, which sees the S x S images.
+        training_options: options of its training on pairs by name (see ``TrainingOptions``); those left out have
+            their defaults. Optimiser, rates and sizes are the recipe's, views and held-out photographs are none.
 
     Raises:
         InputError: options that are not known, or a backbone that cannot be had.
     """
 
     direction = "forward"
-    match_arguments = ("network", "stage", "upsample", "window")
+    match_arguments = ("network", "stage", "upsample", "window", "training_options")
     match_weights = ("network.",)
+    training_arguments = ("training_options",)
     backbone: FeatureReader
 
     def __init__(
@@ -87,6 +96,8 @@ class Cascade(Matcher):
         upsample: int = 4,
         window: float = 2.5,
         pretrained: bool | str = True,
+        saliency: str = "features",
+        training_options: dict[str, Any] = AS_DEFAULT,
     ) -> None:
         super().__init__()
         options = TrainingOptions.from_dict({"network": dict(network or {})}).network
@@ -98,12 +109,26 @@ class Cascade(Matcher):
         self.backbone = FeatureReader(backbone, layers, size, pretrained=pretrained)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.network = CascadeNetwork(self.backbone.channels, options)
-        trained_parameters(self.network, TrainingOptions(network=options))  # freezes the stages that nothing reads
+        self.saliency = open_saliency(saliency)
+        if isinstance(self.saliency, SaliencyFolder):
+            raise InputError(
+                "is a folder of masks, which are of photographs by name; pairs come without",
+                where=saliency,
+                fix="Give an .onnx file, or make a data set with these masks: scbench generate run --saliency.",
+            )
+        self.training_options = training_options or {}
+        trained_parameters(self.network, self._training())  # freezes the stages that nothing reads
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """See ``Matcher``; training chooses how the network's stages are read."""
+        given = super().arguments
+        return {**given, "network": asdict(self.network.options)} if given else given
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, S, S) -> tokens (B, C, h, w), global tokens (B, C) and masks (B, N)."""
         read = self.backbone(images)
-        return [read.tokens, read.global_token, feature_masks(read.tokens).flatten(1)]
+        return [read.tokens, read.global_token, self._masks(images, read)]
 
     def match(self, source: Tensors, target: Tensors) -> Scores:
         """Features -> scores of all matches."""
@@ -119,12 +144,32 @@ class Cascade(Matcher):
         """
         both = self.backbone(torch.cat((batch["source"], batch["target"])))
         half = len(batch["source"])
-        masks = feature_masks(both.tokens).flatten(1)
+        masks = self._masks(torch.cat((batch["source"], batch["target"])), both)
         whole = torch.tensor(View().placement(), device=masks.device).expand(half, -1)
         source, target = (Views(both[side], masks[side], whole) for side in (slice(half), slice(half, None)))
         pairs = TrainingPairs(source, target)
-        options = TrainingOptions(network=self.network.options)
-        return torch.stack(list(cascade_losses(self.network, pairs, options).values())).sum()
+        return torch.stack(list(cascade_losses(self.network, pairs, self._training()).values())).sum()
+
+    def _masks(self, images: Tensor, features: Features) -> Tensor:
+        """What of normalised images (B, 3, S, S) is the object, by cells: (B, N) in [0, 1]."""
+        if not isinstance(self.saliency, OnnxSaliency):
+            return feature_masks(features.tokens).flatten(1)
+        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        pixels = (images * std + mean).clamp(0, 1)
+        masks = [self.saliency.mask_of(to_pil_image(each.float().cpu())) for each in pixels]
+        return torch.stack([mask_on_grid(mask, features.grid) for mask in masks]).flatten(1).to(images.device)
+
+    def set_training_arguments(self, arguments: Mapping[str, Any]) -> None:
+        """See ``Matcher``; they decide which parameters are trained."""
+        super().set_training_arguments(arguments)
+        trained_parameters(self.network, self._training())
+
+    def _training(self) -> TrainingOptions:
+        if "network" in self.training_options:
+            raise InputError(
+                "network is none of the training_options", fix="Options of the network are recipe.model.network."
+            )
+        return replace(TrainingOptions.from_dict(self.training_options), network=self.network.options)
 
     def transfer(self, output: Scores, points: Tensor) -> Tensor:
         """Points (B, K, 2) of the source -> the target; a point between cells reads its row bilinearly."""
@@ -139,10 +184,14 @@ class Cascade(Matcher):
         return pixels_of(cells, self.size / rows.shape[-1])
 
 
-# Recipes of the cascade: how it is built. It is trained by ``scbench generate train``, from class labels alone.
+# Recipes of the cascade. ``scbench generate train`` trains it from photographs by class; these serve where pairs of
+# photographs of one class are given, whose points are not looked at.
 
-# The paper's optimiser; what ``training_loss`` minimises where pairs are given instead of photographs by class.
+# The losses of the paper's text, which its optimiser moves.
+LITERAL = {"image_trains": "all", "class_loss": "literal", "region_loss": "class", "pixel_loss": "binary"}
+
 PAPER_SGD = Recipe(
+    model={"training_options": {**LITERAL, "hough_share": 0.0}},
     optimiser="sgd",
     lr=3e-5,
     backbone_lr=0.0,

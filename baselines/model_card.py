@@ -22,6 +22,7 @@ TASK = "keypoint-detection"  # the nearest of the Hub's own
 DIRECTIONS = {"forward": "source to target", "backward": "target to source"}
 SUPERVISION = {
     "none": "none; nothing is trained",
+    "self": "photographs alone",
     "weak": "class labels",
     "keypoints": "keypoints",
     "pseudo": "pseudo-labels, of class labels, masks and viewpoints",

@@ -19,6 +19,15 @@ class PublishedProtocol:
     direction: Literal["forward", "backward"]
     padded: str = "bbox-padded"  # their threshold on PF-WILLOW
 
+    def frame_on(self, dataset: str) -> int | None:
+        """The frame on a data set of the catalogue: the box around PF-WILLOW's points is taken in original pixels.
+
+        >>> PublishedProtocol(224, "backward", padded="bbox-kp").frame_on("pf-willow")
+        >>> PublishedProtocol(224, "backward").frame_on("pf-willow")
+        224
+        """
+        return None if dataset == "pf-willow" and self.padded == "bbox-kp" else self.frame
+
     @classmethod
     def read(cls, content: Any, where: object) -> PublishedProtocol:
         """The protocol that a file of predictions or a result holds.

@@ -12,6 +12,7 @@ from sc_imagenet.core.errors import InputError, unknown_name
 
 PRESETS = ("paper", "small", "tiny")
 ANY = "*"
+SYNTHETIC = "synthetic"  # photographs that are paired with warps of themselves, whosever they are
 STAGES = ("pretrain", "finetune")
 LEAST = {"batch": 1, "epochs": 1, "validate_every": 1, "points": 1, "share": 1e-6}  # of what is set; of all else 0
 

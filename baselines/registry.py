@@ -39,7 +39,7 @@ class ModelCard:
     title: str  # as the paper's tables print it
     paper: str
     licence: str  # of the authors' code and weights
-    supervision: str  # "none", "weak", "pseudo", "keypoints", "semi"
+    supervision: str  # "none", "self", "weak", "pseudo", "keypoints", "semi"
     backbone: str  # default backbone, timm's name
     model: type[Matcher]
     protocol: PublishedProtocol | None = None  # how its authors scored it; None where no paper did
@@ -76,7 +76,7 @@ def register(
         title: as the paper's tables print it.
         paper: authors, venue and year.
         licence: of the authors' code and weights.
-        supervision: "none", "weak", "pseudo", "keypoints" or "semi".
+        supervision: "none", "self", "weak", "pseudo", "keypoints" or "semi".
         backbone: the default, timm's name.
         protocol: how its authors scored it; None: in its own frame and direction.
         step_seconds: of a training step by the paper's recipe on ``STEP_DEVICE``, by data set or ``ANY``.
@@ -235,13 +235,15 @@ def create_from_outside(name: str, arguments: Mapping[str, Any], where: object) 
 def find_recipe(model: str, dataset: str, preset: str = "paper") -> Recipe:
     """The recipe of a model for a data set: the one made for it, else the model's recipe for any.
 
+    Of ``synthetic:NAME`` it is the one for "synthetic", whatever photographs are named.
+
     Raises:
         InputError: unknown preset, or the model has no recipe for it.
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     find(model)
-    for key in ((model, dataset, preset), (model, ANY, preset)):
+    for key in ((model, dataset.partition(":")[0], preset), (model, ANY, preset)):
         if key in RECIPES:
             return RECIPES[key]()
     raise InputError(
@@ -279,7 +281,7 @@ def training_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any
         if get_origin(kind) is Literal:
             if value not in get_args(kind):
                 raise unknown_name(f"{name}'s {argument}", str(value), get_args(kind))
-        elif type(value) is not kind and (kind, type(value)) != (float, int):
+        elif type(value) is not (plain := get_origin(kind) or kind) and (plain, type(value)) != (float, int):
             raise InputError(f"{name}'s {argument}={value!r} is not of the kind of its default, {default!r}")
     return found
 

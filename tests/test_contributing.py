@@ -103,7 +103,7 @@ def inside(tmp_path_factory) -> Path:
     """A copy of this repository into which both files were moved, with the cards written anew."""
     house = tmp_path_factory.mktemp("house")
     for folder in ("sc_imagenet", "baselines", "benchmark", "cards", "tests"):
-        leave = shutil.ignore_patterns("__pycache__", "references", "*.npz")
+        leave = shutil.ignore_patterns("__pycache__", "references")
         shutil.copytree(ROOT / folder, house / folder, ignore=leave)
     for path, name in HOMES:
         assert not (house / path).exists()

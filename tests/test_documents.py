@@ -23,7 +23,7 @@ def run(code: str, folder: Path, *arguments: str) -> str:
 
 
 def test_the_readme_is_short():
-    assert len(README.splitlines()) <= 115
+    assert len(README.splitlines()) <= 120
 
 
 def test_the_python_of_the_readme_runs(tmp_path):
@@ -84,6 +84,17 @@ def test_the_notebook_runs_on_the_embedded_set(tmp_path):
     printed = run(code.replace("PAIRS = 40", "PAIRS = 6"), tmp_path)
     assert "PCK@0.1" in printed
     assert (tmp_path / "matches.png").stat().st_size > 10_000
+
+
+def test_the_course_s_notebook_runs_and_its_head_learns(tmp_path):
+    code = "\n".join(cells(MORE / "course.ipynb"))
+    printed = run(code.replace("PAIRS = 60", "PAIRS = 6").replace("STEPS = 150", "STEPS = 24"), tmp_path)
+    first, last = map(float, re.search(r"first ten steps ([\d.]+), of the last ten ([\d.]+)", printed).groups())
+    assert last < first
+    assert printed.count("PCK@0.1") == 9
+    shares = [float(share) for share in re.findall(r"([\d.]+) %", printed)]
+    assert abs(sum(shares) - 100) < 0.5
+    assert (tmp_path / "features.png").stat().st_size > 5_000
 
 
 def test_the_notebook_runs_on_two_photographs_of_a_persons_own(tmp_path):

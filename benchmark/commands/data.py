@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from sc_imagenet.data.convert import convert as convert_split
 from sc_imagenet.data.download import download as download_files
 from sc_imagenet.data.drawing import contact_sheet, draw_pair
 from sc_imagenet.data.images import open_image, picture_format, save_picture
+from sc_imagenet.data.pair_lists import WORST_SPREAD, lists_of, overlap, read_list, write_lists
 from sc_imagenet.data.roots import data_rows, info_row
 from sc_imagenet.data.schema import check_size
 from sc_imagenet.data.tensor_files import shortened
@@ -158,6 +160,65 @@ def show(
     picture, drawn = picture_of_pairs(name, pairs, seed, category, data_root)
     save_picture(picture, out)
     print(f"{drawn} pairs in {out}")
+
+
+@app.command("lists")
+def lists(
+    name: Name,
+    out: Annotated[
+        Path | None, typer.Option(help="Each split's list is written into this folder.", rich_help_panel=OUTPUT)
+    ] = None,
+    order: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of AP-10K: pairs as its notebook draws them where files are so listed: folder|folders|files a line.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Print how many pairs each split has, and the SHA-256 by which two laboratories know that they have the same.
+
+    [bold]scbench data lists ap-10k --out lists[/bold]
+    """
+    found = lists_of(name, data_root, order)
+    if out is not None:
+        write_lists(found, out)
+    if as_json:
+        print_json([{"split": each.name, "pairs": len(each.stems), "sha256": each.sha256} for each in found])
+        return
+    for each in found:
+        print(f"{each.sha256}  {len(each.stems):>9,} pairs  {each.name}")
+
+
+@app.command("compare-lists")
+def compare_lists(
+    first: Annotated[Path, typer.Argument(help="A list, a pair a line, or a folder of pair annotations.")],
+    second: Annotated[Path, typer.Argument(help="Another.")],
+    as_json: Json = False,
+) -> None:
+    """Tell how far two lists of pairs overlap, and what that alone may move in a score.
+
+    [bold]scbench data compare-lists lists/test.txt theirs/PairAnnotation/test[/bold]
+    """
+    one, two = read_list(first), read_list(second)
+    found = overlap(one, two)
+    if as_json:
+        print_json({"sha256": [one.sha256, two.sha256], **asdict(found)})
+        return
+    if one.sha256 == two.sha256:
+        print(f"equal: {found.first:,} pairs, SHA-256 {one.sha256}")
+        return
+    both, own, other = found.images
+    print(f"pairs   {found.shared:,} in both, of {found.first:,} and {found.second:,}")
+    print(f"        {found.reversed_:,} more in both with source and target exchanged")
+    print(f"images  {both:,} in both, of {own:,} and {other:,}")
+    print(
+        f"A mean over pairs moves by up to {found.moves:.2f} points (95 %) between these lists where the score of a "
+        f"pair spreads by {WORST_SPREAD:g} points, the most that is possible; by half of it where it spreads half as "
+        "much. Pairs are taken as independent: as they share images, it may be more."
+    )
 
 
 # A picture of some pairs of a data set with their annotated points.

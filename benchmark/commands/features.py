@@ -55,14 +55,16 @@ def delete(
     identifier: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Of 'scbench features list'; its beginning is enough.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="All of this model.", rich_help_panel=MODEL)] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The name of a model; 'scbench models' lists them.", rich_help_panel=MODEL)
+    ] = None,
     days: Annotated[
         float | None,
         typer.Option(min=0, help="All that nothing was added to for so many days.", rich_help_panel=DATA),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that is kept.", rich_help_panel=DATA)] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="What would be deleted is shown.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--dry-run", help="What would be done is shown, nothing is done.", rich_help_panel=OUTPUT)
     ] = False,
 ) -> None:
     """Delete kept features; they are made again when they are needed.

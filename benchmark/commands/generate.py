@@ -23,11 +23,13 @@ from benchmark.commands.options import (
     grouped,
     weights_by,
 )
-from benchmark.running.generate import Generated, export_release, generate_set, train_network
+from benchmark.running.generate import Generated, export_release, generate_set, train_network, training_options
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import print_json, say
 from sc_imagenet.data.catalog import embedded
 from sc_imagenet.generation.options import GenerationOptions
+
+BACKBONE, SIZE = GenerationOptions().backbone, GenerationOptions().size
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -53,14 +55,23 @@ class Reading:
     ]
     out: Out
     backbone: Annotated[
-        str, typer.Option(help="Features are any timm model's; the paper's are iBOT's ViT-B/16.", rich_help_panel=MODEL)
-    ] = "tf_efficientnet_lite0"
+        str | None,
+        typer.Option(
+            help=f"Features are any timm model's, by default {BACKBONE}'s; the paper's are iBOT's ViT-B/16.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
     weights: Annotated[Path | None, typer.Option(help="A file of the backbone's weights.", rich_help_panel=MODEL)] = (
         None
     )
     size: Annotated[
-        int, typer.Option(min=32, help="The side of its input in pixels; the paper's is 512.", rich_help_panel=MODEL)
-    ] = 320
+        int | None,
+        typer.Option(
+            min=32,
+            help=f"The side of its input in pixels, by default {SIZE}; the paper's is 512.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
     saliency: Annotated[
         str,
         typer.Option(
@@ -88,7 +99,11 @@ class Labelling:
     ] = "masks"
     loops: Annotated[
         str,
-        typer.Option(help="clique, or independent: the paper's text, 27 times the matchings.", rich_help_panel=LABELS),
+        typer.Option(
+            help="Images are scored by loops of a clique, or independent: the paper's text, 27 times the matchings; "
+            "pairs are always chosen by cliques.",
+            rich_help_panel=LABELS,
+        ),
     ] = "clique"
     least_single: Annotated[
         float,
@@ -114,6 +129,15 @@ class Selecting:
 class Training:
     """How a cascade is trained."""
 
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="paper: iBOT's ViT-B/16 at 512 px, given by --weights, and all else as printed; small or tiny: for "
+            "laptops. Other options change it.",
+            rich_help_panel=TRAINING,
+            metavar="NAME",
+        ),
+    ] = None
     steps: Annotated[
         int | None, typer.Option(min=1, help="The training ends after so many steps.", rich_help_panel=TRAINING)
     ] = None
@@ -129,6 +153,14 @@ class Training:
         int,
         typer.Option(
             min=0, help="So many processes decode images ahead with --features compute.", rich_help_panel=MACHINE
+        ),
+    ] = 0
+    keep_every: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="The network is kept after every so many steps, as <out>/work/network/steps/<step>.",
+            rich_help_panel=OUTPUT,
         ),
     ] = 0
 
@@ -239,7 +271,13 @@ def run(
     """
     if train and labelling.network:
         raise InputError("--train and --network were both given", fix="Label with the one or with the other.")
-    given = {"--steps": training.steps, "--set": training.settings, "--loaders": training.loaders}
+    given = {
+        "--preset": training.preset,
+        "--steps": training.steps,
+        "--set": training.settings,
+        "--loaders": training.loaders,
+        "--keep-every": training.keep_every,
+    }
     idle = [name for name, value in given.items() if value and not train]
     if idle:
         raise InputError(f"{idle[0]} concerns the training of a cascade, but there is no --train")
@@ -254,19 +292,26 @@ def _options(reading: Reading, *others: Labelling | Selecting) -> GenerationOpti
     values["pretrained"] = True if weights is None else str(weights)
     values["network"] = None if network is None else str(network)
     del values["source"], values["out"]
+    for name in ("backbone", "size"):
+        if values[name] is None:
+            del values[name]
     return GenerationOptions(**values)
 
 
 def _train(reading: Reading, training: Training) -> Path:
+    given = {"backbone": reading.backbone, "size": reading.size, "saliency": reading.saliency, "seed": reading.seed}
+    if reading.weights is not None:
+        given["pretrained"] = str(reading.weights)
+    options = training_options(training.preset, given, training.settings)
     with weights_by("--weights FILE"):
         return train_network(
             reading.source,
             reading.out,
-            _options(reading),
+            options,
             training.steps,
-            training.settings,
-            training.features,
-            training.loaders,
+            read=training.features,
+            loaders=training.loaders,
+            keep_every=training.keep_every,
         )
 
 

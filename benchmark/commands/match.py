@@ -12,8 +12,10 @@ from rich.table import Table
 
 from baselines.checkpoints import load_model
 from benchmark.commands.options import DATA, MODEL, Backbone, Checkpoint, Json, Picture
+from benchmark.report.match_page import write_match_page
 from benchmark.running.match import match as match_images
 from benchmark.running.match import parse_points
+from sc_imagenet.core.command import several
 from sc_imagenet.core.errors import InputError, visible
 from sc_imagenet.core.progress import print_json
 from sc_imagenet.data.drawing import draw_pair
@@ -49,26 +51,42 @@ def match(
 
     [bold]scbench match cat.jpg dog.jpg --out matches.png[/bold]
 
+    [bold]scbench match cat.jpg dog.jpg --model nearest,cats=best.pth --out pair.html[/bold]
+
+    A page is made where --out ends in .html: point at the one image, and see match and similarities on the other.
+
     [bold]scbench match cat.jpg dog.jpg --points "120,80 200,95" --model cats --checkpoint best.pth[/bold]
     """
     if points is not None and grid is not None:
         raise InputError("--points and --grid were both given", fix="Give one of them.")
-    if out is not None:
+    page = out is not None and out.suffix.lower() == ".html"
+    if out is not None and not page:
         picture_format(out)  # a wrong suffix is said before, not after, the work
+    names = several([model]) if page else [model]
+    if checkpoint is not None and len(names) > 1:
+        fix = "Write each model with its own, as --model nearest,cats=FILE."
+        raise InputError("--checkpoint is of one model", fix=fix)
     images = open_image(source), open_image(target)
 
     asked = None if points is None else parse_points(points)
-    matcher = load_model(model, checkpoint, backbone=backbone)
+    # On a page each model may have a checkpoint of its own: NAME=CHECKPOINT.
+    parts = [name.partition("=")[::2] for name in names]
+    matchers = {
+        name: load_model(single, own or checkpoint, backbone=backbone) for name, (single, own) in zip(names, parts)
+    }
+    matcher = matchers[names[0]]
     matches = match_images(matcher, *images, asked, grid)
-    if out is not None:
+    if out is not None and page:
+        write_match_page(out, source.name, target.name, images, matchers, matches)
+    elif out is not None:
         title = f"{model}: {source.name} to {target.name}"
         save_picture(draw_pair(*images, matches.source_points, matches.target_points, title=title), out)
     if as_json:
         content = {"model": model, "source": str(source), "target": str(target), "matches": matches.rows()}
         print_json(content)
         return
-    names = (escape(visible(path.name)) for path in (source, target))
-    table = Table("", *(f"{name} x, y" for name in names), "comes back within")
+    files = (escape(visible(path.name)) for path in (source, target))
+    table = Table("", *(f"{name} x, y" for name in files), "comes back within")
     for column in table.columns[1:]:
         column.justify = "right"
     for number, row in enumerate(matches.rows(), start=1):
@@ -76,4 +94,4 @@ def match(
         table.add_row(str(number), *places, f"{row['loop']:.1f} px")
     Console().print(table)
     if out is not None:
-        print(f"picture: {out}")
+        print(f"{'page' if page else 'picture'}: {out}")

@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
-from benchmark.commands.options import OUTPUT, DataRoot, Json, Runs
+from benchmark.commands.options import DATA, OUTPUT, DataRoot, Json, Runs
+from benchmark.report.board import build_board, plain_row, write_board
 from benchmark.report.contents import build_from
 from benchmark.report.writers import console, lines_of, write_report
+from benchmark.running.submissions import verify
+from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.command import several
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import bars, print_json, say
@@ -28,6 +31,16 @@ def report(
         list[str],
         typer.Option("--format", help="html, md, tex or csv; repeat it or separate by commas.", rich_help_panel=OUTPUT),
     ] = ["html", "md", "tex", "csv"],
+    board: Annotated[
+        bool,
+        typer.Option(
+            "--board", help="One page of published and measured numbers is written instead.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="For the board also this folder of submissions, scored again.", rich_help_panel=DATA),
+    ] = None,
     data_root: DataRoot = None,
     as_json: Json = False,
 ) -> None:
@@ -36,7 +49,19 @@ def report(
     With --json no files are written.
 
     [bold]scbench report --runs runs --out report[/bold]
+
+    [bold]scbench report --board --results results[/bold]
     """
+    if board:
+        sent = verify(results, data_root) if results is not None else []
+        found, problems = find_runs(runs) if runs.is_dir() else ([], [])
+        problems += [f"{each.place}: {fault}" for each in sent for fault in each.faults]
+        tables = build_board(found, sent)
+        if as_json:
+            print_json([{**asdict(table), "rows": [plain_row(row) for row in table.rows]} for table in tables])
+            return
+        print(f"wrote {write_board(tables, out, problems)}")
+        return
     if not runs.is_dir():
         raise InputError(
             "no such folder of runs", where=runs, fix="Make one with 'scbench quickstart' or 'scbench run'."

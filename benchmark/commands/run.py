@@ -220,6 +220,8 @@ def print_plan(planned: Sequence[PlannedRun], as_json: bool) -> None:
             console.print(
                 f"    {stage.dataset}: {stage.pairs:,} pairs x {stage.epochs} epochs / {stage.batch} = "
                 f"{stage.steps:,} steps{hours}"
+                if stage.pairs
+                else f"    {stage.dataset}: as many pairs as images x {stage.epochs} epochs / {stage.batch}"
             )
         if run.missing:
             console.print(f"    data missing here: {', '.join(run.missing)}")

@@ -32,6 +32,7 @@ class Case:
     size      side of the input, as a share of the full model's
     trained   False reads the untrained network
     nearest   read without PMPS: nearest neighbours by v_f alone
+    untrained  the untrained network under the same reading, by its case's name; a trained one below it fails
     """
 
     name: str
@@ -40,6 +41,7 @@ class Case:
     size: float = 1.0
     trained: bool = True
     nearest: bool = False
+    untrained: str | None = None
 
 
 LITERAL = {"hough_scales": [1.0], "reading": "similarity", "votes": "relu"}
@@ -49,17 +51,18 @@ CASES = (
     Case("untrained-nearest", changes={"network": NEAREST}, trained=False),
     Case("untrained-hough", changes={"network": LITERAL}, trained=False),
     Case("untrained-full", trained=False),
-    Case("trained-nearest", nearest=True),
-    Case(FULL, (4, "(I)")),
+    Case("untrained-region", changes={"network": {"stages": "region"}}, trained=False),
+    Case("trained-nearest", nearest=True, untrained="untrained-nearest"),
+    Case(FULL, (4, "(I)"), untrained="untrained-full"),
     Case("without-saliency", (4, "(II)"), {"network": {"saliency": False}}),
     Case("without-hough", (4, "(III)"), {"network": {"hough": False}}),
     Case("length-3", (4, "(IV)"), {"network": {"hough_length": 3}}),
     Case("length-7", (4, "(VI)"), {"network": {"hough_length": 7}}),
-    Case("shared-attention", (4, "(VII)"), {"network": {"shared_attention": True}}),
+    Case("shared-attention", (4, "(VII)"), {"network": {"shared_attention": True}}, untrained="untrained-full"),
     Case("half-size", (5, "(II)"), size=1 / 2),
     Case("three-quarter-size", (5, "(III)"), size=3 / 4),
-    Case("without-stage-3", (5, "(V)"), {"network": {"stages": "region"}}),
-    Case("without-stages-2-3", (5, "(VI)"), {"network": {"stages": "image"}}),
+    Case("without-stage-3", (5, "(V)"), {"network": {"stages": "region"}}, untrained="untrained-region"),
+    Case("without-stages-2-3", (5, "(VI)"), {"network": {"stages": "image"}}, untrained="untrained-full"),
 )
 
 
@@ -100,7 +103,8 @@ HEADINGS = (
 )
 LEGEND = (
     "Mean and 95 % interval over seeds. Changes are against the full model, seed by seed; ? marks one within their "
-    "spread. Only directions compare: backbone, photographs and protocol are not the paper's."
+    "spread, 'fails' one whose training is worse than none under the same reading. Only directions compare: backbone, "
+    "photographs and protocol are not the paper's."
 )
 
 BySeed = Mapping[int, Mapping[str, float]]  # seed: metric: percent
@@ -123,12 +127,15 @@ class Change:
     paper     the paper's change
     agrees    whether both have one sign
     sure      whether the measured interval leaves out 0; False for a single seed
+    fails     whether the case lies below the untrained network under the same reading: its training failed, and which
+              way it moves the full model says nothing of the paper's
     """
 
     measured: Spread
     paper: float
     agrees: bool
     sure: bool
+    fails: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,12 +179,15 @@ class AblationTable:
     @property
     def verdict(self) -> str:
         """How many of the paper's directions are found, in one sentence; "" where none can be compared."""
-        found = [change for row in self.rows for change in row.changes if change]
+        all_found = [change for row in self.rows for change in row.changes if change]
+        found = [change for change in all_found if not change.fails]
         if not found:
             return ""
+        failing = len(all_found) - len(found)
+        less = f" {failing} lie below the untrained network: they fail, and are not counted." if failing else ""
         agree, sure = sum(c.agrees for c in found), [c for c in found if c.sure]
         line = f"{agree} of {len(found)} directions agree with the paper's"
-        return f"{line}; of the {len(sure)} beyond the spread of the seeds, {sum(c.agrees for c in sure)}."
+        return f"{line}; of the {len(sure)} beyond the spread of the seeds, {sum(c.agrees for c in sure)}.{less}"
 
 
 def ablation_table(folder: Path, metric: str = METRIC, only: tuple[str, ...] = (), read: bool = True) -> AblationTable:
@@ -204,7 +214,7 @@ def ablation_table(folder: Path, metric: str = METRIC, only: tuple[str, ...] = (
             raise InputError("is not a measured ablation", where=file, fix="Delete it and measure again.") from error
     dataset = str(settings.get("evaluate", "pf-willow")).partition(":")[0]
     rows = tuple(
-        row_of(case, measured.get(case.name, {}), measured.get(FULL, {}), metric, dataset, folder)
+        row_of(case, measured.get(case.name, {}), measured.get(FULL, {}), metric, dataset, folder, measured)
         for case in CASES
         if not only or case.name in only
     )
@@ -212,17 +222,24 @@ def ablation_table(folder: Path, metric: str = METRIC, only: tuple[str, ...] = (
 
 
 def row_of(
-    case: Case, measured: BySeed, full: BySeed, metric: str = METRIC, dataset: str = "pf-willow", out: Path = Path()
+    case: Case,
+    measured: BySeed,
+    full: BySeed,
+    metric: str = METRIC,
+    dataset: str = "pf-willow",
+    out: Path = Path(),
+    others: Mapping[str, BySeed] | None = None,
 ) -> AblationRow:
-    """A case's row from its metrics and the full model's, by seed."""
+    """A case's row from its metrics and the full model's, by seed; ``others`` are all cases' by name."""
     figures = paper_figures(case, dataset)
+    untrained = (others or {}).get(case.untrained or "", {})
     return AblationRow(
         case.name,
         f"{case.paper[0]} {case.paper[1]}" if case.paper else "",
         tuple(figures.get(alpha) for alpha in PAPER_ALPHAS),
         len(measured),
         tuple(_spread_at(measured, f"pck@{alpha:g}/{metric}") for alpha in ALPHAS),
-        tuple(_change(case, measured, full, alpha, metric, dataset) for alpha in PAPER_ALPHAS),
+        tuple(_change(case, measured, full, alpha, metric, dataset, untrained) for alpha in PAPER_ALPHAS),
         f"scbench ablate PHOTOGRAPHS --out {out} --only {case.name}",
     )
 
@@ -242,12 +259,19 @@ def spread(values: list[float]) -> Spread:
 
 
 def agreement(changes: tuple[Change | None, ...]) -> str:
-    """Whether the directions agree, alpha by alpha; "?" marks a change within the spread of the seeds."""
+    """Whether the directions agree, alpha by alpha; "?" marks a change within the spread of the seeds.
+
+    "fails" is that of a training that is worse than none.
+    """
     if not any(changes):
         return ""
-    return " / ".join(
-        "" if each is None else ("yes" if each.agrees else "no") + ("" if each.sure else "?") for each in changes
-    )
+    return " / ".join("" if each is None else _verdict_on(each) for each in changes)
+
+
+def _verdict_on(change: Change) -> str:
+    if change.fails:
+        return "fails"
+    return ("yes" if change.agrees else "no") + ("" if change.sure else "?")
 
 
 def words(row: AblationRow) -> tuple[str, ...]:
@@ -278,7 +302,9 @@ def _spread_at(measured: BySeed, name: str) -> Spread | None:
     return spread(values) if values else None
 
 
-def _change(case: Case, measured: BySeed, full: BySeed, alpha: float, metric: str, dataset: str) -> Change | None:
+def _change(
+    case: Case, measured: BySeed, full: BySeed, alpha: float, metric: str, dataset: str, untrained: BySeed
+) -> Change | None:
     ours, theirs = paper_figures(case, dataset).get(alpha), paper_figures(case_called(FULL), dataset).get(alpha)
     name = f"pck@{alpha:g}/{metric}"
     both = [seed for seed in measured if seed in full and name in measured[seed] and name in full[seed]]
@@ -287,7 +313,9 @@ def _change(case: Case, measured: BySeed, full: BySeed, alpha: float, metric: st
     found = spread([measured[seed][name] - full[seed][name] for seed in both])
     expected = ours - theirs
     sure = found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
-    return Change(found, expected, found.value * expected > 0, sure)
+    before, after = _spread_at(untrained, name), _spread_at(measured, name)
+    fails = before is not None and after is not None and after.value < before.value
+    return Change(found, expected, found.value * expected > 0, sure, fails)
 
 
 def _about(settings: Mapping[str, Any], pairs: object) -> str:

@@ -10,8 +10,12 @@ from importlib.resources import files
 from sc_imagenet.data.catalog import info
 from sc_imagenet.generation.classes import FILTERED_IMAGENET
 
-# Names in this repository of the methods as the tables print them; the others have no model here.
+# Names in this repository of the methods as the tables print them.
 MODELS = {
+    "ProposalFlow": "proposalflow",
+    "CNNGeo": "cnngeo",
+    "A2Net": "a2net",
+    "Weakalign": "weakalign",
     "NC-Net": "ncnet",
     "DHPF (weak)": "dhpf-weak",
     "DHPF": "dhpf",
@@ -20,6 +24,13 @@ MODELS = {
     "VAT": "vat",
     "CATs+SemiMatch": "semimatch",
     "SCorrSAN": "scorrsan",
+}
+# What models are pre-trained and trained on that do not simply learn of the pairs of a column's data set.
+TRAINING: Mapping[str, tuple[str | None, str | None]] = {
+    "proposalflow": (None, None),
+    "cnngeo": (None, "synthetic:{data}"),
+    "a2net": (None, "synthetic:{data}"),
+    "weakalign": ("synthetic:{data}", "{data}"),
 }
 GENERATOR = "cascade"
 BACKBONE = "resnet101"  # of every row of Tables 2 and 3
@@ -62,6 +73,10 @@ NOTES = (
     "PF-PASCAL leaks: 95 of its 299 test pairs are also training pairs; pf-pascal:test_clean leaves them out.",
     f"{IBOT} in a command stands for iBOT's released teacher of ViT-B/16; a run whose weights do not say what the "
     "generator was trained with, and on which backbone's weights, fills no cell.",
+    "ProposalFlow is our reading of it: its authors' proposals are random and their gradient statistics cannot be had; "
+    "its card tells what differs.",
+    "CNNGeo, A2Net and Weakalign learn here of warps of the images of the column's data set, all of them and without "
+    "labels; their authors took PASCAL VOC's.",
     "Tables 4 and 5 mark the full procedure's own values with an asterisk; those rows repeat row (I).",
 )
 
@@ -86,7 +101,7 @@ class PaperRow:
 
     method: str  # as printed
     tag: str  # what it was pre-trained or trained on, where that sets rows of one method apart
-    model: str | None  # the registry's name; None where this repository has no such model
+    model: str  # the registry's name
     pretrain: str | None
     supervision: str  # "none", "self", "weak", "keypoints", "semi"; "" where the table does not say
     values: tuple[float | None, ...]
@@ -96,7 +111,15 @@ class PaperRow:
     @property
     def backbone(self) -> str:
         """The backbone that the paper used."""
+        if self.model == "proposalflow":
+            return "none"
         return GENERATOR_BACKBONE if self.model == GENERATOR else BACKBONE
+
+    def trained_on(self, column: PaperColumn) -> tuple[str | None, str | None]:
+        """What a run of the row is pre-trained and fine-tuned on for a column's figures."""
+        known = TRAINING.get(self.model, (self.pretrain, self.train_set or "{data}"))
+        pretrain, finetune = (None if each is None else each.format(data=column.finetune) for each in known)
+        return pretrain, finetune
 
 
 @dataclass(frozen=True)
@@ -145,8 +168,8 @@ def table_2() -> PaperTable:
     rows = tuple(
         PaperRow(
             line["method"],
-            _pretrained(line),
-            MODELS.get(line["method"]),
+            _tag(line),
+            MODELS[line["method"]],
             line["pretrain"] or None,
             # The rows pre-trained on SC-ImageNet keep their model's supervision, which the run states.
             "" if line["supervision"] == "pretrain+finetune" else line["supervision"],
@@ -165,8 +188,8 @@ def table_3() -> PaperTable:
     rows = tuple(
         PaperRow(
             line["method"],
-            _pretrained(line),
-            MODELS.get(line["method"]),
+            _tag(line),
+            MODELS[line["method"]],
             line["pretrain"] or None,
             "",
             _values(line, names),
@@ -216,7 +239,9 @@ def _columns(lines: list[dict[str, str]]) -> tuple[list[str], tuple[PaperColumn,
     return names, tuple(PaperColumn(dataset.replace("_", "-"), float(alpha)) for dataset, alpha in split)
 
 
-def _pretrained(line: dict[str, str]) -> str:
+def _tag(line: dict[str, str]) -> str:
+    if line["method"] == "ProposalFlow":
+        return "our reading"
     return f"+ {info(line['pretrain']).title}" if line["pretrain"] else ""
 
 

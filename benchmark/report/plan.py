@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines import registry
-from baselines.recipe import ANY
+from baselines.recipe import ANY, SYNTHETIC
 from baselines.registry import find_recipe
 from benchmark.report.paper_tables import tables
 from benchmark.report.reproduction import MeasuredRow, with_measured
@@ -67,8 +67,6 @@ def plan(table: int, runs: Path, data_root: Path | None) -> list[PlannedRun]:
     planned: dict[str, PlannedRun] = {}  # by command
     for row in rows:
         for cell in row.cells:
-            if cell.command is None:
-                continue
             typed = str(cell.command)
             if typed in planned:
                 done = planned[typed].done and cell.measured is not None
@@ -81,7 +79,7 @@ def plan(table: int, runs: Path, data_root: Path | None) -> list[PlannedRun]:
 def _planned(command: Command, row: MeasuredRow, done: bool, data_root: Path | None) -> PlannedRun:
     options = RunOptions(**options_of(command))
     trained = [name for name in (options.pretrain, options.finetune) if name]
-    needed = dict.fromkeys([*trained, *options.evaluate])
+    needed = dict.fromkeys(map(_data_set, (*trained, *options.evaluate)))
     root = str(data_root) if data_root else None
     missing = [name for name in needed if place_of(info(name), root) is None]
     if options.checkpoint and not Path(options.checkpoint).exists():
@@ -97,13 +95,20 @@ def _planned(command: Command, row: MeasuredRow, done: bool, data_root: Path | N
 def _stage(model: str, dataset: str) -> PlannedStage:
     card = registry.card(model)
     recipe = find_recipe(card.name, dataset, "paper")
-    entry = info(dataset)
+    entry = info(_data_set(dataset))
     pairs = entry.pairs.get("train", entry.all_pairs or 0)
+    if dataset != entry.name:  # each of its images with itself
+        pairs = entry.images or 0
     steps = recipe.epochs * math.ceil(pairs / recipe.batch)
     seconds = card.step_seconds.get(dataset, card.step_seconds.get(ANY))
     return PlannedStage(
         dataset, pairs, recipe.epochs, recipe.batch, steps, None if seconds is None else steps * seconds / 3600
     )
+
+
+def _data_set(named: str) -> str:
+    """The data set whose pairs, or whose images alone, a training reads."""
+    return named.removeprefix(f"{SYNTHETIC}:")
 
 
 def options_of(command: Command) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def reproduces(result: Result, row: PaperRow, column: PaperColumn) -> bool:
     whole = info(column.dataset).pairs.get("test")
     return (
         row.model == result.model
-        and result.pretrain == row.pretrain
+        and result.pretrain == row.trained_on(column)[0]
         and result.preset == "paper"
         and result.backbone.split(".")[0] == row.backbone
         and (known is None or known.direction == result.direction)
@@ -72,7 +72,7 @@ def _trained_alike(result: Result, row: PaperRow, column: PaperColumn) -> bool:
             and _same({**options, **dict.fromkeys(_FREE)}, {**wanted, **dict.fromkeys(_FREE)})
             and result.trained_with.get("max_steps") is None
         )
-    return result.checkpoint is None and result.finetune == (row.train_set or column.finetune) and _recipes(result)
+    return result.checkpoint is None and result.finetune == row.trained_on(column)[1] and _recipes(result)
 
 
 def _built_alike(result: Result, row: PaperRow) -> bool:
@@ -129,15 +129,14 @@ def paper_training(row: PaperRow) -> TrainingOptions:
     return replace(options, network=replace(options.network, **network))
 
 
-def command_for(row: PaperRow, column: PaperColumn) -> Command | None:
-    """The command whose run would fill a cell; None when this repository has no such model."""
-    if row.model is None:
-        return None
-    options: dict[str, object] = {"pretrain": row.pretrain}
+def command_for(row: PaperRow, column: PaperColumn) -> Command:
+    """The command whose run would fill a cell."""
+    pretrain, finetune = row.trained_on(column)
+    options: dict[str, object] = {"pretrain": pretrain}
     if row.train_set == FILTERED_IMAGENET:
         options = {"checkpoint": f"{_folder(row)}/{TRAINED_MODEL}"}
     else:
-        options["finetune"] = row.train_set or column.finetune
+        options["finetune"] = finetune
     options["eval"] = ("pf-pascal", "pf-willow") if column.finetune == "pf-pascal" else (column.dataset,)
     if row.model == GENERATOR and row.train_set != FILTERED_IMAGENET:
         network = _departures(paper_training(row).network, NetworkOptions())
@@ -180,7 +179,7 @@ class PaperCell:
 
     paper: float | None
     measured: MeanScore | None
-    command: Command | None  # what would fill it; None when no model here can
+    command: Command  # what would fill it
 
     @property
     def difference(self) -> float | None:
@@ -199,7 +198,7 @@ class MeasuredRow:
     def commands(self) -> tuple[Command, ...]:
         """The commands that would fill its empty cells, each once, in the order they must be given."""
         empty = (cell for cell in self.cells if cell.measured is None and cell.paper is not None)
-        found = {str(cell.command): cell.command for cell in empty if cell.command}
+        found = {str(cell.command): cell.command for cell in empty}
         before = preparation_for(self.row) if found else None
         return (*([before] if before else []), *found.values())
 

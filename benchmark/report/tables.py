@@ -8,7 +8,7 @@ from benchmark.report import run_details
 from benchmark.report.ablation_table import HEADINGS, LEGEND, AblationRow, AblationTable, words
 from benchmark.report.contents import GeneratedSet, Report
 from benchmark.report.leaderboard import Leaderboard, MeanScore, Setting, filters
-from benchmark.report.paper_tables import PaperColumn, PaperRow, PaperTable
+from benchmark.report.paper_tables import PaperColumn, PaperTable
 from benchmark.report.reproduction import MeasuredRow, MeasuredTable, PaperCell
 from benchmark.report.run_details import ProtocolTable
 from benchmark.report.table import Cell, Column, Format, Row, Table
@@ -47,13 +47,12 @@ def summary(report: Report) -> str:
 def paper_table(table: MeasuredTable) -> Table:
     """A table of the paper: measured figures beside its own, and the commands that fill empty cells."""
     paper = table.paper
-    columns = [Column("Method"), Column("", below=True, left_out=TEXT)]
+    columns = [Column("Method")]
     if paper.number == 2:
         columns.append(Column("Supervision", style="soft wide", left_out=TEXT))
     columns += [_paper_column(paper, column) for column in paper.columns]
     rows = [_paper_row(paper, row, before) for row, before in zip(table.rows, (None, *table.rows))]
-    absent = absent_models(table)
-    return Table(paper.title, tuple(columns), tuple(rows), notes=(absent,) if absent else (), number=paper.number)
+    return Table(paper.title, tuple(columns), tuple(rows), number=paper.number)
 
 
 def _paper_column(paper: PaperTable, column: PaperColumn) -> Column:
@@ -64,46 +63,29 @@ def _paper_column(paper: PaperTable, column: PaperColumn) -> Column:
 
 def _paper_row(paper: PaperTable, row: MeasuredRow, before: MeasuredRow | None) -> Row:
     known = row.row
-    cells = [Cell(known.method, tag=known.tag), Cell("" if known.model else "no model here")]
+    cells = [Cell(known.method, tag=known.tag)]
     if paper.number == 2:
         cells.append(Cell(known.supervision or "pre-train, fine-tune"))
-    cells += [_paper_cell(cell, known) for cell in row.cells]
+    cells += map(_paper_cell, row.cells)
     return Row(
         tuple(cells),
         divided=bool(known.pretrain) and not (before and before.row.pretrain),
         commands=tuple(map(str, row.commands)),
-        filters={"model": known.model or ""},
+        filters={"model": known.model},
     )
 
 
-def _paper_cell(cell: PaperCell, row: PaperRow) -> Cell:
+def _paper_cell(cell: PaperCell) -> Cell:
     measured = cell.measured
     if measured is None:
-        return Cell(paper=cell.paper, note=_empty(cell, row))
+        note = "the paper has no figure here" if cell.paper is None else f"fill with: {cell.command}"
+        return Cell(paper=cell.paper, note=note)
     found = Cell(measured.value, cell.paper, measured.low, measured.high, runs=measured.runs)
     paper = "" if cell.paper is None else f"Paper {found.printed}, "
     several = f" (mean of {len(measured.runs)} runs)" if len(measured.runs) > 1 else ""
     interval = f", {found.interval}" if found.interval else ""
     note = f"{paper}measured {measured.value:.2f}{several}{interval}, {measured.metric}"
     return Cell(measured.value, cell.paper, measured.low, measured.high, runs=measured.runs, note=note)
-
-
-def _empty(cell: PaperCell, row: PaperRow) -> str:
-    """Why a cell has no measured value, or what would fill it."""
-    if cell.paper is None:
-        return "the paper has no figure here"
-    if cell.command:
-        return f"fill with: {cell.command}"
-    return f"no model of {row.method} in this repository"
-
-
-def absent_models(table: MeasuredTable) -> str:
-    """Which methods of a table have no model in this repository; "" if all have one."""
-    names = list(dict.fromkeys(row.row.method for row in table.rows if row.row.model is None))
-    if not names:
-        return ""
-    listed = ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
-    return f"No model of {listed} in this repository: their cells stay the paper's."
 
 
 def ablation_grid(table: AblationTable) -> Table:
@@ -257,7 +239,7 @@ def figures_table(report: Report) -> Table:
                 *(row.row.method, row.row.pretrain, row.row.train_set, row.row.supervision),
                 *(column.dataset, column.category, column.alpha, cell.paper),
                 *_measured(cell),
-                None if cell.command is None else str(cell.command),
+                str(cell.command),
             )
             for table in report.tables
             for row in table.rows

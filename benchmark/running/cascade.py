@@ -4,6 +4,7 @@
 <out>/options.json               what it was trained with
 <out>/made_of.json               hashes of the photographs, masks and weights it was trained on
 <out>/earlier/                   trainings on others, which were put aside
+<out>/steps/<step>/              the network on the way, where that was asked for
 <out>/resume.pt                  weights, optimiser and step, while it runs
 <out>/features/                  of views, and the photographs that were decoded; trainings may share another folder
 <out>/model/                     the trained model, as ``save_pretrained`` writes it and ``--network`` and
@@ -15,33 +16,38 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from baselines.cascade import Cascade
 from baselines.checkpoints import TRAINED_ON
 from baselines.recipe import Recipe
 from baselines.weights import WEIGHTS
-from benchmark.running.loop import Training
+from benchmark.running.loop import Training, rate_factor
 from sc_imagenet.backbones.pretrained import weights_kind
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json, sha256_of, write_json
 from sc_imagenet.core.locks import held
 from sc_imagenet.core.progress import Update
-from sc_imagenet.generation.cascade.losses import TrainingPairs, cascade_losses, trained_parameters
+from sc_imagenet.generation.cascade.alarm import closing_of, closing_of_features
+from sc_imagenet.generation.cascade.labels import TrainingPairs, Windows
+from sc_imagenet.generation.cascade.losses import cascade_losses, trained_parameters
 from sc_imagenet.generation.cascade.network import CascadeNetwork
-from sc_imagenet.generation.cascade.options import TrainingOptions
-from sc_imagenet.generation.cascade.training_pairs import StepDraws
+from sc_imagenet.generation.cascade.options import STAGES, Stage, TrainingOptions
+from sc_imagenet.generation.cascade.training_pairs import HeldOutDraws, StepDraws
 from sc_imagenet.generation.cascade.view_features import Step, ViewSource
-from sc_imagenet.generation.cascade.view_sources import FeatureReading, one_at_a_time, open_views
+from sc_imagenet.generation.cascade.view_sources import FeatureReading, WindowReader, one_at_a_time, open_views
 from sc_imagenet.generation.classes import name_of_photographs
 from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Scan, scan_kept
@@ -50,6 +56,7 @@ from sc_imagenet.generation.saliency import masks_key
 logger = logging.getLogger(__name__)
 MADE_OF = "made_of.json"
 FEWEST_OF_A_PAIR = 2  # of a class: a pair
+WORSE = 1.1  # of the offset that loops of the backbone's features have; less is the chance of which are held out
 
 
 def train(
@@ -61,6 +68,7 @@ def train(
     read: FeatureReading = "auto",
     loaders: int = 0,
     max_steps: int | None = None,
+    keep_every: int = 0,
     accelerator: Accelerator | None = None,
     report: Update = lambda what, done, total, note="": None,
 ) -> Path:
@@ -77,6 +85,7 @@ def train(
             ``KEPT_BYTES``.
         loaders: processes that decode images ahead where they are read at each step; 0: none.
         max_steps: end after so many steps.
+        keep_every: write the network after every so many steps into ``<out>/steps/<step>``; 0: never.
         accelerator: device and processes; None makes one.
         report: shows progress.
 
@@ -91,7 +100,7 @@ def train(
     accelerator = accelerator or _accelerator()
     with held(out, "training") if accelerator.is_main_process else nullcontext():
         shared = features or out / "features"
-        return _train(options, photographs_root, out, shared, read, loaders, max_steps, accelerator, report)
+        return _train(options, photographs_root, out, shared, read, loaders, max_steps, keep_every, accelerator, report)
 
 
 def _train(
@@ -102,6 +111,7 @@ def _train(
     read: FeatureReading,
     loaders: int,
     max_steps: int | None,
+    keep_every: int,
     accelerator: Accelerator,
     report: Update,
 ) -> Path:
@@ -129,7 +139,8 @@ def _train(
         "weights": weights_kind(options.pretrained),
         "training": {"options": options.as_dict(), "max_steps": max_steps},
     }
-    CascadeTraining(options, views, cascade, out, accelerator, trained_on, max_steps).run(report)
+    windows = WindowReader(photographs, cascade.backbone) if options.region_features == "crop" else None
+    CascadeTraining(options, views, cascade, out, accelerator, trained_on, max_steps, keep_every, windows).run(report)
     return model
 
 
@@ -143,7 +154,8 @@ def _accelerator() -> Accelerator:
     # Processes without a GPU know of one another only if accelerate is told that they have none.
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     waiting = InitProcessGroupKwargs(timeout=timedelta(days=2))  # for the first one's scan and features
-    return Accelerator(cpu=several and not torch.cuda.is_available(), kwargs_handlers=[waiting])
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # the stages that are not trained at a step
+    return Accelerator(cpu=several and not torch.cuda.is_available(), kwargs_handlers=[waiting, unused])
 
 
 def _claim(out: Path, wanted: dict[str, Any], accelerator: Accelerator) -> None:
@@ -192,14 +204,51 @@ def _put_aside_what_is_of_others(out: Path, content: dict[str, str], count: int)
 class CascadeLosses(nn.Module):
     """A training step as a forward pass, so that several processes share the gradients of all its passes."""
 
-    def __init__(self, network: CascadeNetwork, options: TrainingOptions) -> None:
+    def __init__(self, network: CascadeNetwork, options: TrainingOptions, windows: WindowReader | None = None) -> None:
         super().__init__()
-        self.network, self.options = network, options
+        self.network, self.options, self.windows = network, options, windows
+        self.stages: tuple[Stage, ...] = options.trained  # whose losses are taken
 
     def forward(self, read: Step, epoch: int) -> dict[str, Tensor]:
         """Losses by name of stage."""
-        pairs = TrainingPairs(read.source, read.target, read.between, (read.source_views, read.target_views))
-        return dict(cascade_losses(self.network, pairs, self.options))
+        views = read.source_views, read.target_views
+        pairs = TrainingPairs(read.source, read.target, read.between, views, self._windows(read))
+        return dict(cascade_losses(self.network, pairs, self.options, self.stages))
+
+    def _windows(self, read: Step) -> tuple[Windows, Windows] | None:
+        if self.windows is None:
+            return None
+        source, target = (partial(self.windows, images) for images in read.images)
+        return source, target
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps in which the same stages are trained, from ``start`` to before ``stop``."""
+
+    stages: tuple[Stage, ...]
+    start: int
+    stop: int
+
+
+def phases_of(options: TrainingOptions, steps: int) -> tuple[Phase, ...]:
+    """How a training's steps are shared out; a phase may get none of few.
+
+    >>> [(each.stages, each.stop) for each in phases_of(TrainingOptions(), 100)]
+    [(('image',), 25), (('region',), 40), (('pixel',), 100)]
+    """
+    if options.order == "jointly":
+        return (Phase(options.trained, 0, steps),)
+    shares = dict(zip(STAGES, (options.image_share, options.region_share)))
+    shares["pixel"] = 1 - sum(shares.values())
+    whole = sum(shares[stage] for stage in options.trained) or 1.0
+    phases, start, share = [], 0, 0.0
+    for stage in options.trained:
+        share += shares[stage]
+        stop = steps if stage == options.trained[-1] else round(steps * share / whole)
+        phases.append(Phase((stage,), start, stop))
+        start = stop
+    return tuple(phases)
 
 
 class CascadeTraining(Training):
@@ -213,6 +262,8 @@ class CascadeTraining(Training):
         accelerator: device and processes.
         trained_on: what is kept of the photographs beside the model.
         max_steps: end after so many steps.
+        keep_every: write the network as it is after every so many steps into ``<out>/steps/<step>``; 0: never.
+        windows: reads regions as images of their own; None: they are cut from the views' features.
     """
 
     remedy = "Lower the rate (--set lr=...)."
@@ -226,13 +277,18 @@ class CascadeTraining(Training):
         accelerator: Accelerator,
         trained_on: Mapping[str, Any],
         max_steps: int | None = None,
+        keep_every: int = 0,
+        windows: WindowReader | None = None,
     ) -> None:
         self.views, self.cascade, self.out, self.trained_on = views, cascade, out, trained_on
+        self.options, self.network, self.keep_every = options, cascade.network, keep_every
         self.draws = StepDraws(views.classes, options, accelerator.process_index, accelerator.num_processes)
+        self.checked: dict[Stage, dict[str, Any]] = {}  # what loops told of each stage whose training has ended
         trained_parameters(cascade.network, options)  # the stages that nothing reads stay as they are
+        self._losses = CascadeLosses(cascade.network, options, windows)
         super().__init__(
             cascade.network,
-            CascadeLosses(cascade.network, options),
+            self._losses,
             recipe_of(options),
             self.draws.epoch_steps,
             accelerator,
@@ -241,19 +297,105 @@ class CascadeTraining(Training):
             seed=options.seed,
             max_steps=max_steps,
         )
+        self.phases = phases_of(options, self.steps)
 
     def batches(self, start: int) -> Iterator[Step]:
         """The views of each step."""
         return iter(self.views.steps(self.draws, start, self.steps, self.accelerator.device))
 
+    def begin(self, step: int) -> None:
+        """Keep the network as it is now and then; where a stage's steps begin, end those before it."""
+        if self.keep_every and step % self.keep_every == 0:
+            self._keep_step(step)
+        self._begin_phases(step)
+        (phase,) = (each for each in self.phases if each.start <= step < each.stop)
+        self._losses.stages = phase.stages
+        trained_parameters(self.network, self.options, phase.stages)
+
+    def _begin_phases(self, step: int) -> None:
+        """Where a stage's steps begin, those of the one before it are over; a stage may have no steps."""
+        for before, phase in zip(self.phases, self.phases[1:]):
+            if phase.start == step:
+                self._check(before.stages)
+                for stage in phase.stages:
+                    self._begin_as_before(stage)
+
+    def rate(self, step: int) -> float:
+        """Each phase has its own warm-up and decay."""
+        phase = next(each for each in self.phases if each.start <= step < each.stop)
+        return rate_factor(self.recipe, step - phase.start, self.epoch_steps, phase.stop - phase.start)
+
+    def remembered(self) -> dict[str, Any]:
+        """What loops told of each stage."""
+        return {"checked": self.checked}
+
+    def recall(self, values: Any) -> None:
+        """Take up what loops told; see ``resuming``."""
+        for stage, told in dict(values.get("checked", {})).items():
+            if stage not in self.options.trained or told.keys() != {"offset", "frozen", "temperature", "reset"}:
+                raise ValueError(f"what it tells of stage {stage!r:.40} is nothing that training tells")
+            if type(told["temperature"]) is not float or type(told["reset"]) is not bool:
+                raise ValueError(f"its temperature of the {stage} stage is {told['temperature']!r:.40}")
+            if not all(type(told[name]) is float and told[name] >= 0 for name in ("offset", "frozen")):
+                raise ValueError(f"its loops of the {stage} stage are off by {told['offset']!r:.40}")
+            self._note(stage, told)
+
+    def end(self) -> None:
+        """Look at the stages whose training ends last."""
+        self._begin_phases(self.steps)
+        self._check(self.phases[-1].stages)
+
     def keep(self) -> None:
         """Write the model's folder."""
-        write_json(self.out / "model" / TRAINED_ON, self.trained_on)
+        write_json(self.out / "model" / TRAINED_ON, {**self.trained_on, "stages": self.checked})
         self.cascade.save_pretrained(self.out / "model")
+
+    def _keep_step(self, step: int) -> None:
+        if self.accelerator.is_main_process:
+            self.cascade.save_pretrained(self.out / "steps" / str(step))
+
+    def _begin_as_before(self, stage: Stage) -> None:
+        """Let a stage begin as the one before it ended; the first as the backbone's features."""
+        place = STAGES.index(stage)
+        self.network.stage(stage).begin_as(self.network.stage(STAGES[place - 1]) if place else None)
+
+    def _check(self, stages: Sequence[Stage]) -> None:
+        """Choose how each stage is read, and undo the training of one that matches worse than the features."""
+        draws = HeldOutDraws(self.draws.held_out, self.options.views)
+        if not draws.count:
+            return
+        self.network.eval()
+        held = list(self.views.steps(draws, 0, draws.count, self.accelerator.device))
+        frozen = closing_of_features(self.network, held)
+        if not math.isfinite(frozen.offset):  # no crop shows its object
+            return
+        for stage in stages:
+            found = closing_of(self.network, stage, held)
+            reset = found.offset > WORSE * frozen.offset
+            if reset:
+                logger.warning(
+                    "%s: loops through held-out photographs come out %.2f cells off by the %s stage, %.2f by the "
+                    "features it began with: its training is undone",
+                    self.out, found.offset, stage, frozen.offset,
+                )  # fmt: skip
+                self._begin_as_before(stage)
+                found = closing_of(self.network, stage, held)
+                if found.offset > WORSE * frozen.offset:  # the stage before shares its attention
+                    self.network.stage(stage).begin_as(None)
+                    found = closing_of(self.network, stage, held)
+            values = found.offset, frozen.offset, found.temperature, reset
+            self._note(stage, dict(zip(("offset", "frozen", "temperature", "reset"), values)))
+
+    def _note(self, stage: Stage, told: dict[str, Any]) -> None:
+        self.checked[stage] = told
+        options = self.network.options
+        temperatures = list(options.temperatures or [options.temperature] * options.depth)
+        temperatures[STAGES.index(stage)] = told["temperature"]
+        self.network.options = replace(options, temperatures=tuple(temperatures))
 
 
 def recipe_of(options: TrainingOptions) -> Recipe:
-    """Optimiser, rates and schedule of a training: a linear warm-up, then half a cosine down to 0."""
+    """Optimiser, rates and schedule of a training: a linear warm-up, then as ``TrainingOptions.schedule`` says."""
     return Recipe(
         optimiser=options.optimiser,
         lr=options.lr,
@@ -261,6 +403,6 @@ def recipe_of(options: TrainingOptions) -> Recipe:
         momentum=options.momentum,
         batch=options.batch,
         epochs=options.epochs,
-        schedule="cosine",
+        schedule="cosine" if options.schedule == "cosine" else "step",  # whose rate stays as it is without milestones
         warmup=options.warmup,
     )

@@ -15,10 +15,11 @@ import numpy as np
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import sha256_of_all
 from sc_imagenet.core.progress import library_bars
-from sc_imagenet.data.catalog import canonical, catalog, info
+from sc_imagenet.data.catalog import canonical, catalog, info, reader
 from sc_imagenet.data.convert import available_splits, convert, why_none
 from sc_imagenet.data.imagenet import moved
-from sc_imagenet.data.load import load_dataset
+from sc_imagenet.data.load import load_dataset, manifest_sha256
+from sc_imagenet.data.pairs import PairDataset
 from sc_imagenet.data.record import Record
 from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.schema import set_name
@@ -87,6 +88,20 @@ class NamedPairs:
             return None
         return NamedPairs(self.dataset, "validation", self.root, self.is_path)
 
+    @property
+    def items(self) -> type[PairDataset]:
+        """What makes model input of the rows."""
+        return PairDataset
+
+    @property
+    def defined_by(self) -> type:
+        """The class that reads the data set."""
+        return reader(self.dataset)
+
+    def manifest(self) -> str:
+        """The hash of the pairs and their annotations; cheap once converted."""
+        return manifest_sha256(self.dataset, self.split, root=self.root)
+
     def record(self) -> Record:
         """Counts, classes and manifest of the split; converts it if that was not done before."""
         return convert(self.dataset, self.split, self.root)
@@ -133,11 +148,17 @@ class NamedPairs:
                 )
         with library_bars():
             rows = load_dataset(self.dataset, split=self.split, root=self.root)
-        if limit is not None and limit < len(rows):
-            rows = rows.select(np.linspace(0, len(rows) - 1, limit).round().astype(int))
+        rows = evenly(rows, limit)
         if len(rows) == 0:
             raise InputError(f"{self} holds no pairs")
         return rows
+
+
+def evenly(rows: datasets.Dataset, limit: int | None) -> datasets.Dataset:
+    """So many of the rows, evenly spread; all of them with None, or where there are fewer."""
+    if limit is None or limit >= len(rows):
+        return rows
+    return rows.select(np.linspace(0, len(rows) - 1, limit).round().astype(int))
 
 
 def images_sha256(rows: datasets.Dataset, report: Callable[[int, int], None] = lambda done, total: None) -> str | None:

@@ -22,7 +22,6 @@ from benchmark.running.features import (
     check_space,
     encoder_folder,
     encoder_identity,
-    feature_folder,
     in_mb,
 )
 from sc_imagenet.core.errors import InputError
@@ -146,7 +145,7 @@ class EncodedPairs:
 
         Raises:
             InputError: an image cannot be read, has changed meanwhile or has another size than its row records; or
-                features cannot be written.
+                features that are to be kept cannot be written.
         """
         wanted: dict[str, tuple[int, str]] = {}
         for key, place in self._places(chain.from_iterable(groups if ahead is None else ahead)):
@@ -230,12 +229,11 @@ class EncodedPairs:
         self._told = True
         keys = set(self._uses) if self._uses is not None else {key for keys in self._keys.values() for key in keys}
         new = sum(key not in self.store for key in keys)
-        where = feature_folder() if self._folder is None else self._folder
-        limit = self.store.limit
-        check_space(new * nbytes if self._folder is not None else max(0, new * nbytes - limit), where)
+        if self._folder is not None:
+            check_space(new * nbytes, self._folder)
         if not self.quiet:
-            most = f"at most {in_mb(limit)} in memory"
-            rest = f"kept in {where}" if self._folder is not None else "the rest on disk until the command ends"
+            most = f"at most {in_mb(self.store.limit)} in memory"
+            rest = f"kept in {self._folder}" if self._folder is not None else "the rest on disk until the command ends"
             say(f"features of {new:,} images, {in_mb(nbytes)} each, {in_mb(new * nbytes)} in all: {most}, {rest}")
 
 

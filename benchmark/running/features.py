@@ -28,6 +28,7 @@ from baselines.matcher import Matcher
 from sc_imagenet.backbones import backbone, pretrained
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import cache_folder, files_in, read_json, write_json
+from sc_imagenet.core.progress import say
 from sc_imagenet.generation.class_features import kept, mapped
 from sc_imagenet.generation.options import key_of
 
@@ -83,6 +84,7 @@ class FeatureStore:
         self._held: OrderedDict[str, Encoded] = OrderedDict()
         self._bytes = 0
         self._spilled: dict[str, tuple[int, int]] = {}  # where in the file, and how many bytes
+        self._disk_is_full = False
 
     def __contains__(self, key: str) -> bool:
         """Whether features are at hand; those of a folder may be gone when they are asked for."""
@@ -127,27 +129,27 @@ class FeatureStore:
                 self._spill(oldest, given_up)
 
     def _spill(self, key: str, encoded: Encoded) -> None:
+        """Write features that memory does not hold; where the disk refuses, their image is encoded again."""
+        if self._disk_is_full:
+            return
         content = save(encoded.tensors())
-        start = self._file.seek(0, 2)
         try:
+            start = self._file.seek(0, 2)
             self._file.write(content)
             self._file.flush()
         except OSError as error:
-            raise InputError(
-                f"features cannot be written ({error.strerror})",
-                where=feature_folder(),
-                fix="Free some space, or give a greater --features-limit.",
-            ) from error
+            self._disk_is_full = True
+            say(
+                f"{feature_folder()}: no features are written here ({error.strerror}); images are encoded again instead"
+            )
+            return
         self._spilled[key] = start, len(content)
 
     @cached_property
     def _file(self) -> IO[bytes]:
         folder = feature_folder()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            return tempfile.TemporaryFile(dir=folder)
-        except OSError as error:
-            raise InputError(f"cannot write here ({error.strerror})", where=folder) from error
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=folder)
 
     def _path(self, key: str) -> Path:
         assert self.folder is not None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmark.running.cascade import train
 from sc_imagenet.core.command import nested, settings_of
-from sc_imagenet.core.errors import InputError
+from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import files_in, write_json
 from sc_imagenet.core.locks import held
 from sc_imagenet.core.progress import bars, say
@@ -18,7 +18,7 @@ from sc_imagenet.data.catalog import catalog, embedded
 from sc_imagenet.data.imagenet import IMAGENET, moved, train_folder
 from sc_imagenet.data.record import read_record
 from sc_imagenet.data.roots import imagenet_root, open_source
-from sc_imagenet.generation.cascade.options import TrainingOptions
+from sc_imagenet.generation.cascade.options import PRESETS, TrainingOptions
 from sc_imagenet.generation.cascade.view_sources import feature_reading
 from sc_imagenet.generation.export import Exported, export, lead_to, not_of_imagenet, write_release
 from sc_imagenet.generation.features import FeatureReader
@@ -49,33 +49,55 @@ def photograph_source(given: str) -> PhotographSource:
         return PhotographSource(folder)
 
 
+def training_options(preset: str | None, given: Mapping[str, Any], settings: Sequence[str]) -> TrainingOptions:
+    """The options of a training: a preset's, None being the default, with what was given and set.
+
+    Args:
+        preset: by name.
+        given: options by name; those that are None are the preset's.
+        settings: KEY=VALUE of ``TrainingOptions``; ``network.KEY`` is one of ``NetworkOptions``.
+
+    Raises:
+        InputError: no preset is called so, settings that cannot be used, or the paper's backbone without its weights.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise unknown_name("preset", preset, sorted(PRESETS))
+    base = TrainingOptions() if preset is None else PRESETS[preset]()
+    changes = {**{name: value for name, value in given.items() if value is not None}, **nested(settings_of(settings))}
+    network = changes.pop("network", {})
+    if not isinstance(network, Mapping):
+        raise InputError(f"network = {network!r:.80} is no object", where="training")
+    options = TrainingOptions.from_dict({**base.as_dict(), **changes, "network": {**asdict(base.network), **network}})
+    if preset == "paper" and options.backbone == base.backbone and options.pretrained is True:
+        raise InputError(
+            f"the paper's {base.backbone} is iBOT's, whose weights no package brings",
+            fix="Give the released teacher: --weights FILE, or another --backbone.",
+        )
+    return options
+
+
 def train_network(
     source: str,
     out: Path,
-    options: GenerationOptions,
+    options: TrainingOptions,
     steps: int | None,
-    settings: Sequence[str],
     read: str = "auto",
     loaders: int = 0,
+    keep_every: int = 0,
 ) -> Path:
     """Train a cascade into ``<out>/work/network``, or go on; the folder of the trained network.
 
     Args:
         source: of photographs.
         out: the data set's folder.
-        options: backbone, weights, size, saliency and seed are taken from them.
+        options: of the training.
         steps: end after so many.
-        settings: KEY=VALUE of ``TrainingOptions``; ``network.KEY`` is one of ``NetworkOptions``.
-        read, loaders: how features are had, see ``train``.
+        read, loaders, keep_every: see ``train``.
 
     Raises:
         InputError: photographs or settings that cannot be used.
     """
-    values: dict[str, Any] = {
-        name: getattr(options, name) for name in ("backbone", "pretrained", "size", "saliency", "seed")
-    }
-    training = TrainingOptions.from_dict({**values, **nested(settings_of(settings))})
-    training = replace(training, size=filled_size(training.backbone, training.layers, training.size))
+    training = replace(options, size=filled_size(options.backbone, options.layers, options.size))
     root = photograph_source(source).root
     with bars() as update:
         folder = train(
@@ -85,6 +107,7 @@ def train_network(
             read=feature_reading(read),
             loaders=loaders,
             max_steps=steps,
+            keep_every=keep_every,
             report=update,
         )
     say(f"network: {folder}")

@@ -110,6 +110,23 @@ class Training:
         """What a step's gradient in this process is multiplied by, before the mean over all processes is taken."""
         return 1.0
 
+    def begin(self, step: int) -> None:
+        """What comes before a step, in every process; the state is never kept between this and the step."""
+
+    def rate(self, step: int) -> float:
+        """What every rate is multiplied by at a step."""
+        return rate_factor(self.recipe, step, self.epoch_steps, self.steps)
+
+    def remembered(self) -> dict[str, Any]:
+        """What the state holds beside weights, optimiser and position: plain values."""
+        return {}
+
+    def recall(self, values: Any) -> None:
+        """Take up what ``remembered`` gave; see ``resuming``."""
+
+    def end(self) -> None:
+        """What comes after the last step, in every process."""
+
     def keep(self) -> None:
         """Write what a finished training leaves, in the main process."""
         raise NotImplementedError(f"{type(self).__name__} must define keep")
@@ -131,6 +148,7 @@ class Training:
             except KeyboardInterrupt:  # only ever between two steps
                 self._save()
                 raise
+        self.end()
         if self.accelerator.is_main_process:
             self.keep()
             self.state.unlink(missing_ok=True)
@@ -175,9 +193,10 @@ class Training:
 
     def _step(self, batch: Any) -> dict[str, float]:
         step = self.position.step
+        self.begin(step)
         torch.manual_seed(hash((self.seed, step)) % 2**63)  # dropout and the like, by step
         self.losses.train()
-        factor = rate_factor(self.recipe, step, self.epoch_steps, self.steps)
+        factor = self.rate(step)
         for group in self.optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor
         losses: Mapping[str, Tensor] = self.losses(batch, step // self.epoch_steps)
@@ -218,6 +237,7 @@ class Training:
                 "optimiser": self.optimiser.state_dict(),
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
                 "position": asdict(self.position),
+                "remembered": self.remembered(),
             }
             with atomic_path(self.state) as temporary:
                 torch.save(state, temporary)
@@ -232,6 +252,7 @@ class Training:
             self.position = self._position(state["position"])
             resume_weights(self.model, state["model"])
             resume_optimiser(self.optimiser, state["optimiser"])
+            self.recall(state.get("remembered", {}))
             if state["scaler"] and self.accelerator.scaler:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
 

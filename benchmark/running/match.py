@@ -14,6 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn.functional import interpolate, normalize
 from torchvision.transforms.v2 import functional as F
 
 from baselines.matcher import Direction, Matcher
@@ -32,6 +33,7 @@ from sc_imagenet.core.progress import bars
 from sc_imagenet.data.images import Picture, to_rgb
 from sc_imagenet.data.load import manifest_sha256
 from sc_imagenet.data.pairs import PairDataset, in_frame
+from sc_imagenet.generation.saliency import feature_masks
 from sc_imagenet.geometry.resize import normalised_image
 
 Points = NDArray[np.float64]
@@ -148,11 +150,12 @@ def evaluate(
         manifest_sha256=manifest_sha256(pairs.dataset, pairs.split, root=pairs.root),
         direction=direction_of(model, direction) if isinstance(model, Matcher) else "forward",
     )
-    found = []
+    by_number = {}
     with bars() as update:
-        for row in _predicted(model, rows, about, workers, features, features_limit * MB):
-            found.append(row)
-            update(str(pairs), len(found), len(rows))
+        for number, row in _predicted(model, rows, about, workers, features, features_limit * MB):
+            by_number[number] = row
+            update(str(pairs), len(by_number), len(rows))
+    found = [by_number[number] for number in range(len(rows))]
     predictions = predictions_of(found, about)
     if out is not None:
         write_predictions(out, found, about)
@@ -161,22 +164,24 @@ def evaluate(
 
 def _predicted(
     model: Model, rows: datasets.Dataset, about: PredictionInfo, workers: int, features: str, limit: int
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of ``PREDICTION_SCHEMA`` by number, in the order in which ``scbench run`` takes pairs."""
     if not isinstance(model, Matcher):
-        yield from _by_call(model, rows)
+        yield from enumerate(_by_call(model, rows))
         return
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     pairs = PairDataset(rows, model.size, model.mean, model.std, frame=model.frame)
     direction: Direction = "forward" if about.direction == "forward" else "backward"
-    encoded = None
+    order, encoded = list(range(len(rows))), None
     if model.eval().encodes_alone:
         encoded = EncodedPairs(model, pairs, direction, device, features=features, limit=limit, workers=workers)
-        encoded.expect(range(len(rows)))
-    for row in predict_rows(model, pairs, range(len(rows)), direction, device, workers, encoded):
+        order = encoded.order()
+        encoded.expect(order)
+    for number, row in zip(order, predict_rows(model, pairs, order, direction, device, workers, encoded)):
         points = np.asarray(row["predicted_points"]).reshape(-1, 2)
         if bad := int((~np.isfinite(points).all(1)).sum()):
             raise not_finite(model, bad, len(points), f"pair {row['pair_id']} of {about.dataset}")
-        yield row
+        yield number, row
 
 
 def _by_call(model: Function | HasTransfer, rows: datasets.Dataset) -> Iterator[dict[str, Any]]:
@@ -204,7 +209,9 @@ def _by_call(model: Function | HasTransfer, rows: datasets.Dataset) -> Iterator[
 SEARCHED = 16  # side of the grid among whose points the most consistent are looked for
 RIM = 0.12  # share of the image at each edge left out of that search: what is photographed is rarely there
 KEPT = 12  # of those
-APART = 0.12  # least distance of two of them, in diagonals of the image
+CELLS = 20  # along each side of the grid on which features of all layers are compared
+SHOWN = 0.9, 0.75, 0.5  # of a mask: from which on a cell is the object's; the first that leaves enough points
+APART = 0.12  # least distance of two of them, in diagonals of the image or of what is the object's in it
 
 
 @dataclass(frozen=True)
@@ -245,7 +252,8 @@ def match(
         target: the image they are looked for in.
         points: (K, 2), original pixels of ``source``.
         grid: instead, a grid of so many points along each side. Without either, the points of a finer grid
-            that come back nearest to where they started, spread over the image.
+            that come back nearest to where they started, spread over the image; of a matcher that sees each image by
+            itself those on the object, as far as its features tell it from what is around it.
 
     Raises:
         InputError: a point outside ``source``, no picture, or a match that is NaN or infinite.
@@ -256,7 +264,14 @@ def match(
             return _both_ways(model, source, target, grid_points(source.size, grid))
         size = np.array(source.size, dtype=np.float64)
         middle = RIM * size + (1 - 2 * RIM) * grid_points(source.size, SEARCHED)
-        return _most_consistent(_both_ways(model, source, target, middle), source.size)
+        if isinstance(model, Matcher) and model.encodes_alone:
+            likely = on_object(model, source, middle)
+            for limit in SHOWN:
+                if (likely >= limit).sum() >= KEPT:
+                    middle = middle[likely >= limit]
+                    size = np.ptp(middle, axis=0)
+                    break
+        return _most_consistent(_both_ways(model, source, target, middle), size)
     points = np.asarray(points, dtype=np.float64)
     for index, (x, y) in enumerate(points.tolist(), start=1):
         if not (0 <= x <= source.width and 0 <= y <= source.height):
@@ -350,7 +365,44 @@ def _as_input(matcher: Matcher, image: Image.Image) -> Tensor:
     return frame.place(taken)[None]
 
 
-def _most_consistent(matches: Matches, size: tuple[int, int]) -> Matches:
+@torch.inference_mode()
+def on_object(matcher: Matcher, image: Image.Image, points: Points) -> NDArray[np.float32]:
+    """How surely points (K, 2) lie on what the image shows, as far as the matcher's features tell: (K,) in [0, 1]."""
+    cells = described(matcher, image)
+    mask = feature_masks(cells)[0].cpu().numpy()
+    return mask[_cell_of(matcher, image, points, mask.shape[0])]
+
+
+@torch.inference_mode()
+def similarities(matcher: Matcher, source: Image.Image, target: Image.Image) -> NDArray[np.float32]:
+    """Cosines between the features of all cells of two images, mean over layers: (G, G, G, G), source rows first.
+
+    The G x G cells cut the square in which the matcher is given an image.
+    """
+    one, two = (described(matcher, image, role) for image, role in ((source, "source"), (target, "target")))
+    found = one[0].flatten(1).T @ two[0].flatten(1)
+    return found.view(*one.shape[-2:], *two.shape[-2:]).float().cpu().numpy()
+
+
+def described(matcher: Matcher, image: Image.Image, role: str = "source") -> Tensor:
+    """Features (1, C, G, G), the layers side by side, each of them of norm 1 over the root of their number."""
+    device = next((p.device for p in matcher.parameters()), torch.device("cpu"))
+    pixels = _as_input(matcher, image).to(device)
+    maps = matcher.encode_target(pixels) if role == "target" else matcher.encode(pixels)
+    layers = [
+        interpolate(layer.float(), (CELLS, CELLS), mode="bilinear", antialias=True) for layer in maps if layer.ndim == 4
+    ]
+    return torch.cat([normalize(layer, dim=1) for layer in layers], 1) / len(layers) ** 0.5
+
+
+def _cell_of(matcher: Matcher, image: Image.Image, points: Points, grid: int) -> tuple[NDArray, NDArray]:
+    """Row and column of the cells that points lie in."""
+    placed = points * matcher.frame.scale(image.size) + matcher.frame.offset(image.size)
+    cells = np.clip((placed * grid / matcher.size).astype(int), 0, grid - 1)
+    return cells[:, 1], cells[:, 0]
+
+
+def _most_consistent(matches: Matches, size: NDArray[np.float64]) -> Matches:
     """The matches that come back nearest to where they started, none close to another."""
     apart = APART * float(np.hypot(*size))
     kept: list[int] = []

@@ -31,6 +31,7 @@ from benchmark.running.evaluate import Validation, direction_of, evaluate, selec
 from benchmark.running.features import MB, check_mode
 from benchmark.running.folder import RunFolder, environment, peak_memory
 from benchmark.running.loop import MatcherTraining
+from benchmark.running.photographs import training_pairs
 from benchmark.scoring.prediction_files import MARK, read_predictions
 from benchmark.scoring.predictions import PredictionInfo
 from benchmark.scoring.result import Result, count_of_pairs, published_pairs, read_result, write_result
@@ -42,10 +43,6 @@ from sc_imagenet.core.files import files_in, read_json, sha256_of, write_json
 from sc_imagenet.core.plugins import included, origins
 from sc_imagenet.core.progress import bars, say
 from sc_imagenet.data.batches import loader_deaths
-from sc_imagenet.data.catalog import reader
-from sc_imagenet.data.load import manifest_sha256
-from sc_imagenet.data.pairs import PairDataset
-from sc_imagenet.sources.source import Source
 
 
 class Run:
@@ -56,9 +53,8 @@ class Run:
         self.options = options
         self.accelerator = accelerator
         root = options.data_root
-        self.trained_on = [
-            NamedPairs.parse(name, "train", root) for name in (options.pretrain, options.finetune) if name
-        ]
+        trained_on = (name for name in (options.pretrain, options.finetune) if name)
+        self.trained_on = [training_pairs(name, options.model, root) for name in trained_on]
         self.evaluated_on = [NamedPairs.parse(name, "test", root) for name in options.evaluate]
         self.checkpoint = weights_file(options.checkpoint) if options.checkpoint else None
         self.config = self._resolve()
@@ -89,7 +85,7 @@ class Run:
                 pairs.name,
                 pairs.split,
                 pairs.validation.split if pairs.validation else None,
-                manifest_sha256(pairs.dataset, pairs.split, root=pairs.root),
+                pairs.manifest(),
                 replace(recipe, model=of_stage),
             )
             for pairs, recipe, of_stage in zip(self.trained_on, recipes, training)
@@ -106,7 +102,7 @@ class Run:
             limit=options.limit,
             max_steps=options.max_steps,
             files_sha256=self._files(arguments),
-            files=origins(registry.card(name).model, *map(_reader, self.trained_on)),
+            files=origins(registry.card(name).model, *(pairs.defined_by for pairs in self.trained_on)),
         )
 
     def _files(self, arguments: Mapping[str, Any]) -> str | None:
@@ -142,7 +138,9 @@ class Run:
     def _typed(self, config: RunConfig) -> dict[str, Any]:
         """What was typed for the run, and the included files that define its model or data."""
         typed = self.options.typed(len(config.stages))
-        used = origins(registry.card(config.model).model, *map(_reader, (*self.trained_on, *self.evaluated_on)))
+        used = origins(
+            registry.card(config.model).model, *(pairs.defined_by for pairs in (*self.trained_on, *self.evaluated_on))
+        )
         here = Path.cwd()
         files = [file for file in included() if file.name in used]
         paths = [str(file.relative_to(here) if file.is_relative_to(here) else file) for file in files]
@@ -188,7 +186,7 @@ class Run:
         number = len(config.stages) - 1
         stage, data = config.stages[number], self.trained_on[number]
         rows = share_of(self._open(data), stage.recipe.share, config.seed)
-        pairs = PairDataset(
+        pairs = data.items(
             rows,
             matcher.size,
             matcher.mean,
@@ -236,7 +234,7 @@ class Run:
             training.run(update)
 
     def _evaluate(self, matcher: Matcher, pairs: NamedPairs) -> None:
-        manifest = manifest_sha256(pairs.dataset, pairs.split, root=pairs.root)
+        manifest = pairs.manifest()
         path = self._predictions(pairs, manifest)
         rows = self._open(pairs)
         images = self._images(rows, pairs)
@@ -300,8 +298,7 @@ class Run:
             rows = share_of(self._open(data), stage.recipe.share, config.seed)
             now[f"images of {stage.dataset}:{stage.split}"] = self._images(rows, data)
             if (other := data.validation) is not None:
-                told = manifest_sha256(other.dataset, other.split, root=other.root)
-                now[f"pairs of {stage.dataset}:{other.split}"] = told
+                now[f"pairs of {stage.dataset}:{other.split}"] = other.manifest()
         then = read_json(folder.inputs) if folder.inputs.exists() else {}
         for name, value in now.items():
             if value is not None and then.get(name) not in (None, value):
@@ -350,7 +347,11 @@ class Run:
             backbone_weights=self._backbone_weights(config, known),
             pretrain_recipe=config.as_json()["stages"][0]["recipe"] if len(config.stages) > 1 else {},
             protocol=self._protocol(matcher),
-            files={**self._files_before(folder), **config.files, **origins(*map(_reader, self.evaluated_on))},
+            files={
+                **self._files_before(folder),
+                **config.files,
+                **origins(*(pairs.defined_by for pairs in self.evaluated_on)),
+            },
         )
 
     def _files_before(self, folder: RunFolder) -> Mapping[str, str]:
@@ -381,10 +382,6 @@ class Run:
     def _say(self, line: str) -> None:
         if self.accelerator.is_main_process:
             say(line)
-
-
-def _reader(pairs: NamedPairs) -> type[Source]:
-    return reader(pairs.dataset)
 
 
 def share_of(rows: datasets.Dataset, share: float, seed: int) -> datasets.Dataset:

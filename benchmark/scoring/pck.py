@@ -271,7 +271,7 @@ def paper_metrics(
     name = canonical(dataset)
     known = protocol or published_protocol(model) or PublishedProtocol(size or None, "forward")
     threshold = known.padded if name == "pf-willow" else info(name).threshold
-    return _at_alphas(threshold, known.frame, "image")
+    return _at_alphas(threshold, known.frame_on(name), "image")
 
 
 def every_metric(

@@ -195,7 +195,7 @@ class Protocol:
             from sc_imagenet.data.catalog import canonical
 
             known = published or published_protocol(model) or PublishedProtocol(size or None, "forward")
-            changed["frame"] = ProtocolFrame.square(known.frame)
+            changed["frame"] = ProtocolFrame.square(known.frame_on(canonical(dataset)))
             if canonical(dataset) == "pf-willow":
                 changed["threshold"] = NAMED_THRESHOLDS[known.padded]
         return replace(self, **changed, on={}, per_model=False)

@@ -122,7 +122,8 @@ ALL = (
     Protocol(
         name="paper-2021",
         version=1,
-        title="what the authors of CATs, VAT, SCorrSAN, DHPF, TransforMatcher and NC-Net did, in their model's frame",
+        title="what the authors of CATs, VAT, SCorrSAN, DHPF, TransforMatcher, NC-Net and CNNGeo did, in their "
+        "model's frame",
         frame=ProtocolFrame(),
         threshold="data set",
         comparison=EXACT,
@@ -131,9 +132,12 @@ ALL = (
         decimals=1,
         per_model=True,
         notes=(
-            "CATs, SemiMatch and SCorrSAN 256, VAT 512, NC-Net 224, DHPF and TransforMatcher 240 pixels, not keeping "
-            "the aspect; HPF original pixels. On PF-WILLOW d is the largest coordinate + 1 (TransforMatcher + 2).",
-            "CATs, SemiMatch, SCorrSAN, VAT and NC-Net predict from target to source and take the source's box.",
+            "CATs, SemiMatch and SCorrSAN 256, VAT 512, NC-Net, CNNGeo and Weakalign 224, DHPF and TransforMatcher 240 "
+            "pixels, not keeping the aspect; HPF, A2Net and ProposalFlow original pixels.",
+            "On PF-WILLOW d is the largest coordinate + 1 (TransforMatcher + 2); of HPF, CNNGeo, Weakalign, A2Net and "
+            "ProposalFlow the box around the points, in original pixels.",
+            "CATs, SemiMatch, SCorrSAN, VAT, NC-Net, CNNGeo, Weakalign and A2Net predict from target to source and "
+            "take the source's box.",
         ),
     ),
     Protocol(

@@ -31,14 +31,16 @@ class Augmentation:
 
     changes   photometric changes, in this order, each with probability 0.2
     crop      probability of a crop: each side is drawn uniformly between the box it keeps and the image border
-    keeps     the box: the object's, or the keypoints' with a margin
+    keeps     the box: the object's, the keypoints' with a margin, or the middle half of the image along each side
     views     further views of the target by name: their own changes instead, under the target's crop
+    warps     the affine warps of synthetic pairs (see ``sc_imagenet/data/synthetic.py``)
     """
 
     changes: Sequence[Change]
     crop: float = 0.5
-    keeps: Literal["object", "keypoints"] = "object"
+    keeps: Literal["object", "keypoints", "middle"] = "object"
     views: Mapping[str, Sequence[Change]] = field(default_factory=dict)
+    warps: Literal["wide", "narrow"] = "wide"
 
     def __call__(self, draw: np.random.Generator, image: Tensor, box: np.ndarray) -> tuple[Tensor, Crop]:
         """The changed image and the crop that is to be cut from it.
@@ -148,8 +150,10 @@ STRONG = (blur, grey, posterize, equalize, brighten, solarize, jitter)
 
 AUGMENTATIONS: dict[str, Augmentation | None] = {
     "none": None,
+    "narrow-warps": Augmentation((), crop=0.0, warps="narrow"),  # of synthetic pairs, as CNNGeo's later release
     "cats": Augmentation(PHOTOMETRIC),  # VAT's too
     "photometric": Augmentation(PHOTOMETRIC, crop=0.0),  # SCorrSAN's
+    "middle-crops": Augmentation((), crop=1.0, keeps="middle"),  # Weakalign's
     "transformatcher": Augmentation(PHOTOMETRIC, keeps="keypoints"),
     "semimatch": Augmentation(PHOTOMETRIC, views={"plain": (), "strong": STRONG}),
 }

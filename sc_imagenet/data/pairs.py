@@ -65,6 +65,7 @@ class PairDataset(torch.utils.data.Dataset):
         self.augment = augmentation(augment)
         if self.augment is not None and self.frame.letterboxed:
             raise InputError(f"images in a {self.frame.fit} are not augmented", fix="Give augmentation none.")
+        self.shrinks_first = self.augment is None  # images are resized as they are decoded
         self.points = points
         self.seed = seed
         self._decoded: OrderedDict[Any, tuple[Tensor, tuple[int, int]]] = OrderedDict()  # by path and state
@@ -149,6 +150,9 @@ class PairDataset(torch.utils.data.Dataset):
     def _kept(self, points: np.ndarray, box: Sequence[float] | None, size: tuple[int, int]) -> np.ndarray:
         """The box that a crop must keep; the whole image where nothing is known."""
         assert self.augment is not None
+        if self.augment.keeps == "middle":
+            width, height = size
+            return np.array([width / 4, height / 4, 3 * width / 4, 3 * height / 4], np.float32)
         if box is not None and (self.augment.keeps == "object" or not len(points)):
             return np.asarray(box, np.float32)
         return np.concatenate([points.min(0), points.max(0)]) if len(points) else np.array([0, 0, *size], np.float32)
@@ -173,7 +177,7 @@ class PairDataset(torch.utils.data.Dataset):
             return image, size
         opened = open_image(cell["path"] if key is not None else cell["bytes"], name=cell["path"])
         size = opened.size
-        if self.augment is None:
+        if self.shrinks_first:
             opened = in_frame(opened, self.frame)
         image = F.pil_to_tensor(opened)
         if key is not None and image.nbytes <= DECODED_BYTES:

@@ -200,6 +200,8 @@ def _added(found: Annotation) -> dict[str, Any]:
         added["unpaired_ids"] = [number for number, *_ in found.unpaired]
         added["unpaired_points"] = [[x, y] for _, x, y, _ in found.unpaired]
         added["unpaired_in_source"] = [in_source for *_, in_source in found.unpaired]
+    added["further_targets"] = found.further_targets
+    added["source_category"] = found.source_category
     return added
 
 
@@ -213,6 +215,8 @@ def _make_upright(path: Path, turned: Mapping[str, Stored], schema: pa.Schema) -
             row[f"{side}_points"] = turned[name].upright(row[f"{side}_points"])
             row[f"{side}_bbox"] = turned[name].upright_box(row[f"{side}_bbox"])
             row[f"{side}_size"] = turned[name].size
+            if side == "target" and row["further_targets"]:
+                row["further_targets"] = [turned[name].upright(points) for points in row["further_targets"]]
             if row["unpaired_points"]:
                 own = [in_source == (side == "source") for in_source in row["unpaired_in_source"]]
                 upright = turned[name].upright(row["unpaired_points"])

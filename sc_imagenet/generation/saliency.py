@@ -154,7 +154,7 @@ class SaliencyFolder:
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``."""
         grid = features.grid
-        return torch.stack([_to_grid(self._read(root, each).values, grid) for each in photographs])
+        return torch.stack([mask_on_grid(self._read(root, each).values, grid) for each in photographs])
 
     def notes(self, root: Path, photographs: Sequence[Photograph]) -> dict[str, int]:
         """See ``Saliency.notes``."""
@@ -210,7 +210,7 @@ class OnnxSaliency:
 
     def masks(self, root: Path, photographs: Sequence[Photograph], features: Features) -> Tensor:
         """See ``Saliency.masks``."""
-        return torch.stack([_to_grid(self.mask(root / each.path), features.grid) for each in photographs])
+        return torch.stack([mask_on_grid(self.mask(root / each.path), features.grid) for each in photographs])
 
     def notes(self, root: Path, photographs: Sequence[Photograph]) -> dict[str, int]:
         """See ``Saliency.notes``."""
@@ -222,11 +222,19 @@ class OnnxSaliency:
         Raises:
             InputError: the file is no image, or the model gives no mask.
         """
-        given = onnx_input(open_image(path), self._size)
+        return self.mask_of(open_image(path), str(path))
+
+    def mask_of(self, image: Image.Image, name: str = "an image") -> np.ndarray:
+        """The same of an image that was read already; ``name`` is what the error calls it.
+
+        Raises:
+            InputError: the model gives no mask.
+        """
+        given = onnx_input(image, self._size)
         try:
             return onnx_mask(self._session.run(None, {self._input: given}))
         except Exception as error:  # whatever onnxruntime raises where a model cannot be computed
-            raise self._refusal(f"makes no mask of {path}", error) from error
+            raise self._refusal(f"makes no mask of {name}", error) from error
 
     def _refusal(self, what: str, error: Exception) -> InputError:
         why = (str(error) or type(error).__name__).splitlines()[0][:200]
@@ -305,6 +313,6 @@ def masks_key(given: str, photographs: Sequence[Photograph]) -> str | None:
     return key_of(masks.identity, *masks.content(photographs)) if path.is_dir() else sha256_of(path)
 
 
-def _to_grid(mask: np.ndarray, grid: tuple[int, int]) -> Tensor:
+def mask_on_grid(mask: np.ndarray, grid: tuple[int, int]) -> Tensor:
     """A mask (H, W) averaged over the cells of a grid."""
     return F.adaptive_avg_pool2d(torch.from_numpy(np.ascontiguousarray(mask, np.float32))[None], grid)[0].clamp(0, 1)

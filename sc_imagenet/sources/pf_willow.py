@@ -5,8 +5,8 @@ The authors' folder, with all ordered pairs of different images within a class, 
     PF-dataset-WILLOW/<class>/<image>.png
     PF-dataset-WILLOW/<class>/<image>.mat      ``pts_coord`` (2, 10): row 0 = x, row 1 = y
 
-and the copy of later codes, whose ``test_pairs.csv`` is preferred when there: columns 0 and 1 are image paths
-``<top>/<class>/<file>``, 2 to 21 the source's ten x and ten y, 22 to 41 the target's.
+and the copy of later codes, whose ``test_pairs.csv`` (or ``test_pairs_pf.csv``) is preferred when there:
+columns 0 and 1 are image paths ``<top>/<class>/<file>``, 2 to 21 the source's ten x and ten y, 22 to 41 the target's.
 
 Splits: ``test`` is all pairs, as published. ``images_train`` and ``images_test`` split each class by image,
 six to train and four to test, and have all ordered pairs of each part (30 and 12 a class). Photographs go to
@@ -32,6 +32,7 @@ CATEGORIES = (
 )  # fmt: skip
 TRAIN_IMAGES = 6  # of the ten of a class
 POINTS = 10
+LISTS = ("test_pairs.csv", "test_pairs_pf.csv")  # of later codes: the one or the other name
 MOST_PHOTOGRAPHS = 200  # that are shared out; ten classes of ten images have 100
 MOST_DEAD_ENDS = 50_000  # while they are: the published lists have none
 
@@ -75,8 +76,8 @@ class PfWillow(Source):
     def __init__(self, root: Path, options: object) -> None:
         super().__init__(root, options)  # type: ignore[arg-type]
         nested = first_existing(root / "PF-dataset-WILLOW", root / "PF-WILLOW")
-        self.folder = nested if nested is not None and not (root / "test_pairs.csv").exists() else root
-        self.csv = self.folder / "test_pairs.csv"
+        self.folder = nested if nested is not None and not any((root / name).exists() for name in LISTS) else root
+        self.csv = first_existing(self.folder / LISTS[0], self.folder / LISTS[1]) or self.folder / LISTS[0]
 
     def missing(self, split: str) -> str | None:
         if self.csv.exists() or any((self.folder / category).is_dir() for category in CATEGORIES):

@@ -90,7 +90,7 @@ class Entry:
     """A pair as the data set's lists name it, before its annotation file is opened."""
 
     pair_id: str  # unique within the split
-    category: str
+    category: str  # of the target, and but for pairs across categories of the source, too
     source: str  # image file, relative to the image root
     target: str
     annotation: Any  # where its points are; the reader knows
@@ -114,6 +114,8 @@ class Annotation:
     keypoint_names, symmetric_ids   what it calls them, and the id of each one's left-right partner, its own where it
                                     has none; None where it does not tell
     unpaired      points that one of the images alone shows: (id, x, y, whether it is the source that does)
+    further_targets   of each point, target points that are right as well; None where there are none
+    source_category   what the source shows where that is not the pair's category
     azimuths      view of the source's and of the target's object in SPair-71k's eighths of a turn, or -1
     annotated_source_size, annotated_target_size   (width, height) as stored that the data set says its image had when
                                                    it was annotated; None where it says nothing
@@ -129,6 +131,8 @@ class Annotation:
     keypoint_names: list[str] | None = None
     symmetric_ids: list[int] | None = None
     unpaired: tuple[tuple[int, float, float, bool], ...] = ()
+    further_targets: list[list[list[float]]] | None = None
+    source_category: str | None = None
     azimuths: tuple[int, int] = (-1, -1)
     annotated_source_size: Size | None = None
     annotated_target_size: Size | None = None

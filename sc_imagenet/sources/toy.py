@@ -24,8 +24,8 @@ DATA_SET = DataSet(
     paper="rendered here",
     licence="Apache-2.0",
     homepage="",
-    splits=("train", "validation", "test"),
-    pairs={"train": 2_500, "validation": 140, "test": 300},
+    splits=("train", "validation", "test", "test_across"),
+    pairs={"train": 2_500, "validation": 140, "test": 300, "test_across": 180},
     images=900,
     classes=10,
     points="4 to 11, of 10 or 11",
@@ -66,6 +66,8 @@ class RenderedToy(Source):
 
         row = entry.annotation
         viewpoint, scale, truncation, occlusion = (int(row[grade]) for grade in GRADES)
+        if "source_category" in row:
+            return _across(row, (viewpoint, scale, truncation, occlusion))
         points, visible = zip(*(self._seen(image) for image in (entry.source, entry.target)))
         ids = np.flatnonzero(visible[0] & visible[1]).tolist()
         names = point_names(entry.category)
@@ -149,6 +151,26 @@ class RenderedToy(Source):
                 with atomic_path(rows) as temporary, open(temporary, "w", encoding="utf-8") as file:
                     file.writelines(json.dumps(row) + "\n" for row in render_pairs(folder, split))
         return rows
+
+
+def _across(row: dict[str, Any], grades: tuple[int, int, int, int]) -> Annotation:
+    """A pair of two categories; its points are numbered and named as the target's."""
+    from sc_imagenet.toy.pairs import point_names, symmetric_points
+
+    names = point_names(row["category"])
+    partners = symmetric_points(names)
+    return Annotation(
+        row["source_points"],
+        row["target_points"],
+        row["source"],
+        row["source_bbox"],
+        row["target_bbox"],
+        grades,
+        keypoint_ids=row["points"],
+        keypoint_names=[names[number] for number in row["points"]],
+        symmetric_ids=[partners[number] for number in row["points"]],
+        source_category=row["source_category"],
+    )
 
 
 def _image(path: str) -> tuple[str, int]:

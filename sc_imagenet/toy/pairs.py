@@ -19,6 +19,8 @@ from sc_imagenet.toy.scene import angle_between
 
 TOY_VERSION = "4"  # to be raised whenever a picture, a point or a pair changes: caches are keyed by it
 CATEGORIES: tuple[str, ...] = tuple(KINDS)
+ACROSS = "test_across"  # the split of pairs of two categories, of the images of TEST
+TEST = "test"
 SIDES = (176, 240)  # pixels, both included
 FEWEST_POINTS = 4  # of a pair
 VIEWPOINTS = (20.0, 50.0)  # degrees between two views: grade 0 below the first, 2 from the second on
@@ -38,7 +40,32 @@ class Split:
 SPLITS: Mapping[str, Split] = {
     "train": Split(0, images=64, pairs=250),
     "validation": Split(1, images=10, pairs=14),
-    "test": Split(2, images=16, pairs=30),
+    TEST: Split(2, images=16, pairs=30),
+}
+PAIRS_ACROSS = 30  # of two categories, from the one to the other
+# Which points of two categories are the same part, as a person would say.
+ALIKE: Mapping[tuple[str, str], Mapping[str, str]] = {
+    ("bird", "aeroplane"): {
+        "beak tip": "nose",
+        "crown": "cockpit",
+        "left wing tip": "left wing tip",
+        "right wing tip": "right wing tip",
+        "left tail corner": "left tailplane tip",
+        "right tail corner": "right tailplane tip",
+    },
+    ("quadruped", "robot"): {
+        "nose": "mouth",
+        "front left paw": "left hand",
+        "front right paw": "right hand",
+        "rear left paw": "left foot",
+        "rear right paw": "right foot",
+    },
+    ("quadruped", "chair"): {
+        "front left paw": "front left foot",
+        "front right paw": "front right foot",
+        "rear left paw": "rear left foot",
+        "rear right paw": "rear right foot",
+    },
 }
 
 
@@ -53,8 +80,11 @@ def render_pairs(folder: Path, split: str) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: no such split, or ``folder`` cannot be written.
     """
+    if split == ACROSS:
+        yield from _rows_across(Path(folder))
+        return
     if split not in SPLITS:
-        raise unknown_name("split", split, SPLITS)
+        raise unknown_name("split", split, (*SPLITS, ACROSS))
     for category in CATEGORIES:
         images = _images(Path(folder), split, category)
         for i, j in _choose(images, split, category):
@@ -155,6 +185,32 @@ def _choose(images: list[dict[str, Any]], split: str, category: str) -> list[tup
     rng = np.random.default_rng((SPLITS[split].index, CATEGORIES.index(category)))
     chosen = rng.permutation(len(usable))[: SPLITS[split].pairs]
     return [usable[place] for place in sorted(chosen)]
+
+
+def _rows_across(folder: Path) -> Iterator[dict[str, Any]]:
+    """Pairs of two categories, in both directions: rows as ``render_pairs`` gives them, and which points they have.
+
+    ``source_category`` is the source's, ``category`` the target's; ``points`` are places in the target's names.
+    """
+    images = {category: _images(folder, TEST, category) for category in {name for pair in ALIKE for name in pair}}
+    for one, two in ALIKE:
+        for source, target in ((one, two), (two, one)):
+            alike = ALIKE[one, two] if source == one else {b: a for a, b in ALIKE[one, two].items()}
+            own, other = point_names(source), point_names(target)
+            places = np.array([(own.index(name), other.index(alike[name])) for name in own if name in alike]).T
+            shown = [np.array([image["visible"] for image in images[side]]) for side in (source, target)]
+            both = shown[0][:, None, places[0]] & shown[1][None, :, places[1]]
+            usable = np.argwhere(both.sum(2) >= min(FEWEST_POINTS, len(alike) - 1))
+            rng = np.random.default_rng((SPLITS[TEST].index, CATEGORIES.index(source), CATEGORIES.index(target)))
+            chosen = sorted(rng.permutation(len(usable))[:PAIRS_ACROSS].tolist())
+            for i, j in usable[chosen].tolist():
+                kept = places[:, both[i, j]]
+                pictures = [
+                    {**image, "points": np.array(image["points"])[kept[side]], "visible": [True] * kept.shape[1]}
+                    for side, image in enumerate((images[source][i], images[target][j]))
+                ]
+                row = _row(pictures[0], pictures[1], f"{ACROSS}-{source}-{target}-{i}-{j}", target)
+                yield {**row, "source_category": source, "points": kept[1].tolist()}
 
 
 def _row(source: dict[str, Any], target: dict[str, Any], pair_id: str, category: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def test_every_model_is_built_by_every_preset(name, preset):
         model = registry.create(name, **{**recipe.model, "pretrained": False})
     assert recipe.augmentation in AUGMENTATIONS
     assert registry.name_of(model) == name
-    assert model.backbone is not None
+    assert (model.backbone is None) == (registry.card(name).backbone == "none")
 
 
 # Every value below stands in the facts collected from papers and code; comments name file and section.
@@ -46,6 +46,27 @@ def test_cats_is_trained_as_published(dataset):
         assert recipe.model["layers"] == [2, 17, 21, 22, 25, 26, 28]
     else:
         assert recipe.model["layers"] == [0, 8, 20, 21, 26, 28, 29, 30]
+
+
+def test_cnngeo_and_a2net_are_trained_as_published():
+    """Of a batch half is each network's, of which the authors trained each alone: half the batch, as many steps."""
+    cnngeo, a2net = (find_recipe(name, "synthetic") for name in ("cnngeo", "a2net"))
+    # cnngeo_weakalign_a2net_proposalflow 1.3 and 3.2
+    assert trained_by(cnngeo) == ("adam", 1e-3, 0.0, 0.0, 2 * 32, 2 * 100)
+    assert schedule_of(cnngeo) == ("step", (2 * 50,), 0.2, 0, 0.0)
+    assert trained_by(a2net) == ("adam", 2e-4, 0.0, 0.0, 2 * 32, 2 * 50)
+    assert schedule_of(a2net)[1] == ()
+    for recipe in (cnngeo, a2net):
+        assert (recipe.augmentation, recipe.backbone_batchnorm) == ("none", "eval")
+        assert recipe.model == {"backbone": "resnet101.tv_in1k", "size": 240}
+
+
+def test_weakalign_is_trained_as_published():
+    recipe = find_recipe("weakalign", "pf-pascal")  # cnngeo_weakalign_a2net_proposalflow 2.3
+    assert trained_by(recipe) == ("adam", 5e-8, 5e-8, 0.0, 16, 15)
+    assert schedule_of(recipe)[1] == ()
+    assert (recipe.augmentation, recipe.backbone_batchnorm) == ("middle-crops", "eval")
+    assert find_recipe("weakalign", "synthetic:pf-pascal") == find_recipe("cnngeo", "synthetic")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 from benchmark import cli
 
@@ -45,3 +49,15 @@ def parse(words: list[str]) -> None:
     if not given or "--help" in given:
         return  # spoken of by its name alone
     command.make_context(name[-1], given)
+
+
+def ended(*words: str) -> tuple[object, str, str]:
+    """Run a command in this process: its exit code and what it printed and complained of."""
+    out, err = io.StringIO(), io.StringIO()
+    code: object = None
+    with patch.object(sys, "argv", ["scbench", *words]), redirect_stdout(out), redirect_stderr(err):
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+    return code, out.getvalue(), err.getvalue()

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sc_imagenet.geometry.transformations import IDENTITY
+
 AS_CONSTRUCTED = ("num_batches_tracked", "relative_position_index", "attn_mask")
 GAINS = {"decoder.proj.weight": 0.05}  # else CATs' sharp softmax would saturate
 GAINS_OF_ENDS = {".linear_b_q.weight": 0.3, ".linear_b_v.weight": 0.3}  # GECO's second factors
@@ -79,3 +81,36 @@ def published_state(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
         else torch.from_numpy(fill(name, tuple(shape)))
         for name, shape in shapes.items()
     }
+
+
+# CNNGeo, A2Net and Weakalign: plain random weights would give every pair one and the same collapsed transformation.
+
+SPARSER = {"FeatureExtraction.model.6.22.bn3.bias": -2.0, "FeatureExtraction.model.21.bias": -0.1}
+CONTRAST = {"conv.0.weight": 50.0, "preconv.0.weight": 20.0}  # of what is left without the mean over the inputs
+LAST = {1600: 0.5, 128: 0.05}  # by the inputs of a regressor's last layer
+
+
+def geometric_state(shapes: dict[str, list[int]], spline: bool = False) -> dict[str, Tensor]:
+    """The state dict of a published checkpoint, filled so that each pair has its own transformation near the identity.
+
+    The file of a spline's network has the keys of the affine one's and other weights after the backbone.
+    """
+    state = {}
+    for key, shape in shapes.items():
+        head, _, name = key.partition(".")
+        regressor = head != "FeatureExtraction"
+        if regressor and spline and name.startswith("linear."):
+            shape = [18, *shape[1:]]
+        if key.endswith(AS_CONSTRUCTED):
+            state[key] = torch.zeros(shape, dtype=torch.int64)
+            continue
+        values = fill(f"tps.{key}" if regressor and spline else key, tuple(shape))
+        values = values + np.float32(SPARSER.get(key, 0.0))
+        if regressor and name in CONTRAST:
+            values = (values - values.mean(1, keepdims=True)) * np.float32(CONTRAST[name])
+        if regressor and name == "linear.weight":
+            values = values * np.float32(LAST[shape[1]])
+        if regressor and name == "linear.bias":
+            values = values + np.array(IDENTITY[shape[0]], np.float32)
+        state[key] = torch.from_numpy(values)
+    return state

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sc_imagenet.generation.cascade.labels import TrainingPairs, carry_matches, select_candidates, select_pairs
 from sc_imagenet.generation.cascade.network import CascadeNetwork
 from sc_imagenet.generation.cascade.options import STAGES, Stage, TrainingOptions
 from sc_imagenet.generation.cascade.pmps import (
     Matches,
     PlaceMatches,
     cell_places,
-    foreground_matches,
     hough_scores,
     match_probability,
     match_votes,
-    select_one_to_one,
-    suppress_near,
 )
-from sc_imagenet.generation.cascade.view_features import Views
-from sc_imagenet.generation.cascade.views import carry_cells
-from sc_imagenet.generation.features import Features
-from sc_imagenet.geometry.correlation import Grid, inner_product
+from sc_imagenet.geometry.correlation import Grid
 from sc_imagenet.geometry.grids import read_at
 
 # The three losses of the cascade (section "Training" of the paper, Eq. 2 and 3).
@@ -110,11 +104,17 @@ def pixel_loss(
 
 
 def _row_loss(logits: Tensor, wanted: Tensor, kind: PixelLoss) -> Tensor:
-    """Of each row of logits (B, K, N) against ``wanted`` of sum 1: (B, K)."""
+    """Of each row of logits (B, K, N) against ``wanted`` of sum 1: (B, K).
+
+    [R] Binary, logits count from their row's mean, and the cells of the match weigh as much as all others: one cell
+    in a thousand would else only teach that cosines should be low.
+    """
     if kind == "softmax":
         return -(wanted * logits.log_softmax(-1)).sum(-1)
-    peak = wanted.amax(-1, keepdim=True)  # a cell at the very place is of the match
-    return F.binary_cross_entropy_with_logits(logits, wanted / peak, reduction="none").mean(-1)
+    centred = logits - logits.mean(-1, keepdim=True)
+    match = wanted / wanted.amax(-1, keepdim=True)  # a cell at the very place is of the match
+    of_match, of_others = match * F.softplus(-centred), (1 - match) * F.softplus(centred)
+    return (of_match.sum(-1) / match.sum(-1) + of_others.sum(-1) / (1 - match).sum(-1)) / 2
 
 
 def rows_at(volume: Tensor, places: Tensor, grid: Grid) -> Tensor:
@@ -153,38 +153,25 @@ def gaussian_targets(places: Tensor, grid: Grid, sigma: float) -> Tensor:
 LEAST_SCORE = 1e-4  # added to Hough scores, whose greatest is 1, before their logarithm
 
 
-@dataclass(frozen=True)
-class TrainingPairs:
-    """Pairs of images of one class each; the target of the next pair is of another class.
-
-    source, target  B whole images each
-    between         a third image of each pair's class, that closed loops lead through; None: loops are not asked for
-    views           views of the sources and of the targets that the pixel level sees; None: the whole images
-    """
-
-    source: Views
-    target: Views
-    between: Views | None = None
-    views: tuple[Views, Views] | None = None
-
-
-def cascade_losses(network: CascadeNetwork, pairs: TrainingPairs, options: TrainingOptions) -> Mapping[str, Tensor]:
-    """The weighted losses of each stage that is trained, by the stage's name; their sum is the step's.
+def cascade_losses(
+    network: CascadeNetwork, pairs: TrainingPairs, options: TrainingOptions, stages: Sequence[Stage] = STAGES
+) -> Mapping[str, Tensor]:
+    """The weighted losses of the stages that are trained at this step, by the stage's name; their sum is the step's.
 
     A loss without weight is not computed; see ``TrainingOptions.weight``.
     """
-    stages = network.options.stages
+    wanted = [stage for stage in options.trained if stage in stages]
     losses: dict[str, Tensor] = {}
-    if (weight := options.weight("image")) > 0:
-        losses["image"] = weight * _image_loss(network, pairs, options)
-    if stages == "image":
+    if "image" in wanted:
+        losses["image"] = options.weight("image") * _image_loss(network, pairs, options)
+    if wanted in ([], ["image"]):
         return losses
     candidates = select_candidates(network, pairs, options)
-    if (weight := options.weight("region")) > 0:
-        losses["region"] = weight * _region_loss(network, pairs, candidates, options)
-    if stages == "pixel" and (weight := options.weight("pixel")) > 0:
+    if "region" in wanted:
+        losses["region"] = options.weight("region") * _region_loss(network, pairs, candidates, options)
+    if "pixel" in wanted:
         matches = select_pairs(network, pairs, candidates, options)
-        losses["pixel"] = weight * _pixel_loss(network, pairs, matches, options)
+        losses["pixel"] = options.weight("pixel") * _pixel_loss(network, pairs, matches, options)
     return losses
 
 
@@ -210,56 +197,25 @@ def _weights(pairs: TrainingPairs, network: CascadeNetwork) -> tuple[Tensor | No
     return (pairs.source.saliency, pairs.target.saliency) if network.options.saliency else (None, None)
 
 
-@torch.no_grad()
-def select_candidates(network: CascadeNetwork, pairs: TrainingPairs, options: TrainingOptions) -> Matches:
-    """Image level of PMPS: the candidates of each pair, one to one, both cells foreground, on closed loops.
-
-    Args:
-        network: its options say how matches are re-weighted.
-        pairs: B of them.
-        options: which volume is looked at, how many candidates are wanted, and how near loops must close.
-    """
-    scores = _label_scores(network, pairs.source, pairs.target, options)
-    allowed = torch.ones_like(scores, dtype=torch.bool)
-    if network.options.saliency:
-        allowed &= foreground_matches(pairs.source.saliency, pairs.target.saliency)
-    if pairs.between is not None and options.loop_radius > 0:
-        first = _label_scores(network, pairs.source, pairs.between, options)
-        second = _label_scores(network, pairs.between, pairs.target, options)
-        through = second.argmax(2).gather(1, first.argmax(2))
-        ends = (cell_places(cells, pairs.target.features.grid) for cells in (through, scores.argmax(2)))
-        there, here = (places * places.new_tensor(pairs.target.features.grid[::-1]) for places in ends)
-        allowed &= ((there - here).norm(dim=-1) <= options.loop_radius)[:, :, None]
-    return select_one_to_one(scores, options.candidates, allowed)
-
-
-def _label_scores(network: CascadeNetwork, source: Views, target: Views, options: TrainingOptions) -> Tensor:
-    """Re-weighted matches of whole images, that labels are made from."""
-    volume = _label_volume(network, "image", source.features, target.features, options)
-    return network.reweighted(volume, source.features, target.features, source.saliency, target.saliency)
-
-
-def _label_volume(
-    network: CascadeNetwork, stage: Stage, source: Features, target: Features, options: TrainingOptions
-) -> Tensor:
-    """The volume that a stage selects from; see ``TrainingOptions.labels_from``."""
-    if options.labels_from == "network":
-        return network.volume(stage, source, target)
-    raw = inner_product(source.tokens, target.tokens)
-    return raw if options.labels_from == "features" else (raw + network.volume(stage, source, target)) / 2
-
-
 def _region_loss(
     network: CascadeNetwork, pairs: TrainingPairs, candidates: Matches, options: TrainingOptions
 ) -> Tensor:
-    """Windows around candidates match better than windows of two classes."""
-    source, _ = network.regions(pairs.source.features, candidates.source)
-    target, _ = network.regions(pairs.target.features, candidates.target)
+    """Loss of the region level on the windows around candidates, negatives being the next pair's windows."""
+    (source, source_cells), (target, target_cells) = pairs.regions(network, candidates)
     volume = network.volume("region", source, target)
-    shifted = [int(k) for k in torch.arange(len(volume)).roll(-candidates.source.shape[1])]  # the next pair's regions
+    shift = candidates.source.shape[1]
+    shifted = [int(k) for k in torch.arange(len(volume)).roll(-shift)]
     negative = network.volume("region", source, target[shifted])
     # A window is foreground by selection; pairs with fewer candidates fill up with cell 0, which must not count.
     counted = candidates.valid.flatten()
+    if options.region_loss == "where":
+        aims = candidates.target if candidates.closed is None else candidates.closed
+        here, there = (
+            own_place(cells, centre).flatten()
+            for cells, centre in ((source_cells, candidates.source), (target_cells, aims))
+        )
+        before = negative.roll(shift, 0)  # of other classes' windows with this one's target
+        return where_loss(volume, negative, before, here, there, counted, source.grid, network.options.temperature)
     return class_loss(
         pooled_score(volume, options.class_loss, network.options.temperature),
         pooled_score(negative, options.class_loss, network.options.temperature),
@@ -269,24 +225,50 @@ def _region_loss(
     )
 
 
-@torch.no_grad()
-def select_pairs(
-    network: CascadeNetwork, pairs: TrainingPairs, candidates: Matches, options: TrainingOptions
-) -> Matches:
-    """Region level of PMPS: the best pair of cells of each candidate's windows; of near ones the best stays."""
-    source, source_cells = network.regions(pairs.source.features, candidates.source)
-    target, target_cells = network.regions(pairs.target.features, candidates.target)
-    ours, theirs = (
-        saliency.gather(1, cells.flatten(1)).view(len(source.tokens), -1)
-        for saliency, cells in ((pairs.source.saliency, source_cells), (pairs.target.saliency, target_cells))
-    )
-    volume = _label_volume(network, "region", source, target, options)
-    scores = network.reweighted(volume, source, target, ours, theirs)
-    if network.options.saliency:
-        scores = scores * foreground_matches(ours, theirs)
-    refined = network.refine(candidates, pairs.source.features, pairs.target.features, scores)
-    grids = pairs.source.features.grid, pairs.target.features.grid
-    return suppress_near(refined, *grids, options.pairs, options.radius)
+def own_place(cells: Tensor, wanted: Tensor) -> Tensor:
+    """Which of a window's cells is the wanted one: (B, K, n) and (B, K) flat cells -> (B, K); -1 if it is in none.
+
+    >>> own_place(torch.tensor([[[6, 7], [6, 7]]]), torch.tensor([[7, 3]])).tolist()
+    [[1, -1]]
+    """
+    same = cells == wanted[..., None]
+    return torch.where(same.any(2), same.int().argmax(2), -1)
+
+
+def where_loss(
+    volume: Tensor,
+    of_source: Tensor,
+    of_target: Tensor,
+    source: Tensor,
+    target: Tensor,
+    counted: Tensor,
+    grid: Grid,
+    temperature: float,
+    sigma: float = 1.0,
+) -> Tensor:
+    """Cross entropy of where in its window a cell matches, both ways; cells of other windows are none of it.
+
+    Args:
+        volume: (M, n, n) of M pairs of windows of n cells.
+        of_source: of the same source windows with target windows of another class.
+        of_target: of source windows of another class with the same target windows.
+        source, target: (M,) the cells of the windows that match; -1 where there is none.
+        counted: bool (M,), which ones the mean is over, unless they have no such cells.
+        grid: rows and columns of a window.
+        temperature: of the softmax.
+        sigma: of the Gaussian around the matching cell, in cells.
+    """
+    counted = counted & (source >= 0) & (target >= 0)
+    each = torch.zeros_like(counted, dtype=volume.dtype)
+    rows = torch.arange(len(volume), device=volume.device)
+    for here, there, own, other in (
+        (source, target, volume, of_source),
+        (target, source, volume.transpose(1, 2), of_target.transpose(1, 2)),
+    ):
+        logits = torch.cat((own[rows, here.clamp(min=0)], other[rows, here.clamp(min=0)]), 1) / temperature
+        wanted = gaussian_targets(cell_places(there.clamp(min=0), grid)[:, None], grid, sigma)[:, 0]
+        each = each - (wanted * logits.log_softmax(1)[:, : own.shape[2]]).sum(1)
+    return (each * counted).sum() / (2 * counted.sum().clamp(min=1))
 
 
 def _pixel_loss(network: CascadeNetwork, pairs: TrainingPairs, matches: Matches, options: TrainingOptions) -> Tensor:
@@ -309,21 +291,16 @@ def _pixel_loss(network: CascadeNetwork, pairs: TrainingPairs, matches: Matches,
     return loss
 
 
-def carry_matches(matches: Matches, pairs: TrainingPairs, source: Views, target: Views) -> PlaceMatches:
-    """Matches of cells of whole images, as places of two views of them; invalid where a view does not show them."""
-    valid = matches.valid
-    carried = []
-    for cells, whole, view in ((matches.source, pairs.source, source), (matches.target, pairs.target, target)):
-        places = carry_cells(cell_places(cells, whole.features.grid), whole.placements, view.placements)
-        valid = valid & ((places > 0) & (places < 1)).all(-1)
-        carried.append(places)
-    return PlaceMatches(carried[0], carried[1], valid)
-
-
-def trained_parameters(network: CascadeNetwork, options: TrainingOptions) -> list[nn.Parameter]:
-    """Those of the stages whose losses have a weight; the others, which nothing reads, are frozen."""
+def trained_parameters(
+    network: CascadeNetwork, options: TrainingOptions, stages: Sequence[Stage] = STAGES
+) -> list[nn.Parameter]:
+    """Those that the losses of these stages may change; the others are frozen."""
     network.requires_grad_(False)
-    for stage in STAGES[: options.network.depth]:
-        if options.weight(stage) > 0:
-            network.stages[stage].requires_grad_(True)
+    for stage in options.trained:
+        if stage not in stages:
+            continue
+        module = network.stage(stage)
+        siamese = stage == "image" and options.image_trains == "projection" and options.network.token_projection
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(not siamese or ".projection." in name)
     return [each for each in network.parameters() if each.requires_grad]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ from sc_imagenet.generation.cascade.pmps import (
     window_cells,
     window_starts,
 )
-from sc_imagenet.generation.cascade.volume_attention import VolumeAggregation
+from sc_imagenet.generation.cascade.volume_attention import VolumeAggregation, only_zero
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.options import WIDEST
 from sc_imagenet.geometry.correlation import mutual_nearest_neighbour
@@ -61,6 +62,15 @@ class MVAM(nn.Module):
         volume = self.attention.volume(*self.attention(source, target))
         return volume if self.aggregation is None else self.aggregation(volume, source.grid, target.grid)
 
+    def begin_as(self, before: MVAM | None) -> None:
+        """Take over the attention of the stage before, None: that of no training, with an aggregation of none."""
+        if before is None:
+            self.attention.be_identity()
+        elif before.attention is not self.attention:
+            self.attention.load_state_dict(before.attention.state_dict())
+        if self.aggregation is not None:
+            self.aggregation.be_identity()
+
 
 class GatedAttention(nn.Module):
     """L layers of gated cross attention, and the volume of what they give (Eq. 1)."""
@@ -71,6 +81,14 @@ class GatedAttention(nn.Module):
         self.layers = nn.ModuleList(GatedCrossAttention(channels, options) for _ in range(options.attention_layers))
         self.gate_scale = nn.Parameter(torch.zeros(()))
         self.gate_bias = nn.Parameter(torch.tensor(OPEN))
+
+    @torch.no_grad()
+    def be_identity(self) -> None:
+        """Let tokens come out as they went in, and all gates be open alike."""
+        self.gate_scale.zero_()
+        self.gate_bias.fill_(OPEN)
+        for layer in self.layers:
+            cast(GatedCrossAttention, layer).be_identity()
 
     def forward(self, source: Features, target: Features) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Refined tokens (B, N, C) of both images, of the tokens' scale, and their gates (B, N, 1)."""
@@ -108,21 +126,26 @@ class GatedCrossAttention(nn.Module):
         self.key = nn.Linear(channels, width)
         self.value = nn.Linear(channels, width)
         self.output = nn.Linear(width, channels)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
         self.projection = nn.Linear(channels, channels, bias=False) if options.token_projection else None
-        if self.projection is not None:
-            nn.init.zeros_(self.projection.weight)
+        self.be_identity()
+
+    def be_identity(self) -> None:
+        """Let the last layers be zero."""
+        for last in (self.output, self.projection):
+            for parameter in () if last is None else last.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, tokens: Tensor, others: Tensor, gate: Tensor, other_gate: Tensor) -> Tensor:
         """Tokens (B, N, C), the other image's (B, M, C), gates (B, N, 1) and (B, M, 1) -> (B, N, C)."""
-        seen = others * (other_gate * self.scale)
-        query, key, value = (
-            linear(given).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for linear, given in ((self.query, tokens * self.scale), (self.key, seen), (self.value, seen))
-        )
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        refined = tokens + self.output(mixed) * (gate / self.scale)
+        refined = tokens
+        if not only_zero(self.output):
+            seen = others * (other_gate * self.scale)
+            query, key, value = (
+                linear(given).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+                for linear, given in ((self.query, tokens * self.scale), (self.key, seen), (self.value, seen))
+            )
+            mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+            refined = tokens + self.output(mixed) * (gate / self.scale)
         return refined if self.projection is None else refined + self.projection(tokens)
 
 
@@ -155,6 +178,10 @@ class CascadeNetwork(nn.Module):
             if options.shared_attention:
                 shared = self.stages[stage].attention
 
+    def stage(self, name: Stage) -> MVAM:
+        """A stage's module."""
+        return cast(MVAM, self.stages[name])
+
     def volume(self, stage: Stage, source: Features, target: Features) -> Tensor:
         """v_f of a stage for B pairs: (B, N_source, N_target)."""
         return self.stages[stage](source, target)
@@ -166,9 +193,13 @@ class CascadeNetwork(nn.Module):
         target: Features,
         source_saliency: Tensor | None = None,
         target_saliency: Tensor | None = None,
+        temperature: float | None = None,
     ) -> Tensor:
-        """What ``reading`` makes of v_f, times h / max(h) unless PMPS has no Hough scores; saliency is (B, N)."""
-        options = self.options
+        """What ``reading`` makes of v_f, times h / max(h) unless PMPS has no Hough scores; saliency is (B, N).
+
+        ``temperature`` is that of the volume's stage, None: the options'.
+        """
+        options = self.options if temperature is None else replace(self.options, temperature=temperature)
         votes = match_votes(volume, options) if options.hough else None
         if options.reading == "probability":
             known = votes if options.votes == "softmax" else None
@@ -233,8 +264,10 @@ class CascadeNetwork(nn.Module):
             stage: read another stage than the last, as a diagnostic.
         """
         stage = stage or self.options.stages
-        whole = self.volume("image" if stage == "region" else stage, source, target)
-        scores = self.reweighted(whole, source, target, source_saliency, target_saliency)
+        on_images: Stage = "image" if stage == "region" else stage
+        whole = self.volume(on_images, source, target)
+        temperature = self.options.temperature_of(on_images)
+        scores = self.reweighted(whole, source, target, source_saliency, target_saliency, temperature)
         return self._by_regions(scores, source, target) if stage == "region" else scores
 
     def _by_regions(self, scores: Tensor, source: Features, target: Features) -> Tensor:
@@ -253,7 +286,11 @@ class CascadeNetwork(nn.Module):
             own = (source_cells == part[..., None]).int().argmax(2)  # the cell's place in its own window
             row = volume.gather(2, own[..., None, None].expand(-1, -1, 1, volume.shape[3]))[:, :, 0]
             image = scores.gather(1, part[..., None].expand(-1, -1, scores.shape[2]))
-            inside = image.gather(2, target_cells) * row.relu()
+            if self.options.reading == "probability":
+                likely = (row / self.options.temperature_of("region")).softmax(2).sqrt()
+            else:
+                likely = row.relu()
+            inside = image.gather(2, target_cells) * likely
             raised = image.amax(2, keepdim=True) * (1 + inside / inside.amax(2, keepdim=True).clamp(min=1e-12))
             rows.append(image.scatter(2, target_cells, raised))
         return torch.cat(rows, 1)
@@ -290,7 +327,7 @@ def load_network(folder: Path | str) -> tuple[FeatureReader, CascadeNetwork]:
     folder = Path(folder)
     config = read_json(folder / "config.json")
     try:
-        options = NetworkOptions(**(config["network"] or {}))
+        options = NetworkOptions.from_saved(config["network"] or {})
         backbone, layers, size = config["backbone"], config["layers"], config["size"]
         if not (isinstance(backbone, str) and type(size) is int and 0 < size <= WIDEST):
             raise TypeError(f"backbone {backbone!r:.80} for images of side {size!r:.80}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from sc_imagenet.backbones import LITE0
@@ -29,6 +29,9 @@ class NetworkOptions:
     token_projection [R] a linear layer beside the attention that every token passes, the same for both images
     gate_volume      [R] gates multiply the volume; False is the literal text, where they cancel
     aggregation      the volume level of MVAM
+    aggregation_form [R] "multiplied": it raises and lowers what is there, each match by a factor in (0, 2), and begins
+                     with 1; "added" adds free values, as earlier versions did: a class loss then writes any sharp
+                     pattern into the volume
     fold             [R] cells of every dimension folded into one token of the volume, on whole images
     region_fold      [R] the same on region windows; 5 makes a 5 x 5 window one token, and its attention a linear layer
     volume_width     [R] channels of those tokens
@@ -45,6 +48,8 @@ class NetworkOptions:
     votes            [R] what a match votes with: "relu" is relu(v)^2, "mutual" that of the soft mutual nearest-
                      neighbour filter of v, "softmax" softmax over rows times softmax over columns
     temperature      [R] of every softmax over a volume
+    temperatures     [R] of each stage's volume at inference and for labels, chosen without labels when its training
+                     ended (see ``alarm``); () takes ``temperature``
     saliency         only foreground cells are candidates, and vote (Table 4, II without)
     region_side      side of a region window, in cells
     """
@@ -57,6 +62,7 @@ class NetworkOptions:
     token_projection: bool = True
     gate_volume: bool = True
     aggregation: bool = True
+    aggregation_form: Literal["multiplied", "added"] = "multiplied"
     fold: int = 4
     region_fold: int = 5
     volume_width: int = 64
@@ -69,6 +75,7 @@ class NetworkOptions:
     reading: Literal["similarity", "mutual", "probability"] = "probability"
     votes: Literal["relu", "mutual", "softmax"] = "softmax"
     temperature: float = 0.1
+    temperatures: tuple[float, ...] = ()
     saliency: bool = True
     region_side: int = 5
 
@@ -78,13 +85,16 @@ class NetworkOptions:
         Raises:
             InputError: a value that cannot be used.
         """
-        if isinstance(self.hough_scales, list):  # where it comes from JSON
-            object.__setattr__(self, "hough_scales", tuple(self.hough_scales))
-        check_kinds(self, "network", WIDEST)
+        for name in ("hough_scales", "temperatures"):
+            if isinstance(getattr(self, name), list):  # where it comes from JSON
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_kinds(self, "network", WIDEST, but=("temperatures",))
         if self.stages not in STAGES:
             raise unknown_name("stage", self.stages, STAGES)
         if self.votes not in (known := ("relu", "mutual", "softmax")):
             raise unknown_name("kind of votes", self.votes, known)
+        if self.aggregation_form not in (forms := ("multiplied", "added")):
+            raise unknown_name("form of aggregation", self.aggregation_form, forms)
         if self.reading not in (known := ("similarity", "mutual", "probability")):
             raise unknown_name("reading", self.reading, known)
         widths = ("volume_width", "volume_heads", "attention_layers", "attention_width", "heads")
@@ -99,11 +109,43 @@ class NetworkOptions:
             raise InputError(f"hough_scales = {self.hough_scales} must be above 0", where="network")
         if self.temperature <= 0:
             raise InputError(f"temperature = {self.temperature} must be above 0", where="network")
+        if not (
+            isinstance(self.temperatures, tuple)
+            and len(self.temperatures) in (0, self.depth)
+            and all(type(each) is float and 0 < each <= WIDEST for each in self.temperatures)
+        ):
+            raise InputError(
+                f"temperatures = {self.temperatures!r:.80} must be above 0, one for each stage", where="network"
+            )
 
     @property
     def depth(self) -> int:
         """How many stages there are."""
         return STAGES.index(self.stages) + 1
+
+    def temperature_of(self, stage: Stage) -> float:
+        """Of the softmax over a stage's volume."""
+        return self.temperatures[STAGES.index(stage)] if self.temperatures else self.temperature
+
+    @classmethod
+    def from_saved(cls, values: Mapping[str, Any]) -> NetworkOptions:
+        """The options that a trained model's folder holds.
+
+        Earlier versions wrote all options they had; what they had not is as they did it.
+        """
+        return cls(**as_before(values))
+
+
+WRITTEN = {"stages", "shared_attention", "attention_width", "fold", "volume_width", "hough_length"}  # of old, together
+
+
+def as_before(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a network, those that an earlier version wrote with what it had no option for.
+
+    >>> as_before({"fold": 2})
+    {'fold': 2}
+    """
+    return {"aggregation_form": "added", **values} if values.keys() >= WRITTEN else dict(values)
 
 
 # How the cascaded network is trained. [P] is stated by the paper, [R] is our reading of what it leaves open.
@@ -119,9 +161,21 @@ class TrainingOptions:
     pretrained    the backbone's weights
     size          input side in pixels [P: 512; 256 and 384 are ablated]
     saliency      [R] see ``saliency.open_saliency`` [P: SelfReformer]
-    labels_from   [R] the volumes that the image and the region level select from: "features" are those of the
-                  backbone, which no training can make drift; "network" the stages' own, the paper's text; "both"
-                  their mean
+    labels_from   [R] the volumes that the image and the region level select from: "network" the stages' own, the
+                  paper's text; "features" those of the backbone, which no training can make drift; "both" their mean
+    order         [R] "stages": one stage after the other, each beginning as the one before it ended; "jointly": all
+                  losses at every step
+    image_share, region_share  [R] of the steps in that order, of the image and of the region stage; the rest is the
+                  pixel stage's
+    image_trains  [R] what the class loss may change: "projection" of single tokens, the same for both images; or
+                  "all", the paper's text: a volume that learns as a whole satisfies it with one fixed pattern. A
+                  network without ``token_projection`` has only all
+    region_loss   [R] "where": which cell of the window a closed loop leads to, cells of other classes' windows being
+                  negatives; "class": Eq. 2 on windows, the paper's text
+    region_features  [R] "map": windows are cut from the images' features; "crop", the paper's text: each is an image of
+                  its own, read by the backbone at its full size, 48 passes a pair with 24 candidates
+    held_out      [R] classes of which three photographs each are kept from training: by loops through them a stage is
+                  found worse than the backbone's features, and reset; 0: none
     loop_radius   [R] a candidate must lie within so many cells of where a third image of the class leads
                   (section "closed loop" of the paper); 0 does not ask for that
     candidates    [R] pairs of cells that the image level selects
@@ -143,7 +197,8 @@ class TrainingOptions:
     weight_decay  [R]
     batch         pairs a step, over all processes [P: 32]
     epochs        [R] each image is used once an epoch [P]
-    warmup        [R] steps; a cosine decay follows
+    schedule      [R] "cosine" down to 0, or "constant" [P]; a stage trained by itself has its own
+    warmup        [R] steps
     seed          of everything drawn
     """
 
@@ -153,7 +208,14 @@ class TrainingOptions:
     pretrained: bool | str = True
     size: int = 320
     saliency: str = "features"
-    labels_from: Literal["features", "network", "both"] = "features"
+    labels_from: Literal["features", "network", "both"] = "network"
+    order: Literal["stages", "jointly"] = "stages"
+    image_share: float = 0.25
+    region_share: float = 0.15
+    image_trains: Literal["projection", "all"] = "projection"
+    region_loss: Literal["where", "class"] = "where"
+    region_features: Literal["map", "crop"] = "map"
+    held_out: int = 24
     candidates: int = 24
     pairs: int = 16
     radius: float = 1.5
@@ -173,6 +235,7 @@ class TrainingOptions:
     weight_decay: float = 0.1
     batch: int = 16
     epochs: int = 12
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup: int = 20
     seed: int = 0
 
@@ -193,15 +256,27 @@ class TrainingOptions:
             raise InputError(f"layers = {self.layers!r:.80} are not numbers", where="training")
         for name, valid in (
             ("labels_from", ("features", "network", "both")),
+            ("order", ("stages", "jointly")),
+            ("image_trains", ("projection", "all")),
+            ("region_loss", ("where", "class")),
+            ("region_features", ("map", "crop")),
             ("class_loss", ("margin", "literal")),
             ("pixel_loss", ("softmax", "binary")),
             ("optimiser", ("adamw", "sgd")),
+            ("schedule", ("cosine", "constant")),
         ):
             if getattr(self, name) not in valid:
                 raise unknown_name(name, getattr(self, name), valid)
         for name in ("size", "candidates", "pairs", "views", "epochs"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)} must be at least 1", where="training")
+        shares = self.image_share, self.region_share
+        if min(*shares, 1 - sum(shares)) < 0 or self.held_out < 0:
+            raise InputError(
+                f"image_share = {shares[0]}, region_share = {shares[1]} and held_out = {self.held_out} must be at least"
+                " 0, the shares at most 1 together",
+                where="training",
+            )
         if not any(self.weight(stage) > 0 for stage in STAGES[: self.network.depth]):
             raise InputError("no stage of the network has a weight: nothing would be trained", where="training")
         if self.batch < 2:
@@ -210,14 +285,20 @@ class TrainingOptions:
             )
 
     def weight(self, stage: Stage) -> float:
-        """Of a stage's loss: 0 where the stage is read neither by labels nor at inference.
+        """Of a stage's loss: 0 where there is nothing for it to train, or the stage is read by nothing.
 
         Labels from features leave the image and the region level unread, unless the network ends there or shares
-        their attention; training them would take half of the time and change nothing.
+        their attention.
         """
-        last = self.network.stages
-        read = stage == last or last == "region" or self.labels_from != "features" or self.network.shared_attention
+        network = self.network
+        last = network.stages
+        read = stage == last or last == "region" or self.labels_from != "features" or network.shared_attention
         return {"image": self.image_weight, "region": self.region_weight, "pixel": self.pixel_weight}[stage] * read
+
+    @property
+    def trained(self) -> tuple[Stage, ...]:
+        """The stages whose losses have a weight."""
+        return tuple(stage for stage in STAGES[: self.network.depth] if self.weight(stage) > 0)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -240,31 +321,51 @@ class TrainingOptions:
                     raise unknown_name("option", name, valid)
         if isinstance(given.get("layers"), list):
             given["layers"] = tuple(given["layers"])
-        return cls(network=NetworkOptions(**network), **given)
+        return cls(network=NetworkOptions.from_saved(network), **given)
+
+
+# The trainings that have a name.
 
 
 def paper_options() -> TrainingOptions:
-    """The paper's training: iBOT's ViT-B/16 at 512 px, SGD 3e-5, 32 pairs a step.
+    """The paper's training: iBOT's ViT-B/16 at 512 px, SGD 3e-5 at a constant rate, 32 pairs a step, Eq. 2 and 3.
 
     ``pretrained`` must then name iBOT's released teacher.
     """
-    network = replace(
-        NetworkOptions(), region_fold=1, window=4, hough_scales=(1.0,), reading="similarity", votes="relu"
+    network = NetworkOptions(
+        region_fold=1, window=4, hough_scales=(1.0,), reading="similarity", votes="relu", aggregation_form="added"
     )
     return TrainingOptions(
         network=network,
         backbone="vit_base_patch16_224",
         size=512,
-        labels_from="network",
+        order="jointly",
+        image_trains="all",
+        region_loss="class",
         loop_radius=0.0,
         hough_share=0.0,
         class_loss="literal",
         pixel_loss="binary",
+        held_out=0,
         views=1,
         optimiser="sgd",
         lr=3e-5,
         momentum=0.9,
         weight_decay=0.0,
+        schedule="constant",
         batch=32,
         warmup=0,
     )
+
+
+def small_options() -> TrainingOptions:
+    """For a laptop: three views of each photograph, eight pairs a step, three epochs."""
+    return TrainingOptions(views=3, batch=8, epochs=3)
+
+
+def tiny_options() -> TrainingOptions:
+    """To see that everything works: a 10 x 10 grid."""
+    return TrainingOptions(network=NetworkOptions(fold=2), size=160, views=3, batch=8, epochs=2)
+
+
+PRESETS = {"paper": paper_options, "small": small_options, "tiny": tiny_options}

@@ -30,12 +30,14 @@ class Matches:
     source, target  (B, K) flat cells
     scores          (B, K)
     valid           (B, K) bool; a pair of images may have fewer than K; the other rows hold cell 0
+    closed          (B, K) the target cells that the sources reach by way of a third image; None: that was not asked
     """
 
     source: Tensor
     target: Tensor
     scores: Tensor
     valid: Tensor
+    closed: Tensor | None = None
 
 
 @dataclass(frozen=True)

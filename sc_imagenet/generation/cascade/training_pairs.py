@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -24,11 +25,13 @@ class PairSampler:
     classes   class number of each image
     batch     pairs a batch, at least 2
     seed      of the order
+    without   numbers of images that are never drawn
     """
 
     classes: Sequence[int]
     batch: int
     seed: int
+    without: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         """Check that there are negatives.
@@ -36,7 +39,8 @@ class PairSampler:
         Raises:
             InputError: fewer than two classes of two images.
         """
-        usable = [name for name, count in Counter(self.classes).items() if count > 1]
+        counts = Counter(name for image, name in enumerate(self.classes) if image not in self.without)
+        usable = [name for name, count in counts.items() if count > 1]
         if len(usable) < 2:
             raise InputError(
                 f"{len(usable)} class of two or more images, but training needs two",
@@ -53,7 +57,7 @@ class PairSampler:
         classes = np.asarray(self.classes)
         pairs: list[np.ndarray] = []
         for number in np.unique(classes):
-            members = draw.permutation(np.flatnonzero(classes == number))
+            members = draw.permutation([k for k in np.flatnonzero(classes == number) if int(k) not in self.without])
             pairs.extend(members[: len(members) // 2 * 2].reshape(-1, 2))
         waiting = deque(pairs[place] for place in draw.permutation(len(pairs)))
         batches = []
@@ -134,10 +138,23 @@ class Draw:
     between: Requests
 
     @property
+    def images(self) -> tuple[list[int], list[int]]:
+        """Numbers of the sources and of the targets."""
+        source, target = ([image for image, _ in side] for side in (self.source, self.target))
+        return source, target
+
+    @property
     def wholes(self) -> tuple[Requests, Requests]:
         """The sources and the targets as whole images."""
         source, target = ([(image, 0) for image, _ in side] for side in (self.source, self.target))
         return source, target
+
+
+class Draws(Protocol):
+    """What is read, by number."""
+
+    def at(self, step: int) -> Draw:
+        """What a step reads."""
 
 
 class StepDraws:
@@ -154,7 +171,10 @@ class StepDraws:
         self.options = options
         self._classes = np.asarray(classes)
         self.process, self.processes = process, processes
-        self.sampler = PairSampler(classes, max(2, options.batch // processes), options.seed)
+        self.held_out = held_out(classes, options)
+        without = frozenset(image for triple in self.held_out for image in triple)
+        self._drawn = np.array([image not in without for image in range(len(self._classes))])
+        self.sampler = PairSampler(classes, max(2, options.batch // processes), options.seed, without)
         self._batches: tuple[int, list[np.ndarray]] = (0, self.sampler.epoch(0))
         self.epoch_steps = max(1, len(self._batches[1]) // processes)
 
@@ -171,9 +191,46 @@ class StepDraws:
         return Draw(source, target, [(self._third(draw, *pair), 0) for pair in batch.tolist()])
 
     def _third(self, draw: np.random.Generator, source: int, target: int) -> int:
-        members = np.flatnonzero(self._classes == self._classes[source])
+        members = np.flatnonzero((self._classes == self._classes[source]) & self._drawn)
         others = members[(members != source) & (members != target)]
         return int(draw.choice(others)) if len(others) else source
+
+
+HELD_BATCH = 8  # triples that are looked at together
+ENOUGH = 8  # photographs of a class that can spare some
+
+
+def held_out(classes: Sequence[int], options: TrainingOptions) -> list[tuple[int, int, int]]:
+    """Three photographs each of up to ``options.held_out`` classes, which training does not see.
+
+    >>> len(held_out([0] * 9 + [1] * 4, TrainingOptions()))
+    1
+    """
+    numbers = np.asarray(classes)
+    draw = np.random.default_rng([options.seed, len(numbers)])
+    able = [number for number, count in sorted(Counter(numbers.tolist()).items()) if count >= ENOUGH]
+    chosen = draw.permutation(able)[: options.held_out]
+    return [tuple(draw.permutation(np.flatnonzero(numbers == number))[:3].tolist()) for number in sorted(chosen)]
+
+
+class HeldOutDraws:
+    """The photographs kept from training, some triples a "step": source, target and a third one between them.
+
+    The source is also seen in its first crop that is not mirrored, if there are any.
+    """
+
+    def __init__(self, triples: Sequence[tuple[int, int, int]], views: int) -> None:
+        self.triples, self.crop = triples, 2 if views > 2 else 0
+        self.count = -(-len(triples) // HELD_BATCH)
+
+    def at(self, step: int) -> Draw:
+        """What a step reads."""
+        source, target, between = zip(*self.triples[step * HELD_BATCH : (step + 1) * HELD_BATCH])
+        return Draw(
+            [(image, self.crop) for image in source],
+            [(image, 0) for image in target],
+            [(image, 0) for image in between],
+        )
 
 
 def draw_numbers(draw: np.random.Generator, pairs: int, views: int) -> np.ndarray:

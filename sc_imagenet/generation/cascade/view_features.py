@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sc_imagenet.generation.cascade.training_pairs import Requests, StepDraws
+from sc_imagenet.generation.cascade.training_pairs import Draws, Requests
 from sc_imagenet.generation.cascade.views import VIEWS_VERSION, ViewDataset
 from sc_imagenet.generation.class_features import decode_ahead, kept, mapped
 from sc_imagenet.generation.features import FeatureReader, Features
@@ -50,6 +50,7 @@ class Step:
     source, target              the pairs' whole images
     between                     a third image of each pair's class
     source_views, target_views  the pairs as the pixel level sees them
+    images                      numbers of the pairs' photographs, the sources' and the targets'
     """
 
     source: Views
@@ -57,6 +58,7 @@ class Step:
     between: Views
     source_views: Views
     target_views: Views
+    images: tuple[Sequence[int], Sequence[int]] = ((), ())
 
 
 class ViewSource(Protocol):
@@ -66,7 +68,7 @@ class ViewSource(Protocol):
     def classes(self) -> Sequence[int]:
         """Class number of each photograph."""
 
-    def steps(self, draws: StepDraws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
+    def steps(self, draws: Draws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
         """The steps from ``start`` to before ``stop``.
 
         Raises:
@@ -121,10 +123,12 @@ class ViewFeatures:
             self._place += [(views, row) for row in range(len(photographs))]
             report(len(self._place), scan.count)
 
-    def steps(self, draws: StepDraws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
+    def steps(self, draws: Draws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
         """See ``ViewSource``."""
         for draw in map(draws.at, range(start, stop)):
-            yield Step(*(self._read(side, device) for side in (*draw.wholes, draw.between, draw.source, draw.target)))
+            sides = (*draw.wholes, draw.between, draw.source, draw.target)
+            source, target, between, *seen = (self._read(side, device) for side in sides)
+            yield Step(source, target, between, seen[0], seen[1], draw.images)
 
     def _read(self, requests: Requests, device: torch.device) -> Views:
         """Views by (image, number), float32."""

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from filelock import FileLock
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import sha256_of
 from sc_imagenet.core.processes import ended_with_the_reading, keep_freed_memory
+from sc_imagenet.data.images import open_image
 from sc_imagenet.generation.cascade.options import TrainingOptions
-from sc_imagenet.generation.cascade.training_pairs import Draw, Requests, StepDraws
+from sc_imagenet.generation.cascade.training_pairs import Draw, Draws, Requests
 from sc_imagenet.generation.cascade.view_features import Step, ViewFeatures, Views, ViewSource, part_of_masks
-from sc_imagenet.generation.cascade.views import draw_view, view_pixels
+from sc_imagenet.generation.cascade.views import View, draw_view, view_pixels
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Photograph, Scan
 from sc_imagenet.generation.saliency import Saliency, open_saliency
+from sc_imagenet.geometry.resize import normalised_image
 
 # Features of training views computed at each step, for photographs whose features would fill no disk.
 #
@@ -53,7 +57,7 @@ class ComputedViews:
         self._starts = np.cumsum([0, *(len(group) for group in scan.classes.values())])
         self._names = list(scan.classes)
 
-    def steps(self, draws: StepDraws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
+    def steps(self, draws: Draws, start: int, stop: int, device: torch.device) -> Iterator[Step]:
         """The steps from ``start`` to before ``stop``.
 
         Raises:
@@ -99,7 +103,9 @@ class ComputedViews:
             of_views = features[[row_of[place] for place in requests]]
             return Views(of_views, parts.flatten(1).to(device), placements.to(device))
 
-        return Step(*(views(side) for side in (*draw.wholes, draw.between, draw.source, draw.target)))
+        sides = (*draw.wholes, draw.between, draw.source, draw.target)
+        source, target, between, *shown = map(views, sides)
+        return Step(source, target, between, shown[0], shown[1], draw.images)
 
     def _features(self, pixels: Tensor, device: torch.device) -> Features:
         parts = []
@@ -117,7 +123,7 @@ def _places(draw: Draw) -> Requests:
 class _StepImages(Dataset[Any]):
     """The pixels of the views of a step, by the step's number: (M, 3, S, S), or what is wrong with one in words."""
 
-    def __init__(self, views: ComputedViews, draws: StepDraws) -> None:
+    def __init__(self, views: ComputedViews, draws: Draws) -> None:
         self.views, self.draws = views, draws
 
     def __getitem__(self, step: int) -> Tensor | str:
@@ -136,6 +142,39 @@ class _StepImages(Dataset[Any]):
 
 def _begin_loader(_: int) -> None:
     keep_freed_memory()
+
+
+# Regions as images of their own.
+
+
+class WindowReader:
+    """Reads parts of photographs, each as an image of the backbone's full size.
+
+    Args:
+        scan: the photographs, numbered in its order.
+        reader: of features.
+    """
+
+    def __init__(self, scan: Scan, reader: FeatureReader) -> None:
+        self.paths = [scan.root / each.path for group in scan.classes.values() for each in group]
+        self.reader = reader
+
+    def __call__(self, images: Sequence[int], boxes: Tensor, side: int) -> Features:
+        """Features (B * K, C, side, side) of boxes (B, K, 4), left, top, right and bottom as shares of B photographs.
+
+        Raises:
+            InputError: a photograph cannot be read any more.
+        """
+        reader = self.reader
+        pixels = []
+        for number, of_image in zip(images, boxes.tolist()):
+            image = open_image(self.paths[number])
+            for box in of_image:
+                part = pil_to_tensor(View(*box).apply(image, reader.size)).float().div_(255)
+                pixels.append(normalised_image(part, reader.mean, reader.std))
+        read = [reader(part.to(boxes.device)) for part in torch.stack(pixels).split(BATCH)]
+        tokens = F.adaptive_avg_pool2d(torch.cat([part.tokens for part in read]), side)
+        return Features(F.normalize(tokens, dim=1), torch.cat([part.global_token for part in read]))
 
 
 # Where a training's views come from: features kept in files, or computed at each step where they would fill a disk.

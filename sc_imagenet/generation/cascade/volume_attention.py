@@ -16,7 +16,10 @@ Sides = tuple[int, int, int, int]
 
 
 class VolumeAggregation(nn.Module):
-    """v_r -> v_f = v_r + unfold(linear(blocks(linear(fold(v_r))))); the last linear layer starts at zero.
+    """v_r -> v_f = v_r * 2 sigmoid(x), or v_r + x; x = unfold(linear(blocks(linear(fold(v_r))))) starts at zero.
+
+    Multiplied, the last layers have no bias and nothing is written where the features match nothing: what is added
+    can be one sharp pattern, whatever the images show, and a loss that asks whether images match learns just that.
 
     Folding takes ``fold`` cells of every dimension into the channels of one token; a size that it does not divide
     is padded with zeros.
@@ -31,19 +34,32 @@ class VolumeAggregation(nn.Module):
             VolumeBlock(width, options.volume_heads, options.window, shifted=bool(number % 2))
             for number in range(options.volume_blocks)
         )
-        self.norm = nn.LayerNorm(width)
-        self.outward = nn.Linear(width, fold**4)
-        nn.init.zeros_(self.outward.weight)
-        nn.init.zeros_(self.outward.bias)
+        self.adds = options.aggregation_form == "added"
+        self.norm = nn.LayerNorm(width, bias=self.adds)
+        self.outward = nn.Linear(width, fold**4, bias=self.adds)
+        self.be_identity()
+
+    def be_identity(self) -> None:
+        """Let the last layer be zero, so that the volume comes out as it went in."""
+        for parameter in self.outward.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, volume: Tensor, source: Grid, target: Grid) -> Tensor:
         """v_r (B, N_source, N_target) -> v_f, same shape."""
+        if only_zero(self.outward):
+            return volume
         sides = (*source, *target)
         x = self.inward(fold_volume(volume.unflatten(2, target).unflatten(1, source), self.fold))
         for block in self.blocks:
             x = block(x)
-        redistributed = unfold_volume(self.outward(self.norm(x)), self.fold, sides)
-        return volume + redistributed.flatten(3).flatten(1, 2)
+        redistributed = unfold_volume(self.outward(self.norm(x)), self.fold, sides).flatten(3).flatten(1, 2)
+        return volume + redistributed if self.adds else volume * (2 * redistributed.sigmoid())
+
+
+def only_zero(last: nn.Linear) -> bool:
+    """Whether a last layer gives nothing but 0 and is not about to learn: what leads to it can be left out."""
+    learns = torch.is_grad_enabled() and last.weight.requires_grad
+    return not learns and not any(bool(parameter.any()) for parameter in last.parameters())
 
 
 class VolumeBlock(nn.Module):

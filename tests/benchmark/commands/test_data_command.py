@@ -78,7 +78,7 @@ def test_info_tells_how_to_get_every_data_set(scbench, root, name):
 
 
 def test_info_of_an_unknown_name(scbench, root):
-    refused(scbench("data", "info", "spair"), "unknown data set 'spair'. Did you mean 'spair-71k'?")
+    refused(scbench("data", "info", "spair-71"), "unknown data set 'spair-71'. Did you mean 'spair-71k'?")
 
 
 def test_download_without_mirrors_prints_the_steps(scbench, root):
@@ -161,3 +161,18 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "verify" in done.stdout
+
+
+def test_lists_are_written_and_compared(scbench, root, tmp_path):
+    code, out, _ = scbench("data", "lists", "pf-willow", "--out", tmp_path / "lists", "--json")
+    assert code == 0
+    assert {row["split"]: row["pairs"] for row in json.loads(out)}["test"] == 12
+    whole = tmp_path / "lists" / "test.txt"
+    code, out, _ = scbench("data", "compare-lists", whole, whole)
+    assert (code, out.startswith("equal: 12 pairs")) == (0, True)
+    part = tmp_path / "part.txt"
+    part.write_text("\n".join(whole.read_text().splitlines()[:9]))
+    code, out, _ = scbench("data", "compare-lists", whole, part)
+    assert "9 in both, of 12 and 9" in out
+    refused(scbench("data", "lists", "pf-willow", "--order", part), "hang on no order of files")
+    refused(scbench("data", "compare-lists", whole, tmp_path / "none.txt"), "no such file")

@@ -13,7 +13,18 @@ from tests.benchmark.command_line import commands
 
 CALLED = {words: command for words, command in commands().items() if not hasattr(command, "commands")}
 # Options whose meaning is their command's own: what is written, on what it is measured, how many of what.
-OWN = {"--out", "--eval", "--metric", "--workers", "--pairs", "--points", "--backbone", "--check"}
+OWN = {
+    "--out",
+    "--eval",
+    "--metric",
+    "--workers",
+    "--pairs",
+    "--points",
+    "--backbone",
+    "--check",
+    "--protocol",
+    "--features",
+}
 
 
 @pytest.mark.parametrize("words", [(), ("data",), ("generate",)], ids=" ".join)

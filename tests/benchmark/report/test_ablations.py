@@ -2,13 +2,23 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.report.ablation_table import CASES, ablation_table, agreement, case_called, paper_figures, row_of, words
+from benchmark.report.ablation_table import (
+    CASES,
+    AblationTable,
+    ablation_table,
+    agreement,
+    case_called,
+    paper_figures,
+    row_of,
+    words,
+)
 from benchmark.report.ablations import Setting, options_of, run_ablations
 from benchmark.report.contents import build_from
 from benchmark.report.html import to_html
@@ -60,6 +70,17 @@ def test_directions_are_compared_seed_by_seed():
     assert agreement(one.changes) == "yes? / yes?"  # one seed has no spread to lie beyond
     assert row_of(case_called("length-3"), {7: pck(40, 70, 80)}, full).changes == (None, None)
     assert agreement(row_of(case_called("full"), full, full).changes) == ""
+
+
+def test_a_training_that_is_worse_than_none_fails_and_goes_nobodys_way():
+    full, stage = {0: pck(40, 70, 80), 1: pck(42, 72, 82)}, {0: pck(30, 60, 80), 1: pck(31, 61, 82)}
+    for untrained, expected in ((pck(20, 65, 70), "yes / fails"), (pck(20, 50, 70), "yes / yes")):
+        others = {"untrained-region": {0: untrained}}
+        row = row_of(case_called("without-stage-3"), stage, full, others=others)
+        assert agreement(row.changes) == expected
+    table = AblationTable("", "", (replace(row, changes=(replace(row.changes[0], fails=True), row.changes[1])),))
+    assert table.verdict.startswith("1 of 1 directions agree")
+    assert table.verdict.endswith("1 lie below the untrained network: they fail, and are not counted.")
 
 
 def write(folder: Path, case: str, seed: int, *values: float) -> None:

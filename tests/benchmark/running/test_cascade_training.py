@@ -25,44 +25,29 @@ from benchmark.running.cascade import train, untrained
 from sc_imagenet.backbones.pretrained import weights_kind
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.processes import Terminated
-from sc_imagenet.generation.cascade.losses import (
-    pooled_score,
-)
+from sc_imagenet.generation.cascade.losses import pooled_score
 from sc_imagenet.generation.cascade.network import load_network
 from sc_imagenet.generation.cascade.options import TrainingOptions
 from sc_imagenet.generation.cascade.view_sources import kept_bytes
 from sc_imagenet.generation.classes import FILTERED_IMAGENET, imagenet_classes, name_of_photographs
 from tests import PATIENCE
+from tests.benchmark.running.cascade_trainings import SMALL, discs_and_crosses, losses_of, options
 from tests.fuzz.parsers.resuming import DrawnViews, _cascade_training
 from tests.ports import free_port
-
-SMALL = {"attention_width": 16, "volume_width": 8, "fold": 2}
-
-
-def options(**changes) -> TrainingOptions:
-    values = {"backbone": "resnet10t", "pretrained": False, "size": 96, "batch": 4, "warmup": 1, "views": 3}
-    return TrainingOptions.from_dict({**values, "candidates": 6, "pairs": 4, "network": SMALL, **changes})
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """Two classes of noisy photographs: a bright disc on dark stripes, a dark cross on a bright plain."""
-    root = tmp_path_factory.mktemp("photographs")
-    draw = np.random.default_rng(0)
-    y, x = np.mgrid[:80, :80]
-    for number in range(6):
-        cx, cy = draw.uniform(30, 50, 2)
-        disc = np.where((x - cx) ** 2 + (y - cy) ** 2 < 350, 220, 40 + 30 * (x // 6 % 2))
-        cross = np.where((abs(x - cx) < 7) | (abs(y - cy) < 7), 30, 180)
-        for name, picture in (("disc", disc), ("cross", cross)):
-            pixels = picture[..., None] + draw.normal(0, 12, (80, 80, 3))
-            (root / name).mkdir(exist_ok=True)
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name / f"{number}.png")
-    return root
+    return discs_and_crosses(tmp_path_factory.mktemp("photographs"))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    return discs_and_crosses(tmp_path_factory.mktemp("many"), 12)
 
 
 def test_training_raises_the_score_of_positive_pairs_over_negatives(photographs, tmp_path):
-    given = options(lr=3e-3, margin=0.8, backbone="tf_efficientnet_lite0", pretrained=True, labels_from="both")
+    given = options(lr=3e-3, margin=0.8, backbone="tf_efficientnet_lite0", pretrained=True, order="jointly")
     trained = Cascade.from_pretrained(train(given, photographs, tmp_path, max_steps=30))
     start = untrained(given).eval()
     images = []
@@ -89,7 +74,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model" / "model.safetensors")
 
 
-def test_killed_and_started_again_gives_the_same_weights(photographs, tmp_path):
+@pytest.mark.parametrize("killed_at", [3, 6])  # when a stage's steps have just ended, and within the next stage's
+def test_killed_and_started_again_gives_the_same_weights(many, tmp_path, killed_at):
+    photographs = many
     whole = options(views=4)
     train(whole, photographs, tmp_path / "whole", max_steps=12)
     script = (
@@ -98,12 +85,13 @@ def test_killed_and_started_again_gives_the_same_weights(photographs, tmp_path):
         "import sys; import benchmark.running.cascade as t; import benchmark.running.loop as loop;"
         "from sc_imagenet.generation.cascade.options import TrainingOptions; import json, time;"
         "loop.SAVE_SECONDS = 0.0;"
-        "stuck = lambda what, done, total, note: time.sleep(1000) if (what, done) == ('training', 6) else None;"
+        "at = ('training', int(sys.argv[4]));"
+        "stuck = lambda what, done, total, note: time.sleep(1000) if (what, done) == at else None;"
         "t.train(TrainingOptions.from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3],"
         " max_steps=12, report=stuck)"
     )
     out = tmp_path / "killed"
-    arguments = [sys.executable, "-c", script, json.dumps(whole.as_dict()), str(photographs), str(out)]
+    arguments = [sys.executable, "-c", script, json.dumps(whole.as_dict()), str(photographs), str(out), str(killed_at)]
     process = subprocess.Popen(arguments)
     while not (out / "resume.pt").exists() and process.poll() is None:
         time.sleep(0.01)
@@ -115,19 +103,15 @@ def test_killed_and_started_again_gives_the_same_weights(photographs, tmp_path):
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert losses_of(out) == losses_of(tmp_path / "whole")
+    assert (out / "model/trained_on.json").read_bytes() == (tmp_path / "whole/model/trained_on.json").read_bytes()
     assert not (out / "resume.pt").exists()
 
 
-def losses_of(out: Path) -> list[dict[str, float]]:
-    """The lines of a log, without rates and seconds."""
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in ("lr", "seconds")} for line in lines]
-
-
 def test_a_stage_that_nothing_reads_is_not_trained(photographs, tmp_path):
-    trained = load_file(train(options(), photographs, tmp_path / "read", max_steps=2) / "model.safetensors")
-    torch.manual_seed(options().seed)
-    start = untrained(options()).network.state_dict()
+    given = options(labels_from="features")
+    trained = load_file(train(given, photographs, tmp_path / "read", max_steps=2) / "model.safetensors")
+    torch.manual_seed(given.seed)
+    start = untrained(given).network.state_dict()
     changed = {
         name.split(".")[1]
         for name, value in start.items()
@@ -139,7 +123,7 @@ def test_a_stage_that_nothing_reads_is_not_trained(photographs, tmp_path):
 
 def test_features_computed_at_each_step_give_the_losses_of_kept_ones(photographs, tmp_path):
     """Kept features are of half precision; but for that the steps are the same, whoever decodes the images."""
-    given = options(views=4, optimiser="sgd", lr=0.0, batch=6, labels_from="both")
+    given = options(views=4, optimiser="sgd", lr=0.0, batch=6, order="jointly")
     for name, how in (
         ("kept", {"read": "keep"}),
         ("computed", {"read": "compute"}),
@@ -185,7 +169,7 @@ def test_an_interrupted_training_on_computed_features_goes_on(photographs, tmp_p
 
 def test_a_training_that_was_left_by_an_earlier_version_goes_on_to_the_same_weights(photographs, tmp_path):
     """It kept the network's weights, the optimiser and the step, no more."""
-    given = options()
+    given = options(labels_from="features", held_out=0)
     train(given, photographs, tmp_path / "whole", max_steps=6)
 
     def stop(what, done, total, note=""):
@@ -289,6 +273,7 @@ def test_two_processes_train_with_finite_losses_and_go_on_where_they_were(photog
         assert (tmp_path / "out" / "resume.pt").exists() == (code == 1)
     (line,) = losses_of(tmp_path / "out")
     assert line["step"] == 10
+    assert "pixel" in line
     assert all(np.isfinite(value) for value in line.values())
 
 
@@ -303,6 +288,7 @@ def test_training_leaves_out_removed_classes_and_names_its_photographs(photograp
         "images": 12,
         "weights": weights_kind(given.pretrained),
         "training": {"options": json.loads(json.dumps(given.as_dict())), "max_steps": 1},
+        "stages": {},
     }
     assert name_of_photographs(root, [each.wnid for each in imagenet_classes() if each.kept], 9) == FILTERED_IMAGENET
 
@@ -364,7 +350,15 @@ def test_real_photographs_train(tmp_path, monkeypatch):
         for file in sorted((source / name).iterdir())[:6]:
             (tmp_path / "photographs" / name / file.name).symlink_to(file)
     given = TrainingOptions.from_dict(
-        {"size": 160, "batch": 4, "views": 1, "lr": 3e-3, "warmup": 1, "network": {"fold": 2}}
+        {
+            "size": 160,
+            "batch": 4,
+            "views": 1,
+            "lr": 3e-3,
+            "warmup": 1,
+            "labels_from": "features",
+            "network": {"fold": 2},
+        }
     )
     monkeypatch.setattr("benchmark.running.loop.LOG_STEPS", 1)
     train(given, tmp_path / "photographs", tmp_path / "out", max_steps=20)

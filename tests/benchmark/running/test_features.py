@@ -194,6 +194,18 @@ def test_memory_holds_no_more_than_the_limit_and_the_rest_comes_back_as_it_was()
     assert not list(feature_folder().iterdir())  # the file has no name
 
 
+def test_where_the_disk_takes_nothing_images_are_encoded_again(tmp_path, cache, capsys):
+    model, rows = nearest(), rows_of(tmp_path / "images")
+    truth, _ = predicted(model, rows, features="off")
+    cache.write_text("no folder")
+    found, encoded = predicted(model, rows, features="memory", limit=1)
+    assert found.tobytes() == truth.tobytes()
+    assert encoded.encodings > IMAGES
+    assert capsys.readouterr().err.count("images are encoded again instead") == 1
+    with pytest.raises(InputError, match="cannot write here"):
+        predicted(model, rows, features="keep")
+
+
 def test_an_order_of_pairs_keeps_a_share_of_the_images_at_work():
     side, held = 32, 16
     places = sorted(((x, y) for x in range(side) for y in range(side)), key=lambda place: interleaved(*place))

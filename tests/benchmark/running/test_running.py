@@ -23,6 +23,7 @@ from benchmark.scoring.prediction_files import read_predictions
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import sha256_of
 from tests import PATIENCE
+from tests.benchmark.command_line import ended
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -169,7 +170,7 @@ def test_two_processes_predict_every_pair_once(whole, tmp_path):
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path):
-    code, _, err = finish(scbench(*arguments, *(["--runs", str(tmp_path)] if arguments[0] == "run" else [])))
+    code, _, err = ended(*arguments, *(["--runs", str(tmp_path)] if arguments[0] == "run" else []))
     assert code == 2
     assert len(err.strip().splitlines()) == 1
     assert err.startswith("error: ")

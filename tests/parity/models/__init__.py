@@ -3,10 +3,12 @@
 Every module has
 
     FILES                      names of its reference files, each with its list of published keys
-    KEYS                       names of the lists of published keys, where they are not those of the files
+    KEYS                       (where they are not FILES) names of the lists of published keys
     INPUTS                     arrays of the references that are inputs or labels, not results
     thin(name, array)          the part of an array that the repository keeps
     compare(file, reference)   a Comparison for every other array
+
+The whole references lie in ``SC_PARITY_ROOT`` or in folders of it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -224,3 +224,13 @@ def test_wrong_options_are_one_line():
         NetworkOptions(stages="regions")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="hough_length = 4 must be odd"):
         NetworkOptions(hough_length=4)
+
+
+def test_a_network_that_an_earlier_version_wrote_adds_to_its_volume_as_it_did():
+    today = asdict(NetworkOptions())
+    before = {name: value for name, value in today.items() if name not in ("aggregation_form", "temperatures")}
+    assert NetworkOptions.from_saved(before) == NetworkOptions(aggregation_form="added")
+    assert NetworkOptions.from_saved(today) == NetworkOptions()
+    assert "outward.bias" in dict(
+        CascadeNetwork(8, NetworkOptions.from_saved(before)).stages["pixel"].aggregation.named_parameters()
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -10,16 +11,11 @@ import torch
 import torch.nn.functional as F
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.generation.cascade.losses import (
-    TrainingPairs,
-    carry_matches,
-    cascade_losses,
-    pixel_loss,
-    select_candidates,
-)
+from sc_imagenet.generation.cascade.labels import TrainingPairs, carry_matches, select_candidates
+from sc_imagenet.generation.cascade.losses import cascade_losses, pixel_loss, trained_parameters, where_loss
 from sc_imagenet.generation.cascade.network import CascadeNetwork
 from sc_imagenet.generation.cascade.options import STAGES, TrainingOptions, paper_options
-from sc_imagenet.generation.cascade.pmps import Matches, PlaceMatches
+from sc_imagenet.generation.cascade.pmps import Matches, PlaceMatches, cell_places
 from sc_imagenet.generation.cascade.training_pairs import PairSampler, StepDraws, draw_numbers
 from sc_imagenet.generation.cascade.view_features import Views
 from sc_imagenet.generation.cascade.views import View, draw_view
@@ -85,9 +81,9 @@ def test_labels_are_carried_into_views_exactly():
 @pytest.mark.parametrize(
     ("changes", "trained"),
     [
-        ({}, "pixel"),
-        ({"labels_from": "network"}, "image region pixel"),
-        ({"network": {"shared_attention": True}}, "image region pixel"),
+        ({}, "image region pixel"),
+        ({"labels_from": "features"}, "pixel"),
+        ({"labels_from": "features", "network": {"shared_attention": True}}, "image region pixel"),
         ({"network": {"stages": "region"}}, "image region"),
         ({"network": {"stages": "image"}}, "image"),
         ({"labels_from": "both", "region_weight": 0.0}, "image pixel"),
@@ -147,6 +143,90 @@ def test_the_third_image_is_another_of_the_class():
             assert (classes[third], number) == (classes[source], 0)
             assert third not in (source, target) or classes[source] == 1
             assert third != target
+
+
+def test_photographs_kept_from_training_are_in_no_pair_and_no_loop():
+    classes = [0] * 9 + [1] * 9 + [2] * 5
+    draws = StepDraws(classes, options(batch=6))
+    kept = {image for triple in draws.held_out for image in triple}
+    assert [{classes[image] for image in triple} for triple in draws.held_out] == [{0}, {1}]  # of 5 none can be spared
+    assert len(kept) == 6
+    for step in range(12):
+        draw = draws.at(step)
+        assert not kept & {image for image, _ in (*draw.source, *draw.target, *draw.between)}
+    assert StepDraws(classes, options(batch=6, held_out=0)).held_out == []
+
+
+@pytest.mark.parametrize("aggregation_form", ["multiplied", "added"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_begins_as_the_features_alone(stage, aggregation_form):
+    """At 0.88 of their cosines, the two gates being open alike; the aggregation that learns gives the same."""
+    network = CascadeNetwork(12, options(network={**SMALL, "aggregation_form": aggregation_form}).network)
+    tokens = F.normalize(torch.rand(2, 12, 5, 5), dim=1)
+    read = Features(tokens, tokens.mean((2, 3)))
+    gate = torch.tensor(2.0).sigmoid()
+    expected = gate**2 * tokens.flatten(2).transpose(1, 2) @ tokens[[1, 0]].flatten(2)
+    torch.testing.assert_close(network.volume(stage, read, read[[1, 0]]), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(network.volume(stage, read, read[[1, 0]]), expected)
+
+
+def test_a_multiplied_aggregation_writes_nothing_where_features_match_nothing():
+    network = CascadeNetwork(12, options(network={**SMALL, "token_projection": False}).network)
+    aggregation = network.stages["pixel"].aggregation
+    with torch.no_grad():
+        for parameter in aggregation.parameters():
+            parameter.normal_()
+    volume = torch.rand(2, 16, 16)
+    volume[:, 3] = 0
+    changed = aggregation(volume, (4, 4), (4, 4))
+    assert (changed[:, 3] == 0).all()
+    assert ((changed >= 0) & (changed <= 2 * volume)).all()
+    assert not torch.allclose(changed, volume, atol=0.1)
+
+
+def test_the_class_loss_changes_the_projection_of_single_tokens_alone():
+    given = options()
+    network = CascadeNetwork(12, given.network)
+    changed = trained_parameters(network, given, ["image"])
+    assert [each.shape for each in changed] == [(12, 12)]
+    assert changed[0] is network.stages["image"].attention.layers[0].projection.weight
+    whole = options(image_trains="all")
+    assert len(trained_parameters(network, whole, ["image"])) == len(list(network.stages["image"].parameters()))
+
+
+def test_where_in_a_window_by_hand():
+    """Of 4 cells and 4 of another class the right one has probability 1/8, both ways, if all are alike."""
+    flat = torch.zeros(2, 4, 4)
+    place = torch.tensor([2, 1]), torch.tensor([1, -1])  # the second has no place to learn
+    both = torch.tensor([True, True])
+    assert where_loss(flat, flat, flat, *place, both, (2, 2), 0.1, sigma=0.05).item() == pytest.approx(math.log(8))
+    sure = flat.clone()
+    sure[0, 2, 1] = 5.0
+    assert where_loss(sure, flat, flat, *place, both, (2, 2), 0.1, sigma=0.05).item() == pytest.approx(0, abs=1e-6)
+    mistaken = where_loss(sure, 9 * torch.ones(2, 4, 4), flat, *place, both, (2, 2), 0.1, sigma=0.05)
+    assert mistaken.item() == pytest.approx((9 - 5) / 0.1 / 2, rel=0.05)  # the other class matches better, one way
+    assert where_loss(flat, flat, flat, *place, ~both, (2, 2), 0.1).item() == 0
+
+
+def test_the_binary_loss_lifts_the_match_among_a_thousand_cells():
+    """The same projection of all tokens, by the paper's optimiser; its cell rises over the others, which stay."""
+    draw = torch.Generator().manual_seed(0)
+    tokens, others = (F.normalize(torch.randn(1, 1024, 16, generator=draw), dim=2) for _ in range(2))
+    weight = torch.eye(16, requires_grad=True)
+    optimiser = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    cells = torch.tensor([[5, 400, 900]])
+    places = cell_places(cells, (32, 32))
+    matches = PlaceMatches(places, places.flip(1), torch.ones(1, 3, dtype=torch.bool))
+    lifted = []
+    for _ in range(30):
+        volume = tokens @ weight @ others.transpose(1, 2)
+        rows = volume[0, cells[0]].detach()
+        lifted.append(rows.gather(1, cells.flip(1).T).mean() - rows.mean())
+        optimiser.zero_grad()
+        pixel_loss(volume / 0.1, matches, (32, 32), (32, 32), 0.3, "binary").backward()
+        optimiser.step()
+    assert lifted[-1] > lifted[0] + 0.3
 
 
 @pytest.mark.parametrize("kind", ["softmax", "binary"])

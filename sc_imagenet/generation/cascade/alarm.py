@@ -1,0 +1,96 @@
+"""Whether a stage matches better than the features it began with, told without labels, by loops that should close.
+
+A crop of a held-out photograph is matched to a second photograph of its class, on to a third, and back to the whole of
+the first. Where each cell of the crop should come out is known, and how far off it does is a distance in cells. A fixed
+pattern, which makes images of a class alike and closes loops of whole images, does not know where the crop was taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sc_imagenet.generation.cascade.network import SHARPNESS, CascadeNetwork
+from sc_imagenet.generation.cascade.options import Stage
+from sc_imagenet.generation.cascade.pmps import FOREGROUND, cell_places, read_out
+from sc_imagenet.generation.cascade.view_features import Step, Views
+from sc_imagenet.generation.cascade.views import carry_cells
+from sc_imagenet.geometry.correlation import inner_product
+
+TEMPERATURES = (0.05, 0.07, 0.1, 0.14)  # that a stage may be read with
+
+VolumeOf = Callable[[Views, Views], Tensor]
+
+
+@dataclass(frozen=True)
+class Closing:
+    """How well loops close.
+
+    offset       the median over foreground cells of how far off they come out, in cells; infinite if there are none
+    temperature  that the volume was read with
+    """
+
+    offset: float
+    temperature: float
+
+
+def closing_of(network: CascadeNetwork, stage: Stage, held: Sequence[Step]) -> Closing:
+    """How well a stage closes loops, at the temperature that closes them best."""
+    return _best(network, lambda source, target: network.volume(stage, source.features, target.features), held)
+
+
+def closing_of_features(network: CascadeNetwork, held: Sequence[Step]) -> Closing:
+    """The same of the features that every stage begins with."""
+    return _best(network, lambda source, target: inner_product(source.features.tokens, target.features.tokens), held)
+
+
+@torch.no_grad()
+def _best(network: CascadeNetwork, volume_of: VolumeOf, held: Sequence[Step]) -> Closing:
+    offsets: dict[float, list[Tensor]] = {}
+    for step in held:
+        legs = (step.source_views, step.target), (step.target, step.between), (step.between, step.source)
+        volumes = [volume_of(*leg) for leg in legs]
+        for temperature in temperatures_of(network):
+            scores = (
+                network.reweighted(
+                    volume, source.features, target.features, source.saliency, target.saliency, temperature
+                )
+                for volume, (source, target) in zip(volumes, legs)
+            )
+            offsets.setdefault(temperature, []).append(loop_offsets(scores, step))
+    found = [(_median(torch.cat(each)), temperature) for temperature, each in offsets.items()]
+    return Closing(*min(found, default=(math.inf, network.options.temperature)))
+
+
+def temperatures_of(network: CascadeNetwork) -> tuple[float, ...]:
+    """That a network's volumes may be read with; one where its reading has none."""
+    options = network.options
+    read = options.reading == "probability" or (options.hough and options.votes == "softmax")
+    return TEMPERATURES if read else (options.temperature,)
+
+
+def loop_offsets(scores: Iterable[Tensor], step: Step) -> Tensor:
+    """How far off the foreground cells of the source's view come out, in cells: (M,).
+
+    Args:
+        scores: of the three legs, (B, N, N') each: view of the source, target, third image, source.
+        step: B triples.
+    """
+    first, second, third = scores
+    cells = second.argmax(2).gather(1, first.argmax(2))
+    rows, columns = step.source.features.grid
+    ends, _ = read_out(third, (rows, columns), SHARPNESS)
+    ends = ends.gather(1, cells[..., None].expand(-1, -1, 2))
+    grid = step.source_views.features.grid
+    starts = cell_places(torch.arange(grid[0] * grid[1], device=cells.device), grid).expand(len(cells), -1, -1)
+    true = carry_cells(starts, step.source_views.placements, step.source.placements)
+    off = (ends + 0.5 - true * true.new_tensor([columns, rows])).norm(dim=-1)
+    return off[step.source_views.saliency >= FOREGROUND]
+
+
+def _median(values: Tensor) -> float:
+    return float(values.median()) if len(values) else math.inf

@@ -1,0 +1,85 @@
+"""The cascade as a model of the suite: its masks, and its training on pairs whose points it does not look at."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from baselines.cascade import Cascade
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.load import load_dataset
+from sc_imagenet.data.pairs import PairDataset
+from sc_imagenet.generation.cascade.options import STAGES
+from tests.fuzz.parsers.onnx_models import model as onnx_model
+
+SMALL = {"fold": 2, "window": 3, "volume_width": 8, "attention_width": 16}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Four pairs of toy, each of another class than the next."""
+    rows = load_dataset("toy", split="train")
+    numbers, seen = [], None
+    for number, category in enumerate(rows["category"]):
+        if category != seen:
+            numbers.append(number)
+            seen = category
+    cascade = Cascade(size=96, network=SMALL)
+    pairs = PairDataset(rows, cascade.size, cascade.mean, cascade.std, seed=0)
+    items = [pairs[number] for number in numbers[:4]]
+    return {side: torch.stack([item[side] for item in items]) for side in ("source", "target")}
+
+
+def test_training_on_pairs_moves_every_stage_and_lowers_its_losses(batch):
+    torch.manual_seed(0)
+    cascade = Cascade(size=96, network=SMALL)
+    start = {name: value.clone() for name, value in cascade.network.state_dict().items()}
+    optimiser = torch.optim.AdamW([each for each in cascade.parameters() if each.requires_grad], lr=3e-3)
+    losses = []
+    for _ in range(15):
+        optimiser.zero_grad()
+        loss = cascade.training_loss(batch, 0)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.3
+    moved = {name for name, value in cascade.network.state_dict().items() if not torch.equal(value, start[name])}
+    assert {stage for stage in STAGES if any(f"stages.{stage}." in name for name in moved)} == set(STAGES)
+    assert [name for name in moved if "stages.image." in name] == ["stages.image.attention.layers.0.projection.weight"]
+
+
+def test_options_of_the_training_reach_it(batch):
+    torch.manual_seed(0)
+    cascade = Cascade(size=96, network=SMALL)
+    before = cascade.training_loss(batch, 0).item()
+    cascade.set_training_arguments({"training_options": {"image_trains": "all", "class_loss": "literal"}})
+    assert cascade.training_loss(batch, 0).item() != before
+    assert all(each.requires_grad for each in cascade.network.stages["image"].parameters())
+    assert cascade.arguments["training_options"]["class_loss"] == "literal"
+    with pytest.raises(InputError, match="unknown option 'clas_loss'"):
+        Cascade(size=96, network=SMALL, training_options={"clas_loss": "literal"})
+    with pytest.raises(InputError, match="network is none of the training_options"):
+        Cascade(size=96, network=SMALL, training_options={"network": {}})
+
+
+def test_masks_of_a_folder_are_refused_where_photographs_have_no_names(tmp_path):
+    with pytest.raises(InputError, match="pairs come without"):
+        Cascade(size=96, network=SMALL, saliency=str(tmp_path))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed")
+def test_a_saliency_model_says_whose_votes_count(batch, tmp_path):
+    (tmp_path / "mask.onnx").write_bytes(onnx_model(96, 96))
+    scores, masks = [], []
+    for saliency in ("features", str(tmp_path / "mask.onnx")):
+        torch.manual_seed(0)
+        cascade = Cascade(size=96, network=SMALL, saliency=saliency).eval()
+        with torch.no_grad():
+            masks.append(cascade._masks(batch["source"], cascade.backbone(batch["source"])))
+            scores.append(cascade(batch["source"], batch["target"]).volume)
+    assert masks[0].shape == masks[1].shape == (4, 36)
+    assert ((masks[1] >= 0) & (masks[1] <= 1)).all()
+    assert not torch.allclose(masks[0], masks[1], atol=0.1)
+    assert not torch.allclose(scores[0], scores[1], atol=1e-3)
