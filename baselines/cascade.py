@@ -114,7 +114,7 @@ class Cascade(Matcher):
             raise InputError(
                 "is a folder of masks, which are of photographs by name; pairs come without",
                 where=saliency,
-                fix="Give an .onnx file, or make a data set with these masks: scbench generate run --saliency.",
+                fix="Give an .onnx file, or make a data set with these masks: 'scbench generate run' takes them.",
             )
         self.training_options = training_options or {}
         trained_parameters(self.network, self._training())  # freezes the stages that nothing reads

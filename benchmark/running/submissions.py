@@ -36,7 +36,6 @@ from benchmark.scoring.result import read_result
 from benchmark.scoring.runs import prediction_files
 from sc_imagenet.core.errors import InputError, is_file_name
 from sc_imagenet.core.files import read_json, sha256_of, write_json
-from sc_imagenet.data.load import load_dataset
 
 FORMAT = 1
 PREDICTIONS, PASSPORT, SUBMISSION = FILES = ("predictions.parquet", "passport.json", "submission.json")
@@ -292,6 +291,8 @@ COMPARED = ("source_points", "target_points", "source_size", "target_size", "sou
 
 def _truth(dataset: str, split: str, root: Path | None) -> Mapping[str, Any] | None:
     """The pairs of a split by id, and the names of its categories; None where the data set is not here."""
+    from sc_imagenet.data.load import load_dataset  # datasets, which a board without submissions needs not
+
     try:
         rows = load_dataset(dataset, split=split, root=root)
     except InputError:

@@ -22,6 +22,7 @@ OWN = {
     "--points",
     "--backbone",
     "--check",
+    "--preset",
     "--protocol",
     "--features",
 }
