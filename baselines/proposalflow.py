@@ -15,9 +15,9 @@ from collections import OrderedDict
 from importlib.resources import files
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load
 from torch import Tensor
 from torchvision.ops import box_iou, roi_align
 
@@ -34,7 +34,7 @@ MARGIN = 0.01  # of an image's sides: a window ends inside it, or is the whole i
 CELLS = 8  # of a window's descriptor, along a side
 AT_ONCE = 64  # windows described together
 KEPT = 64  # images whose descriptors are kept: data sets show each image in many pairs
-STATISTICS = "fhog.npz"  # beside this file; ``python -m tests.fhog_statistics PHOTOGRAPHS`` makes it
+STATISTICS = "fhog.safetensors"  # beside this file; ``python -m tests.fhog_statistics PHOTOGRAPHS`` makes it
 
 
 class Proposals(NamedTuple):
@@ -135,8 +135,8 @@ class ProposalFlow(Matcher):
 @functools.cache
 def gradient_statistics() -> tuple[Tensor, Tensor]:
     """The mean descriptor (1984,) and the matrix (1984, 1984) that whitens what is left without it."""
-    with files("baselines").joinpath(STATISTICS).open("rb") as file, np.load(file) as known:
-        mean, covariances = (torch.from_numpy(known[name].astype(np.float32)) for name in ("mean", "covariances"))
+    known = load(files("baselines").joinpath(STATISTICS).read_bytes())
+    mean, covariances = known["mean"], known["covariances"].float()
     return mean.repeat_interleave(CELLS * CELLS), whitening(covariances, CELLS)
 
 

@@ -1,4 +1,4 @@
-"""``python -m tests.fhog_statistics PHOTOGRAPHS``: what ``baselines/fhog.npz`` holds, of every other photograph.
+"""``python -m tests.fhog_statistics PHOTOGRAPHS``: what ``baselines/fhog.safetensors`` holds, of every other photograph.
 
 The mean of a cell's 31 features and the covariances of two cells by their offset; that file was made of the photographs
 of 54 categories of Caltech-101, without any label."""
@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -26,8 +26,8 @@ def main(folder: Path) -> None:
     names = [name for name, _ in photographs_below(folder)[::2]]
     mean, covariances = statistics(_opened(folder, names), CELLS)
     place = Path(__file__).parents[1] / "baselines" / STATISTICS
-    with atomic_path(place) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, mean=mean.numpy(), covariances=covariances.numpy().astype(np.float16))
+    with atomic_path(place) as temporary:
+        save_file({"mean": mean, "covariances": covariances.half()}, temporary)
 
 
 def _opened(folder: Path, names: list[str]) -> Iterator[Tensor]:

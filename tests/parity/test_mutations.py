@@ -52,8 +52,8 @@ def a_missing_detach(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_swapped_pair(patch: pytest.MonkeyPatch) -> None:
-    correlate = SCorrSAN.correlate
-    patch.setattr(SCorrSAN, "correlate", lambda self, source, target, network: correlate(self, target, source, network))
+    match = SCorrSAN.match
+    patch.setattr(SCorrSAN, "match", lambda self, source, target: match(self, target, source))
 
 
 def a_wrong_constant(patch: pytest.MonkeyPatch) -> None:

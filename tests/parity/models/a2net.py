@@ -39,7 +39,7 @@ OTHERWISE = Tolerance(1e-4)  # features, correlations, blocks
 def thin(name: str, array: np.ndarray) -> np.ndarray:
     """The part of an array that the repository keeps; inputs are kept whole (images: one pixel a block)."""
     if name in ("src", "trg"):
-        return array[..., :: cnngeo.BLOCK, :: cnngeo.BLOCK]
+        return array[..., :: cnngeo.OF_ONE_COLOUR, :: cnngeo.OF_ONE_COLOUR]
     return array[::4] if name.endswith(("every32", "every16", "every4")) else array
 
 

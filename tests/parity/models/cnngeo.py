@@ -27,7 +27,8 @@ NETWORKS = {"aff": "affine", "tps": "spline"}
 BACKBONES = {"r": ("cnngeo_resnet101", 32), "v": ("cnngeo_vgg16", 16)}  # and every how many-th channel is kept
 NOISE = 1e-4  # norm of a gradient that would be zero without rounding: of a bias before batch normalisation
 EVERY = 17  # points of a grid
-BLOCK = 8  # pixels of one colour, of the images and of the 480 x 640 image of synthetic pairs
+OF_ONE_COLOUR = 3  # pixels of the images
+BLOCK = 8  # and of the 480 x 640 image of synthetic pairs
 
 FEATURES, IMAGE, STEP = Tolerance(1e-4), Tolerance(3e-3, "no"), Tolerance(1e-2, "each")
 # By the end of the name or what it holds; the first that fits.
@@ -58,7 +59,7 @@ TOLERANCES = {
 def thin(name: str, array: np.ndarray) -> np.ndarray:
     """The part of an array that the repository keeps; inputs are kept whole (images: one pixel a block)."""
     if name in ("src", "trg"):
-        return array[..., ::BLOCK, ::BLOCK]
+        return array[..., ::OF_ONE_COLOUR, ::OF_ONE_COLOUR]
     if "feat_" in name or "corr" in name or "conv2" in name:
         return array[::4]
     return array
