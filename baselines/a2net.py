@@ -77,7 +77,7 @@ def by_offset(correlation: Tensor) -> Tensor:
     source cell has is 0.
 
     >>> by_offset(torch.arange(1.0, 17).view(1, 4, 2, 2))[0, 4].tolist()
-    [[1.0, 10.0], [7.0, 16.0]]
+    [[1.0, 6.0], [11.0, 16.0]]
     """
     cells = correlation.shape[-1]
     where = offset_channels(cells).to(correlation.device)

@@ -257,7 +257,7 @@ def unit_coordinates(points: Tensor, side: float) -> Tensor:
 def pixels(points: Tensor, side: float) -> Tensor:
     """The inverse of ``unit_coordinates``.
 
-    >>> pixels(unit_coordinates(torch.tensor([5.0, 239.0]), 240), 240).tolist()
+    >>> pixels(unit_coordinates(torch.tensor([5.0, 239.0]), 240), 240).round().tolist()
     [5.0, 239.0]
     """
     return (points + 1) * (side / FRAME * (FRAME - 1) / 2)

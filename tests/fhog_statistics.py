@@ -1,4 +1,4 @@
-"""``python -m tests.fhog_statistics PHOTOGRAPHS``: what ``baselines/fhog.safetensors`` holds, of every other photograph.
+"""``python -m tests.fhog_statistics PHOTOGRAPHS``: makes ``baselines/fhog.safetensors`` of every other photograph.
 
 The mean of a cell's 31 features and the covariances of two cells by their offset; that file was made of the photographs
 of 54 categories of Caltech-101, without any label."""

@@ -211,6 +211,7 @@ def _latex_row(cells: Sequence[str]) -> str:
 def csv_of(table: Table) -> str:
     """A table as CSV: figures as they are, text such that no spreadsheet takes it for a formula.
 
+    >>> from benchmark.report.table import Cell, Column, Row, Table
     >>> print(csv_of(Table("", (Column("run"), Column("value")), (Row((Cell("=HYPERLINK(A1)"), Cell(-1.25))),))))
     run,value
     '=HYPERLINK(A1),-1.25

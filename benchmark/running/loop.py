@@ -454,7 +454,7 @@ RISE, FIRST, LAST = 0.3, 1 / 25, 1 / 25e4  # share of the steps in which rates r
 def one_cycle(step: int, steps: int) -> float:
     """The rates of torch's ``OneCycleLR`` at its defaults, as a share of the largest; momentum stays as it is.
 
-    >>> one_cycle(0, 100), round(one_cycle(29, 100), 6), round(one_cycle(99, 100) * 25e4, 6)
+    >>> round(one_cycle(0, 100), 6), round(one_cycle(29, 100), 6), round(one_cycle(99, 100) * 25e4, 6)
     (0.04, 1.0, 1.0)
     """
     top = max(RISE * steps - 1, 1)

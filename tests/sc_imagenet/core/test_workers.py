@@ -21,7 +21,7 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 from sc_imagenet.core.processes import in_order
 from tests import PATIENCE
-from tests.sc_imagenet.test_workers import note_and_sleep, begin
+from tests.sc_imagenet.core.test_workers import note_and_sleep, begin
 
 for _ in in_order(note_and_sleep, [2.0 * PATIENCE] * 4, 2, begin, (sys.argv[1],)):
     pass
