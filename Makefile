@@ -35,7 +35,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 test: lint
-	$(TESTS) $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadgroup -rs
+	$(TESTS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -rs
 
 oldest: $(OLDEST)/.installed
 	$(TESTS) $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadgroup

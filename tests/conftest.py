@@ -12,21 +12,12 @@ from sc_imagenet.core.processes import keep_freed_memory
 keep_freed_memory()  # as commands do
 
 APART = "tests/parity/test_"  # minutes a file, tests that share nothing
-# Minutes of one core each, beside others of the kind: for ``make processors`` and whoever runs pytest by hand.
-SLOW = (
-    "within_tolerance[cats_spair]",
-    "within_tolerance[scorrsan_spair]",
-    "within_tolerance[dhpf_resnet101]",
-    "course",
-)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With ``--dist loadgroup`` a file's tests go to one process, in order; those of long files each for itself."""
     for item in items:
         file = item.nodeid.partition("::")[0]
-        if any(part in item.nodeid for part in SLOW):
-            item.add_marker(pytest.mark.slow)
         item.add_marker(pytest.mark.xdist_group(item.nodeid if file.startswith(APART) else file))
 
 
