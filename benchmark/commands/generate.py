@@ -18,6 +18,7 @@ from benchmark.commands.options import (
     SELECTION,
     TRAINING,
     Json,
+    PresetOrNone,
     Seed,
     Settings,
     grouped,
@@ -129,15 +130,7 @@ class Selecting:
 class Training:
     """How a cascade is trained."""
 
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="paper: iBOT's ViT-B/16 at 512 px, given by --weights, and all else as printed; small or tiny: for "
-            "laptops. Other options change it.",
-            rich_help_panel=TRAINING,
-            metavar="NAME",
-        ),
-    ] = None
+    preset: PresetOrNone = None  # paper: iBOT's ViT-B/16 at 512 px, given by --weights
     steps: Annotated[
         int | None, typer.Option(min=1, help="The training ends after so many steps.", rich_help_panel=TRAINING)
     ] = None

@@ -23,9 +23,13 @@ PANELS = (
 # What is written as ``seed: Seed = 0`` in a command.
 
 ModelName = Annotated[str, typer.Argument(help="The name of a model; 'scbench models' lists them.")]
-Preset = Annotated[
-    str, typer.Option(help="The recipe's preset: paper, small or tiny.", rich_help_panel=MODEL, metavar="NAME")
-]
+_PRESET = typer.Option(
+    help="The preset: paper, or small or tiny for laptops; other options change it.",
+    rich_help_panel=MODEL,
+    metavar="NAME",
+)
+Preset = Annotated[str, _PRESET]
+PresetOrNone = Annotated[str | None, _PRESET]
 Backbone = Annotated[
     str | None,
     typer.Option(help="Any timm model takes the place of the model's own backbone.", rich_help_panel=MODEL),

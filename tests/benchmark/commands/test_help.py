@@ -22,7 +22,6 @@ OWN = {
     "--points",
     "--backbone",
     "--check",
-    "--preset",
     "--protocol",
     "--features",
 }
