@@ -9,6 +9,7 @@ from it tells how far the reference may be.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,17 +51,20 @@ class Steps:
     def gradient_norms(self, names: Sequence[Sequence[str]]) -> Measured:
         """Norms of gradients by our names, several of which may make up one tensor; -1 where there is none.
 
-        A tensor's rounding is the norm of the difference of its two gradients. That is no upper bound where the
-        tensor has few elements or is a sum that cancels: no tensor's share of rounding is taken to be below
-        that of half the tensors, and none to be below float32's last place of the largest.
+        A tensor's rounding is the norm of the difference of its two gradients. That is one draw, and no upper bound:
+        no tensor's share of rounding is taken to be below twice the quadratic mean of the tensors of its role (its
+        name without numbers), or below that of half the tensors, and none below float32's last place of the largest.
         """
         rows = [[self._norm_and_rounding(name) for name in some] for some in names]
         norms = np.array([-1.0 if None in row else np.linalg.norm([norm for norm, _ in row]) for row in rows])
         rounding = np.array([0.0 if None in row else np.linalg.norm([noise for _, noise in row]) for row in rows])
         found = norms > 0
         if found.any():
-            usual = np.median(rounding[found] / norms[found])
-            rounding[found] = np.maximum(rounding[found], usual * norms[found])
+            shares = rounding[found] / norms[found]
+            roles = np.array([re.sub(r"\d+", "", some[0]) for some in names])[found]
+            of_role = {role: np.sqrt(np.mean(shares[roles == role] ** 2)) for role in set(roles)}
+            usual = np.maximum([2 * of_role[role] for role in roles], np.median(shares))
+            rounding[found] = np.maximum(shares, usual) * norms[found]
             rounding[norms >= 0] = np.maximum(rounding[norms >= 0], EPSILON * norms.max())
         return Measured(norms, rounding)
 

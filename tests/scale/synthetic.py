@@ -5,7 +5,7 @@
     python tests/scale/synthetic.py measure FOLDER                    convert, open, stream, random rows
 
 ``measure`` keeps what it converts under FOLDER/.cache and prints one JSON line; the figures asked for are in
-tests/scale/test_synthetic.py, which does the same on a small scale.
+tests/scale/test_synthetic_sets.py, which does the same on a small scale.
 """
 
 from __future__ import annotations
