@@ -14,6 +14,7 @@ keep_freed_memory()  # as commands do
 APART = "tests/parity/test_"  # minutes a file, tests that share nothing
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist's own reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With ``--dist loadgroup`` a file's tests go to one process, in order; those of long files each for itself."""
     for item in items:
