@@ -34,7 +34,7 @@ from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocols import protocols_named
 from benchmark.scoring.result import read_result
 from benchmark.scoring.runs import prediction_files
-from sc_imagenet.core.errors import InputError, is_file_name
+from sc_imagenet.core.errors import InputError, is_file_name, visible
 from sc_imagenet.core.files import read_json, sha256_of, write_json
 
 FORMAT = 1
@@ -44,6 +44,7 @@ TEXT = re.compile(r"[\w .,:;+@/()&=*'#%-]{0,200}")  # of names: nothing that a p
 REQUIRED = "strict@1"  # by which every submission can be ranked
 SHOWN = 4  # differences of a submission that are told one by one
 LARGEST = 256 << 20  # bytes of a file
+LONGEST_FAULT = 400  # signs
 
 
 @dataclass(frozen=True)
@@ -174,8 +175,14 @@ def verify(folder: Path, root: Path | None = None) -> list[Verified]:
         mark = str(each.passport["predictions_sha256"]) if each.passport else each.place
         before = first.setdefault(mark, each.place)
         same = (f"its predictions are those of {before}",) if before != each.place else ()
-        again.append(Verified(each.place, each.submission, each.passport, (*each.faults, *same), each.unchecked))
+        faults = tuple(map(_line, (*each.faults, *same)))
+        again.append(Verified(each.place, each.submission, each.passport, faults, each.unchecked))
     return again
+
+
+def _line(fault: str) -> str:
+    """A fault as one line that can be printed: names in it are the sender's."""
+    return visible(" ".join(fault.split()))[:LONGEST_FAULT]
 
 
 def _places(folder: Path) -> Iterator[Path]:

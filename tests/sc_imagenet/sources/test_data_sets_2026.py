@@ -211,6 +211,14 @@ def test_mp_100_as_marco_reads_it_has_the_points_of_marco_s_loader(tmp_path):
             np.testing.assert_allclose(stretched, stored[: len(stretched)], atol=1e-3)  # MARCO clamps at 0.0001
 
 
+def test_mp_100_as_marco_reads_it_has_the_box_that_marco_measures_against(tmp_path):
+    arrays = load("marco")
+    rows = load_dataset("mp-100", split="clothing_marco", root=layouts_2026.mp_100(tmp_path / "mp-100", arrays))
+    boxes, sizes = np.array(rows["target_bbox"]), np.array(rows["target_size"])
+    sides = ((boxes[:, 2:] - boxes[:, :2]) * 770 / sizes).max(1)
+    np.testing.assert_allclose(sides, arrays["mp100_threshold"], rtol=1e-6)
+
+
 def test_mp_100_pairs_by_index_within_one_annotation(tmp_path):
     root = layouts_2026.mp_100(tmp_path / "mp-100", load("marco"))
     rows = load_dataset("mp-100", split="clothing", root=root)
