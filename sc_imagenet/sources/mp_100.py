@@ -180,7 +180,8 @@ def _largest_box(photograph: Photograph) -> list[float]:
     """The box with the largest side where the image is a square; the image itself where it has none."""
     width, height = photograph.size or (1, 1)
     boxes = [each.box for each in photograph.instances] or [(0.0, 0.0, float(width), float(height))]
-    return list(max(boxes, key=lambda box: max((box[2] - box[0]) * height, (box[3] - box[1]) * width)))
+    sides = [max((right - left) * height, (bottom - top) * width) for left, top, right, bottom in boxes]
+    return list(boxes[sides.index(max(sides))])
 
 
 @functools.lru_cache(maxsize=1)

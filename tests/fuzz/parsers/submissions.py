@@ -1,4 +1,4 @@
-"""Results that others send: the three files of a submission, each spoilt while every hash fits; rows of numbers."""
+"""Results that others send: the files of a submission, each spoilt while every hash fits; rows of numbers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
 from benchmark.report.board import board_page, build_board
 from benchmark.report.published import PUBLISHED_COLUMNS, read_published, rows_of
+from benchmark.running.hub_results import SCORES, write_scores
 from benchmark.running.submissions import FILES, PASSPORT, PREDICTIONS, SUBMISSION, key_of, submit, verify
 from sc_imagenet.core.errors import InputError
 from tests.benchmark.runs import make_run
@@ -29,13 +31,13 @@ def _sent() -> Mapping[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         run = make_run(Path(folder), "r1", data=[(*DATA, 4)], draws=5)
         (place,) = submit(run.folder, Path(folder) / "results", "strict@1,geoaware@1", "MIT", 200)
-        return {name: (place / name).read_bytes() for name in FILES}
+        return {name: (place / name).read_bytes() for name in (*FILES, SCORES)}
 
 
 def _verified(name: str, content: bytes, folder: Path) -> None:
     """A folder of results is looked through, whatever a file of it holds, and what holds stands on the board."""
     files = {**_sent(), name: content}
-    if name != SUBMISSION:
+    if name not in (SUBMISSION, SCORES):
         about = json.loads(files[SUBMISSION])
         about["predictions_sha256"] = hashlib.sha256(files[PREDICTIONS]).hexdigest()
         about["passport_sha256"] = hashlib.sha256(files[PASSPORT]).hexdigest()
@@ -46,7 +48,10 @@ def _verified(name: str, content: bytes, folder: Path) -> None:
     place.mkdir(parents=True)
     for each, inside in files.items():
         (place / each).write_bytes(inside)
-    place.rename(place.parent / key_of(place))
+    place = place.rename(place.parent / key_of(place))
+    if name != SCORES:
+        with suppress(KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
+            write_scores(place, place, json.loads(files[SUBMISSION]), json.loads(files[PASSPORT]))
     (found,) = verify(results, folder / "no-data")
     page = board_page(build_board([], [found]), found.faults)
     HTMLParser().feed(page)
@@ -82,5 +87,6 @@ PARSERS = [
         _spoilt_table,
         0.3,
     ),
+    Parser("submitted-scores", lambda: [_sent()[SCORES]], lambda c, f: _verified(SCORES, c, f), _spoilt_table, 0.3),
     Parser("published-csv", _published_seeds, _published, spoilt_text, 2),
 ]
