@@ -21,7 +21,6 @@ const more = document.getElementById("more");
 const STEP = 24;
 const count = data.pairs.length;
 const kinds = data.kinds.length;
-const GRADES = ["none", "little", "much", "both"];
 let chosen = [];
 let shown = 0;
 
@@ -39,7 +38,7 @@ if (grade) {
   data.grades.forEach((name, k) => {
     const values = new Set();
     for (let pair = 0; pair < count; pair++) values.add(grade[4 * pair + k]);
-    for (const value of [...values].filter((v) => v >= 0).sort()) grades.push([`${k},${value}`, `${name} ${value}`]);
+    for (const value of [...values].filter((v) => v >= 0).sort()) grades.push([`${k},${value}`, `${name.replaceAll("_", " ")} ${value}`]);
   });
 }
 choices("grade", grades);
