@@ -122,7 +122,9 @@ function picture(pair, side) {
     if (side) {
       runs.forEach((run, n) => {
         const line = { x1: x, y1: y, x2: run.predicted[2 * k], y2: run.predicted[2 * k + 1], "stroke-width": r / 2.5 };
-        drawn.append(svg("line", { ...line, class: run.hits[k] ? "hit" : "miss", "stroke-dasharray": n ? r : "none" }));
+        const met = run.hits[k] ? "hit" : "miss";
+        drawn.append(svg("line", { ...line, class: met, "stroke-dasharray": n ? r : "none" }));
+        drawn.append(svg("circle", { cx: line.x2, cy: line.y2, r: r / 1.8, class: `end ${met}`, "stroke-width": r / 5 }));
       });
       drawn.append(svg("circle", { cx: x, cy: y, r, class: "true", "stroke-width": r / 2.5 }));
     } else {

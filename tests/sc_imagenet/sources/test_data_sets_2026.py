@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import pytest
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.catalog import info
 from sc_imagenet.data.load import load_dataset
+from sc_imagenet.data.pair_lists import lists_of, write_lists
 from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.verify import verify
 from sc_imagenet.sources import ap_10k, ap_10k_pairs, cub_200_2011, tss
@@ -191,6 +193,24 @@ def test_cub_has_all_combinations_within_a_class_that_share_three_parts(tmp_path
     assert row["source_bbox"] == [2, 3, 32, 23]
     assert row["unpaired_ids"] == [1]
     assert row["symmetric_ids"][row["keypoint_names"].index("left leg")] == cub_200_2011.NAMES.index("right leg")
+
+
+def test_lists_of_files_in_another_order_are_the_same_and_so_are_their_sums(geoaware, tmp_path):
+    made = {"cub-200-2011": layouts_2026.cub, "ap-10k": lambda root: layouts_2026.ap_10k(root, geoaware)}
+    for name, make in made.items():
+        root = make(tmp_path / name)
+        before = lists_of(name, root)
+        for path in [*root.glob("*.txt"), *root.glob("parts/*.txt")]:
+            path.write_text("\n".join(path.read_text().splitlines()[::-1]))
+        for path in root.glob("annotations/*.json"):
+            content = json.loads(path.read_text())
+            content["images"].reverse()
+            path.write_text(json.dumps(content))
+        assert lists_of(name, root) == before
+        write_lists(before, tmp_path / "lists" / name)
+        for line in (tmp_path / "lists" / name / "SHA256SUMS").read_text().splitlines():
+            digest, file = line.split("  ")
+            assert hashlib.sha256((tmp_path / "lists" / name / file).read_bytes()).hexdigest() == digest
 
 
 def test_psc6k_has_both_directions_of_a_row(tmp_path):
