@@ -16,11 +16,8 @@ from benchmark.scoring.prediction_files import read_predictions, write_predictio
 from benchmark.scoring.predictions import PAIR_GRADES, PredictionInfo
 from benchmark.scoring.protocols import protocol_named
 from sc_imagenet.core.errors import InputError
-from tests.benchmark.chromium import PROGRAM, Chromium
 from tests.benchmark.running.test_submissions import toy_run
 from tests.benchmark.runs import make_run
-
-browsed = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
 
 
 def predictions(folder, name="one", noise=9.0):
@@ -38,15 +35,6 @@ def page(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if PROGRAM is None:
-        pytest.skip("no Chromium on this machine")
-    with Chromium(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-@browsed
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
 def test_it_opens_from_the_file_system_without_complaint_and_without_scrolling_sideways(browser, page, width, dark):
     browser.open(page, width, dark=dark)
@@ -56,7 +44,6 @@ def test_it_opens_from_the_file_system_without_complaint_and_without_scrolling_s
     assert browser.value("document.querySelectorAll('#list li').length") == 24
 
 
-@browsed
 def test_what_is_filtered_is_what_the_predictions_have(browser, page, tmp_path):
     found = [predictions(tmp_path, "one", 4.0), predictions(tmp_path, "two", 30.0)]
     browser.open(page, 1280)
@@ -102,7 +89,6 @@ def graded(folder):
     return file
 
 
-@browsed
 def test_every_filter_is_moved_by_the_keyboard_to_what_the_predictions_have(browser, tmp_path):
     found = read_predictions(graded(tmp_path))
     write_view(tmp_path / "graded.html", [found], ["one"], "none", None)
@@ -133,7 +119,6 @@ def test_every_filter_is_moved_by_the_keyboard_to_what_the_predictions_have(brow
     assert len(pressed("category", "cat")) == 40
 
 
-@browsed
 def test_the_pages_of_all_spair_pairs_open_within_seconds(browser, tmp_path):
     run = make_run(tmp_path, "all", data=[("spair-71k", "test", 12_234)], draws=2)
     file = run.folder / "predictions" / "spair-71k-test.parquet"
