@@ -20,7 +20,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,7 @@ logger = logging.getLogger(__name__)
 MADE_OF = "made_of.json"
 FEWEST_OF_A_PAIR = 2  # of a class: a pair
 WORSE = 1.1  # of the offset that loops of the backbone's features have; less is the chance of which are held out
+CLOSED = 0.05  # cells off: less is rounding
 
 
 def train(
@@ -161,10 +162,17 @@ def _accelerator() -> Accelerator:
 def _claim(out: Path, wanted: dict[str, Any], accelerator: Accelerator) -> None:
     path = out / "options.json"
     if path.exists():
-        if read_json(path) != json.loads(json.dumps(wanted)):
+        if _options_of(path) != json.loads(json.dumps(wanted)):
             raise InputError("holds a training with other options", where=out, fix="Give another --out.")
     elif accelerator.is_main_process:
         write_json(path, wanted)
+
+
+def _options_of(path: Path) -> dict[str, Any]:
+    """What a training was begun with."""
+    then = read_json(path)
+    about = {name: then.pop(name) for name in ("max_steps", "read") if name in then}
+    return {**json.loads(json.dumps(TrainingOptions.from_saved(then).as_dict())), **about}
 
 
 def training_content(options: TrainingOptions, photographs: Scan) -> dict[str, str]:
@@ -251,6 +259,20 @@ def phases_of(options: TrainingOptions, steps: int) -> tuple[Phase, ...]:
     return tuple(phases)
 
 
+def refreshed_at(options: TrainingOptions, phases: Sequence[Phase]) -> tuple[int, ...]:
+    """The steps before which the image stage may become as the pixel stage is.
+
+    >>> options = TrainingOptions(refreshes=3)
+    >>> refreshed_at(options, phases_of(options, 100))
+    (55, 70, 85)
+    """
+    last = phases[-1]
+    if last.stages != ("pixel",) or "image" not in options.trained:
+        return ()
+    parts = options.refreshes + 1
+    return tuple(last.start + (last.stop - last.start) * part // parts for part in range(1, parts))
+
+
 class CascadeTraining(Training):
     """The training of a cascade's network.
 
@@ -298,6 +320,7 @@ class CascadeTraining(Training):
             max_steps=max_steps,
         )
         self.phases = phases_of(options, self.steps)
+        self._refreshed = refreshed_at(options, self.phases)
 
     def batches(self, start: int) -> Iterator[Step]:
         """The views of each step."""
@@ -308,6 +331,8 @@ class CascadeTraining(Training):
         if self.keep_every and step % self.keep_every == 0:
             self._keep_step(step)
         self._begin_phases(step)
+        if step in self._refreshed:
+            self._refresh()
         (phase,) = (each for each in self.phases if each.start <= step < each.stop)
         self._losses.stages = phase.stages
         trained_parameters(self.network, self.options, phase.stages)
@@ -359,19 +384,37 @@ class CascadeTraining(Training):
         place = STAGES.index(stage)
         self.network.stage(stage).begin_as(self.network.stage(STAGES[place - 1]) if place else None)
 
+    def _held(self) -> list[Step]:
+        """The photographs kept from training."""
+        draws = HeldOutDraws(self.draws.held_out, self.options.views)
+        return list(self.views.steps(draws, 0, draws.count, self.accelerator.device))
+
+    def _refresh(self) -> None:
+        """Let the image stage label as the pixel stage matches, where loops close better by that."""
+        self.network.eval()
+        held = self._held()
+        image, pixel = (closing_of(self.network, stage, held) for stage in ("image", "pixel"))
+        if pixel.offset < image.offset or not held:
+            self.network.stage("image").load_state_dict(self.network.stage("pixel").state_dict())
+            if "image" in self.checked:
+                self._note("image", {**self.checked["image"], **asdict(pixel)})
+            logger.info(
+                "%s: the image stage is refreshed, %.2f -> %.2f cells off", self.out, image.offset, pixel.offset
+            )
+
     def _check(self, stages: Sequence[Stage]) -> None:
         """Choose how each stage is read, and undo the training of one that matches worse than the features."""
-        draws = HeldOutDraws(self.draws.held_out, self.options.views)
-        if not draws.count:
+        held = self._held()
+        if not held:
             return
         self.network.eval()
-        held = list(self.views.steps(draws, 0, draws.count, self.accelerator.device))
         frozen = closing_of_features(self.network, held)
         if not math.isfinite(frozen.offset):  # no crop shows its object
             return
         for stage in stages:
             found = closing_of(self.network, stage, held)
-            reset = found.offset > WORSE * frozen.offset
+            worst = max(WORSE * frozen.offset, CLOSED)
+            reset = found.offset > worst
             if reset:
                 logger.warning(
                     "%s: loops through held-out photographs come out %.2f cells off by the %s stage, %.2f by the "
@@ -380,7 +423,7 @@ class CascadeTraining(Training):
                 )  # fmt: skip
                 self._begin_as_before(stage)
                 found = closing_of(self.network, stage, held)
-                if found.offset > WORSE * frozen.offset:  # the stage before shares its attention
+                if found.offset > worst:  # the stage before shares its attention
                     self.network.stage(stage).begin_as(None)
                     found = closing_of(self.network, stage, held)
             values = found.offset, frozen.offset, found.temperature, reset

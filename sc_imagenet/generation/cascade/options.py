@@ -151,6 +151,9 @@ def as_before(values: Mapping[str, Any]) -> dict[str, Any]:
 # How the cascaded network is trained. [P] is stated by the paper, [R] is our reading of what it leaves open.
 
 
+BEFORE_STAGES = {"order": "jointly", "image_trains": "all", "region_loss": "class", "held_out": 0}  # of one another
+
+
 @dataclass(frozen=True)
 class TrainingOptions:
     """Everything a trained network depends on, beside the photographs.
@@ -167,6 +170,8 @@ class TrainingOptions:
                   losses at every step
     image_share, region_share  [R] of the steps in that order, of the image and of the region stage; the rest is the
                   pixel stage's
+    refreshes     [R] so many times during the pixel stage's steps, evenly, the image stage, which labels, becomes as
+                  the pixel stage is, where loops then close better
     image_trains  [R] what the class loss may change: "projection" of single tokens, the same for both images; or
                   "all", the paper's text: a volume that learns as a whole satisfies it with one fixed pattern. A
                   network without ``token_projection`` has only all
@@ -212,6 +217,7 @@ class TrainingOptions:
     order: Literal["stages", "jointly"] = "stages"
     image_share: float = 0.25
     region_share: float = 0.15
+    refreshes: int = 0
     image_trains: Literal["projection", "all"] = "projection"
     region_loss: Literal["where", "class"] = "where"
     region_features: Literal["map", "crop"] = "map"
@@ -271,12 +277,14 @@ class TrainingOptions:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)} must be at least 1", where="training")
         shares = self.image_share, self.region_share
-        if min(*shares, 1 - sum(shares)) < 0 or self.held_out < 0:
+        if min(*shares, 1 - sum(shares)) < 0:
             raise InputError(
-                f"image_share = {shares[0]}, region_share = {shares[1]} and held_out = {self.held_out} must be at least"
-                " 0, the shares at most 1 together",
+                f"image_share = {shares[0]} and region_share = {shares[1]} must be at least 0, and at most 1 together",
                 where="training",
             )
+        for name in ("held_out", "refreshes"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} = {getattr(self, name)} must be at least 0", where="training")
         if not any(self.weight(stage) > 0 for stage in STAGES[: self.network.depth]):
             raise InputError("no stage of the network has a weight: nothing would be trained", where="training")
         if self.batch < 2:
@@ -322,6 +330,15 @@ class TrainingOptions:
         if isinstance(given.get("layers"), list):
             given["layers"] = tuple(given["layers"])
         return cls(network=NetworkOptions.from_saved(network), **given)
+
+    @classmethod
+    def from_saved(cls, values: Mapping[str, Any]) -> TrainingOptions:
+        """The options that a training's folder holds; what earlier versions had no option for is as they did it.
+
+        Raises:
+            InputError: see ``from_dict``.
+        """
+        return cls.from_dict(values if "order" in values else {**BEFORE_STAGES, **values})
 
 
 # The trainings that have a name.

@@ -112,6 +112,28 @@ def test_a_stage_that_loops_show_to_be_worse_is_undone_and_named(tmp_path, caplo
     assert "its training is undone" in line
 
 
+@pytest.mark.parametrize("better", ["pixel", "image"])
+def test_labels_are_refreshed_where_loops_close_better_by_the_pixel_stage(tmp_path, better):
+    given = options(views=1, refreshes=1)
+    cascade = untrained(given)
+    training = CascadeTraining(
+        given, OneScene(cascade.backbone.channels), cascade, tmp_path, Accelerator(cpu=True), {}, max_steps=20
+    )
+    weights = {
+        stage: cascade.network.stages[stage].attention.layers[0].projection.weight for stage in ("image", "pixel")
+    }
+    training._check(("image",))
+    worse = "image" if better == "pixel" else "pixel"
+    with torch.no_grad():
+        weights[better].fill_(1e-4)
+        weights[worse].fill_(100.0)  # all tokens become alike
+    before = weights["image"].clone()
+    training.begin(13)
+    assert torch.equal(weights["image"], before)  # the time has not come: the pixel stage has 12 steps, from the 8th
+    training.begin(14)
+    assert weights["image"].eq(1e-4).all()
+
+
 def test_regions_are_read_as_images_of_their_own(photographs, tmp_path):
     """A window of all cells is the image itself; training on windows that are images gives other losses."""
     given = options(region_features="crop", order="jointly")

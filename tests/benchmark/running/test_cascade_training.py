@@ -74,10 +74,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model" / "model.safetensors")
 
 
-@pytest.mark.parametrize("killed_at", [3, 6])  # when a stage's steps have just ended, and within the next stage's
+@pytest.mark.parametrize("killed_at", [3, 6, 9])  # when a stage's steps have just ended, in the next, after labels'
 def test_killed_and_started_again_gives_the_same_weights(many, tmp_path, killed_at):
     photographs = many
-    whole = options(views=4)
+    whole = options(views=4, refreshes=1)
     train(whole, photographs, tmp_path / "whole", max_steps=12)
     script = (
         # Sums depend on the number of threads in their last bits.
@@ -300,6 +300,19 @@ def test_a_finished_training_is_not_done_again_and_another_is_refused(photograph
     assert (once / "model.safetensors").stat().st_mtime_ns == written
     with pytest.raises(InputError, match="holds a training with other options"):
         train(options(seed=1), photographs, tmp_path, max_steps=2)
+
+
+def test_a_training_that_an_earlier_version_finished_is_known_by_the_options_it_had(photographs, tmp_path):
+    """Before stages were trained one after the other."""
+    given = options(order="jointly", image_trains="all", region_loss="class", held_out=0)
+    once = train(given, photographs, tmp_path, max_steps=2)
+    kept = json.loads((tmp_path / "options.json").read_text())
+    for name in ("order", "image_trains", "region_loss", "held_out", "image_share", "region_share", "refreshes"):
+        del kept[name]
+    (tmp_path / "options.json").write_text(json.dumps(kept))
+    assert train(given, photographs, tmp_path, max_steps=2) == once
+    with pytest.raises(InputError, match="holds a training with other options"):
+        train(options(held_out=0), photographs, tmp_path, max_steps=2)
 
 
 @pytest.mark.parametrize("change", ["a class more", "another photograph of the same name"])
