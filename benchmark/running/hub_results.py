@@ -134,7 +134,7 @@ def _parts(path: Path) -> tuple[dict[str, Any], str]:
     """The front matter of a card, and the text after it."""
     import yaml
 
-    whole = read_text(path)
+    whole = read_text(path).replace("\r\n", "\n")
     if not whole.startswith("---\n"):
         return _about(), f"\n{whole}"
     front, closed, text = whole[len("---\n") :].partition("\n---\n")

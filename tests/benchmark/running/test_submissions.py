@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark import cli
-from benchmark.running.hub_results import SCORES, write_scores
+from benchmark.running.hub_results import CARD, SCORES, card_of, write_scores
 from benchmark.running.score import score_file
 from benchmark.running.submissions import FILES, PASSPORT, PREDICTIONS, SUBMISSION, key_of, submit, verify
 from benchmark.scoring.joining import opened
@@ -98,7 +98,7 @@ def test_two_submits_at_once_both_stay(tmp_path):
     found = verify(tmp_path / "out")
     assert [each.faults for each in found] == [(), ()]
     assert not list((tmp_path / "out").rglob(".submission*"))
-    assert not list((tmp_path / "out").glob(".README*"))
+    assert (tmp_path / "out" / CARD).read_text() == card_of(tmp_path / "out")
 
 
 def test_the_folder_is_a_data_set_of_the_hub(tmp_path):
