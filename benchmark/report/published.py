@@ -8,12 +8,15 @@ table; "author", in its abstract or in the authors' repository; "secondary", as 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
-from dataclasses import dataclass
-from importlib.resources import files
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib.resources import as_file, files
+from pathlib import Path
 
 from benchmark.scoring.protocols import protocol_named
-from sc_imagenet.core.errors import InputError, unknown_name
+from sc_imagenet.core.errors import InputError, check_name, unknown_name
+from sc_imagenet.core.files import read_text
 from sc_imagenet.data.catalog import catalog, info
 
 CONFIDENCES = ("paper", "author", "secondary")
@@ -48,25 +51,28 @@ class Method:
     speed: str
 
 
+PUBLISHED_COLUMNS, METHOD_COLUMNS = (tuple(each.name for each in fields(kind)) for kind in (Published, Method))
+
+
 def published() -> tuple[Published, ...]:
     """All printed numbers.
 
     Raises:
         InputError: a row is not of the form.
     """
-    return tuple(read_published(_rows("published.csv")))
+    return tuple(read_published(_rows("published.csv", PUBLISHED_COLUMNS)))
 
 
 def methods() -> dict[str, Method]:
     """All methods by name."""
     found = {}
-    for row in _rows("methods.csv"):
+    for row in _rows("methods.csv", METHOD_COLUMNS):
         trained = tuple(name for name in row.pop("trained_on").split(";") if name)
         found[row["method"]] = Method(**row, trained_on=trained)
     return found
 
 
-def read_published(rows: Iterable[dict[str, str]]) -> list[Published]:
+def read_published(rows: Iterable[Mapping[str, str]]) -> list[Published]:
     """Rows of the CSV as numbers, each checked.
 
     Raises:
@@ -90,6 +96,8 @@ def read_published(rows: Iterable[dict[str, str]]) -> list[Published]:
             raise InputError(str(error), where=where) from error
         if not 0 <= value <= 100 or (alpha is not None and not 0 < alpha < 1):
             raise InputError(f"has {row['value']} percent at alpha {row['alpha']}", where=where)
+        for name in ("paper", "method", "source"):
+            check_name(name, row[name], where)
         key = tuple(row[name] for name in ("paper", "method", "data", "protocol", "alpha", "source"))
         if key in seen:
             raise InputError("stands there twice", where=where)
@@ -106,6 +114,26 @@ def _check_data(data: str, where: str) -> None:
         raise InputError(f"names a split {split!r} that {name} has not", where=where)
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    text = (files("benchmark.report") / "results" / name).read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
+def rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file with these columns, in their order.
+
+    Raises:
+        InputError: not there, no such file, or a row with more or fewer values.
+    """
+    try:
+        head, *rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    except (csv.Error, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"is not a CSV file ({error})", where=path) from error
+    if head != list(columns):
+        raise InputError(f"has not the columns {', '.join(columns)}", where=path)
+    for line, row in enumerate(rows, start=2):
+        if len(row) != len(columns):
+            raise InputError(f"line {line} has {len(row)} values where {len(columns)} are expected", where=path)
+    return [dict(zip(columns, row)) for row in rows]
+
+
+def _rows(name: str, columns: Sequence[str]) -> list[dict[str, str]]:
+    with as_file(files("benchmark.report") / "results" / name) as path:
+        return rows_of(path, columns)

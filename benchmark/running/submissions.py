@@ -1,9 +1,10 @@
 """Submissions of scores: a folder for each, which anybody can score again.
 
-    <folder>/<data set>/<split>/<16 digits of the SHA-256 of the three files' content>/
+    <folder>/<data set>/<split>/<16 digits of the SHA-256 of the first three files' content>/
         predictions.parquet   every pair of the split, original pixels
         passport.json         its scores, protocols with version, hashes of pairs and predictions
         submission.json       what made them: method, model, supervision, backbone, training data, licence
+        scores.parquet        the scores and what made them once more, a row each: what the Hub shows
 
 The folder may be the checkout of a Git repository: every submission has files of its own, so that two made at once
 both stay. ``verify`` believes none of it: it scores the predictions again, compares their pairs with the data set's
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmark.running.hub_results import SCORES, same_scores, write_card, write_scores
 from benchmark.running.score import SEED, score_file
 from benchmark.scoring import passport as passports
 from benchmark.scoring.joining import opened
@@ -34,7 +36,7 @@ from benchmark.scoring.predictions import Predictions
 from benchmark.scoring.protocols import protocols_named
 from benchmark.scoring.result import read_result
 from benchmark.scoring.runs import prediction_files
-from sc_imagenet.core.errors import InputError, is_file_name
+from sc_imagenet.core.errors import InputError, is_file_name, visible
 from sc_imagenet.core.files import read_json, sha256_of, write_json
 
 FORMAT = 1
@@ -44,6 +46,7 @@ TEXT = re.compile(r"[\w .,:;+@/()&=*'#%-]{0,200}")  # of names: nothing that a p
 REQUIRED = "strict@1"  # by which every submission can be ranked
 SHOWN = 4  # differences of a submission that are told one by one
 LARGEST = 256 << 20  # bytes of a file
+LONGEST_FAULT = 400  # signs
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,10 @@ class Verified:
 def submit(run: Path, folder: Path, protocols: str = REQUIRED, licence: str = "", draws: int = 1000) -> list[Path]:
     """Write the predictions of a run and their passports as submissions; those that are there already stay as they are.
 
+    The folder's ``README.md`` then tells ``datasets`` where they lie.
+
     Raises:
-        InputError: no run, not all pairs of a split, or a protocol that does not apply.
+        InputError: no run, not all pairs of a split, a protocol that does not apply, or a damaged ``README.md``.
     """
     result = read_result(run)
     chosen = protocols_named(f"{REQUIRED},{protocols}")
@@ -102,6 +107,7 @@ def submit(run: Path, folder: Path, protocols: str = REQUIRED, licence: str = ""
             "run": result.run,
         }
         made.append(_write(file, scored.passport, about, folder / info.dataset / info.split))
+    write_card(folder)
     return made
 
 
@@ -119,6 +125,7 @@ def _write(file: Path, passport: Mapping[str, Any], about: Mapping[str, Any], fo
         read_submission(temporary / SUBMISSION)
         temporary.chmod(0o755)
         place = folder / key_of(temporary)
+        write_scores(temporary, place, about, passport)
         try:
             os.rename(temporary, place)  # whole or not at all
         except OSError:
@@ -174,8 +181,14 @@ def verify(folder: Path, root: Path | None = None) -> list[Verified]:
         mark = str(each.passport["predictions_sha256"]) if each.passport else each.place
         before = first.setdefault(mark, each.place)
         same = (f"its predictions are those of {before}",) if before != each.place else ()
-        again.append(Verified(each.place, each.submission, each.passport, (*each.faults, *same), each.unchecked))
+        faults = tuple(map(_line, (*each.faults, *same)))
+        again.append(Verified(each.place, each.submission, each.passport, faults, each.unchecked))
     return again
+
+
+def _line(fault: str) -> str:
+    """A fault as one line that can be printed: names in it are the sender's."""
+    return visible(" ".join(fault.split()))[:LONGEST_FAULT]
 
 
 def _places(folder: Path) -> Iterator[Path]:
@@ -206,6 +219,8 @@ def _verified(
         predictions = read_predictions(place / PREDICTIONS)
         faults += _info_faults(predictions, stated, about)
         faults += passports.disagreeing_scores(stated, predictions)[:SHOWN]
+        if not faults and not same_scores(place, asdict(about), stated):
+            faults.append(f"{SCORES} has other scores than {PASSPORT}, or says otherwise what made them")
         data = stated["dataset"], stated["split"]
         if data not in truths:
             truths[data] = _truth(*data, root)
@@ -223,9 +238,9 @@ def _verified(
 def _check_files(place: Path) -> None:
     if place.is_symlink() or not place.is_dir():
         raise InputError("is no folder of a submission", where=place)
-    names = sorted(path.name for path in place.iterdir())
-    if names != sorted(FILES):
-        raise InputError(f"holds {', '.join(names)[:100] or 'nothing'}, not {', '.join(FILES)}", where=place)
+    names, wanted = sorted(path.name for path in place.iterdir()), sorted((*FILES, SCORES))
+    if names != wanted:
+        raise InputError(f"holds {', '.join(names)[:100] or 'nothing'}, not {', '.join(wanted)}", where=place)
     for path in place.iterdir():
         if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST:
             raise InputError("is no file of a submission", where=path)

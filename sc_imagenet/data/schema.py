@@ -166,6 +166,7 @@ TOLERANCE = 1.0  # px: annotations round, some count pixels from 1
 
 
 FLOAT32 = 3.4e38  # the largest number that is stored
+MOST_IDS = 10_000  # of keypoints of a data set
 
 
 def check_pair(
@@ -177,8 +178,8 @@ def check_pair(
     is not known only the lower bounds are looked at.
 
     Raises:
-        InputError: no points, unequal numbers of points, NaN or infinity, a box or a grade that is none, an image of
-            another size than was annotated, or, with ``outside="error"``, a point that lies outside.
+        InputError: no points, unequal numbers of points, NaN or infinity, a box, a grade or an id that is none, an
+            image of another size than was annotated, or, with ``outside="error"``, a point that lies outside.
     """
     check_sizes(entry, found, source_size, target_size)
     pair = f"pair {entry.pair_id}"
@@ -192,6 +193,13 @@ def check_pair(
         raise InputError(f"{pair} has no points", where=found.where)
     if not all(-128 <= grade <= 127 for grade in found.grades):
         raise InputError(f"{pair} has the grades {found.grades}", where=found.where)
+    ids = [*(found.keypoint_ids or ()), *(number for number, *_ in found.unpaired)]
+    if not all(0 <= number < MOST_IDS for number in ids):
+        raise InputError(f"{pair} has a keypoint id beyond 0 to {MOST_IDS - 1}", where=found.where)
+    further = [point for points in found.further_targets or () for point in points]
+    for x, y in (*further, *((x, y) for _, x, y, _ in found.unpaired)):
+        if not (abs(x) < FLOAT32 and abs(y) < FLOAT32):
+            raise InputError(f"{pair}: a further point is ({x}, {y}), not a number", where=found.where)
     for side, box in (("source", found.source_bbox), ("target", found.target_bbox)):
         if box is not None and not (len(box) == 4 and all(abs(value) < FLOAT32 for value in box)):
             raise InputError(f"{pair}: the {side} box is {box}, not four numbers", where=found.where)

@@ -189,6 +189,18 @@ def _content(path: Path) -> Any:
 
 def _photograph(image: Any, annotation: Any, family: str, species: str, crowded: frozenset[str]) -> Photograph:
     """An image with its annotation, both as COCO has them."""
+    size, box, points = annotated(image, annotation)
+    animal = Animal(int(image["id"]), family, species, tuple(v for *_, v in points))
+    file = check_inside(f"data/{image['file_name']}", "AP-10K")
+    return Photograph(replace(animal, dropped=animal.stem in crowded), file, size, box, points)
+
+
+def annotated(image: Any, annotation: Any) -> tuple[Size, tuple[float, ...], tuple[tuple[float, float, int], ...]]:
+    """Size, box (x_min, y_min, x_max, y_max) and points (x, y, v) of an image and its annotation as COCO has them.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError: they are of another form.
+    """
     flat = annotation["keypoints"]
     points = tuple((float(x), float(y), int(v)) for x, y, v in zip(flat[::3], flat[1::3], flat[2::3]))
     if len(flat) != 3 * len(NAMES) or any(v not in (0, 1, 2) for *_, v in points):
@@ -196,11 +208,7 @@ def _photograph(image: Any, annotation: Any, family: str, species: str, crowded:
     x, y, width, height = map(float, annotation["bbox"])
     size = recorded_size([image["width"], image["height"]])
     assert size is not None
-    animal = Animal(int(image["id"]), family, species, tuple(v for *_, v in points))
-    file = check_inside(f"data/{image['file_name']}", "AP-10K")
-    return Photograph(
-        replace(animal, dropped=animal.stem in crowded), file, size, (x, y, x + width, y + height), points
-    )
+    return size, (x, y, x + width, y + height), points
 
 
 def species_of(path: Path) -> tuple[str, ...]:

@@ -13,30 +13,25 @@ has the pairs that are the same everywhere.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sc_imagenet.core.errors import InputError, check_inside, check_name
 from sc_imagenet.core.files import FileState, files_in, read_json, state_of
-from sc_imagenet.sources.ap_10k import NAMES, SPLITS, Photograph, pair_annotation
+from sc_imagenet.sources import ap_10k
+from sc_imagenet.sources.ap_10k import Photograph, annotated, pair_annotation
 from sc_imagenet.sources.ap_10k_pairs import Animal
-from sc_imagenet.sources.source import Annotation, DataSet, Entry, Size, Source, lacking
-from sc_imagenet.sources.tables import recorded_size
+from sc_imagenet.sources.source import Annotation, Entry, Size, Source, lacking
 
 SHORT = {"train": "trn", "validation": "val", "test": "test"}
 
-DATA_SET = DataSet(
+DATA_SET = replace(
+    ap_10k.DATA_SET,
     name="ap-10k-prepared",
     title="AP-10K correspondence, a laboratory's own pairs",
     paper="Yu et al., 2021; pairs: as prepared",
-    licence="CC BY 4.0",
-    homepage="https://github.com/AlexTheBad/AP-10K",
-    splits=SPLITS,
-    pairs={},
-    images=None,
-    classes=54,
-    points="3 to 17",
-    threshold="bbox",
+    folders=(),
     manual="Copy the folder that prepare_ap10k.ipynb or preprocess_ap10k.py made as ap-10k-prepared in your data root.",
     layout=(
         "ap-10k-prepared/PairAnnotation/{trn,val,test}[_cross_species|_cross_family]/<pair>.json\n"
@@ -105,17 +100,11 @@ def _read(path: Path, place: str, state: FileState | None) -> Photograph:
     try:
         family, species, file = place.split("/")
         check_name("species", species, path)
-        flat = content["keypoints"]
-        points = tuple((float(x), float(y), int(v)) for x, y, v in zip(flat[::3], flat[1::3], flat[2::3]))
-        if len(flat) != 3 * len(NAMES) or any(v not in (0, 1, 2) for *_, v in points):
-            raise ValueError("keypoints that are not 17 times x, y and 0, 1 or 2")
-        x, y, width, height = map(float, content["bbox"])
-        size = recorded_size([content["width"], content["height"]])
-        assert size is not None
+        size, box, points = annotated(content, content)
         animal = Animal(int(file.removesuffix(".json")), family, species, tuple(v for *_, v in points))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"is not an image annotation of AP-10K ({error})", where=path) from error
     image = f"JPEGImages/{family}/{species}/{animal.stem}.jpg"
-    return Photograph(animal, image, size, (x, y, x + width, y + height), points)
+    return Photograph(animal, image, size, box, points)

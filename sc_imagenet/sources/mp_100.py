@@ -7,7 +7,8 @@
 
 A split is a pair file. Points are paired by their index within one annotation each: the first of the pair's category.
 ``<split>_marco`` has what MARCO scores: visible points of all annotations of an image joined, the k-th with the k-th,
-an annotation as often as the test files have it. Where visibility differs those are not the same part.
+an annotation as often as the test files have it; its box is the one with the largest side in MARCO's square frame,
+against which MARCO measures errors. Where visibility differs those are not the same part.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Mp100(Source):
     """The five groups of pairs, paired by index, and as MARCO's evaluation pairs them."""
 
     name = "mp-100"
+    version = 2
     outside = "keep"
 
     def missing(self, split: str) -> str | None:
@@ -99,7 +101,7 @@ class Mp100(Source):
                 if category not in self.categories():
                     raise ValueError(f"category {category}")
                 entries.append(Entry(pair_id, category, one, two, split))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"is not a list of MP-100's pairs ({error!r:.80})", where=where) from error
@@ -160,18 +162,26 @@ def _first(photograph: Photograph, entry: Entry, where: Path) -> Instance:
 
 
 def _joined(one: Photograph, two: Photograph, where: Path) -> Annotation:
-    """The k-th visible point of all annotations with the k-th, up to the shorter list; the box of the last one."""
+    """The k-th visible point of all annotations with the k-th, up to the shorter list."""
     seen = [[list(p[:2]) for each in side.instances for p in each.points if p[2] > 0] for side in (one, two)]
     count = min(map(len, seen))
     return Annotation(
         seen[0][:count],
         seen[1][:count],
         where,
-        list(one.instances[0].box),
-        list(two.instances[0].box),
+        _largest_box(one),
+        _largest_box(two),
         annotated_source_size=one.size,
         annotated_target_size=two.size,
     )
+
+
+def _largest_box(photograph: Photograph) -> list[float]:
+    """The box with the largest side where the image is a square; the image itself where it has none."""
+    width, height = photograph.size or (1, 1)
+    boxes = [each.box for each in photograph.instances] or [(0.0, 0.0, float(width), float(height))]
+    sides = [max((right - left) * height, (bottom - top) * width) for left, top, right, bottom in boxes]
+    return list(boxes[sides.index(max(sides))])
 
 
 @functools.lru_cache(maxsize=1)

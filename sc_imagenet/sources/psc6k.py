@@ -10,6 +10,7 @@ looked up at first use: below the folder above, or as they are.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 
 from sc_imagenet.core.errors import InputError, check_name
@@ -96,4 +97,4 @@ class Psc6k(Source):
             PurePosixPath(IMAGES) / name,
             PurePosixPath(IMAGES) / kind / VIEW / category / name.name,
         )
-        return str(next((place for place in places[:2] if (self.root / place).is_file()), places[2]))
+        return str(next((place for place in places[:2] if os.path.isfile(self.root / place)), places[2]))

@@ -11,7 +11,7 @@ semantic score takes: the points whose name the target has, too (``semantic_over
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,7 @@ class Soco(Source):
         valid = valid_targets(pair, kind, path)
         try:
             source, target = (
-                {each["name"]: [float(x) for x in each["pos"]] for each in pair[f"{side}_keypoints"]}
-                for side in ("src", "trg")
+                {each["name"]: _point(each["pos"]) for each in pair[f"{side}_keypoints"]} for side in ("src", "trg")
             )
             ids = {each["name"]: int(each["id"]) for each in pair["src_keypoints"]}
             source_box, target_box = (_box(pair, side) for side in ("src", "trg"))
@@ -142,6 +141,11 @@ def _entry(pair: Mapping[str, Any], path: Path, kind: str) -> Entry:
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"is not a pair of SOCO's ({error!r:.80})", where=path) from error
     return Entry(pair_id, target, f"{source}/{images[0]}", f"{target}/{images[1]}", (path, kind))
+
+
+def _point(position: Sequence[Any]) -> list[float]:
+    x, y = position
+    return [float(x), float(y)]
 
 
 def _box(pair: Mapping[str, Any], side: str) -> list[float]:

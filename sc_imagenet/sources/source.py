@@ -13,6 +13,7 @@ from sc_imagenet.core.files import files_in
 
 Outside = Literal["error", "keep"]
 Size = tuple[int, int]  # width, height
+LONGEST_PART = 255  # bytes of a file's or folder's name, on any system
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,12 @@ class Entry:
 
 
 def check_entry(entry: Entry, where: object) -> None:
-    """Raise InputError if a pair's id cannot be printed, or its id or images lead out of the data set."""
+    """Raise InputError if a pair's id or images lead out of the data set, cannot be printed or not be files' names."""
     for name in (entry.pair_id, entry.source, entry.target):
         check_inside(name, where)
+    for name in (entry.source, entry.target):
+        if any(len(part.encode()) > LONGEST_PART for part in name.split("/")):
+            raise InputError(f"names the image {name[:80]!r}..., longer than a file may be called", where=where)
     check_name("class", entry.category, where)
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sc_imagenet.core.errors import InputError
-from sc_imagenet.core.files import read_json
+from sc_imagenet.core.files import FileState, read_json, state_of
 from sc_imagenet.sources.source import Annotation, DataSet, Entry, Mirror, Size, Source, lacking, strangers
 from sc_imagenet.sources.tables import read_lines, read_pair_json
 
@@ -130,11 +130,11 @@ def image_keypoints(path: Path) -> tuple[dict[int, tuple[float, float]], int]:
     Raises:
         InputError: missing, truncated, or not an image annotation.
     """
-    return _image_keypoints(path, path.stat().st_mtime_ns)
+    return _image_keypoints(path, state_of(path))
 
 
 @functools.lru_cache(maxsize=4096)  # each image is in many pairs
-def _image_keypoints(path: Path, changed: int) -> tuple[dict[int, tuple[float, float]], int]:
+def _image_keypoints(path: Path, state: FileState | None) -> tuple[dict[int, tuple[float, float]], int]:
     content = read_json(path)
     try:
         points = {int(number): (float(p[0]), float(p[1])) for number, p in content["kps"].items() if p is not None}

@@ -21,7 +21,6 @@ const more = document.getElementById("more");
 const STEP = 24;
 const count = data.pairs.length;
 const kinds = data.kinds.length;
-const GRADES = ["none", "little", "much", "both"];
 let chosen = [];
 let shown = 0;
 
@@ -39,7 +38,7 @@ if (grade) {
   data.grades.forEach((name, k) => {
     const values = new Set();
     for (let pair = 0; pair < count; pair++) values.add(grade[4 * pair + k]);
-    for (const value of [...values].filter((v) => v >= 0).sort()) grades.push([`${k},${value}`, `${name} ${value}`]);
+    for (const value of [...values].filter((v) => v >= 0).sort()) grades.push([`${k},${value}`, `${name.replaceAll("_", " ")} ${value}`]);
   });
 }
 choices("grade", grades);
@@ -123,7 +122,9 @@ function picture(pair, side) {
     if (side) {
       runs.forEach((run, n) => {
         const line = { x1: x, y1: y, x2: run.predicted[2 * k], y2: run.predicted[2 * k + 1], "stroke-width": r / 2.5 };
-        drawn.append(svg("line", { ...line, class: run.hits[k] ? "hit" : "miss", "stroke-dasharray": n ? r : "none" }));
+        const met = run.hits[k] ? "hit" : "miss";
+        drawn.append(svg("line", { ...line, class: met, "stroke-dasharray": n ? r : "none" }));
+        drawn.append(svg("circle", { cx: line.x2, cy: line.y2, r: r / 1.8, class: `end ${met}`, "stroke-width": r / 5 }));
       });
       drawn.append(svg("circle", { cx: x, cy: y, r, class: "true", "stroke-width": r / 2.5 }));
     } else {

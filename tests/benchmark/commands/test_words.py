@@ -31,6 +31,7 @@ OTHERS = {
     "--porcelain": "git's",
     "--untracked-files": "git's",
     "--folder": "gdown's",
+    "--repo-type": "hf's",
     "--resume": "answered in cli.py where somebody gives it",
     "--all": "pip's or git's",
 }

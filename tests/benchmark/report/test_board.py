@@ -16,12 +16,10 @@ from benchmark.running.submissions import submit, verify
 from benchmark.scoring.runs import find_runs
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.catalog import catalog
-from tests.benchmark.chromium import PROGRAM, Chromium
 from tests.benchmark.running.test_submissions import toy_run
 from tests.benchmark.runs import make_run
 
 ROWS = list(csv.DictReader((files("benchmark.report") / "results" / "published.csv").read_text().splitlines()))
-browsed = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
 EVIL = "<script>window.pwned = 1</script>"
 
 
@@ -133,15 +131,6 @@ def test_the_board_of_two_hundred_runs_has_all_of_them_and_is_small(page):
     assert page.stat().st_size < 3_000_000
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if PROGRAM is None:
-        pytest.skip("no Chromium on this machine")
-    with Chromium(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-@browsed
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
 def test_it_loads_alone_without_complaint_and_without_scrolling_sideways(browser, page, width, dark):
     browser.open(page, width, dark=dark)
@@ -152,7 +141,6 @@ def test_it_loads_alone_without_complaint_and_without_scrolling_sideways(browser
     assert browser.value("document.querySelectorAll('tbody tr.off').length") == 0
 
 
-@browsed
 def test_it_is_filtered_and_sorted_by_the_keyboard(browser, page):
     browser.open(page, 1280)
     browser.value("document.querySelector('input[name=text]').focus()")
@@ -175,7 +163,6 @@ def test_it_is_filtered_and_sorted_by_the_keyboard(browser, page):
         assert found == sorted(found, reverse=direction == "descending")
 
 
-@browsed
 def test_without_scripts_all_is_there(browser, page):
     browser.open(page, 1280, scripts=False)
     assert browser.complaints == []

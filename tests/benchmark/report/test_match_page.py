@@ -16,9 +16,7 @@ from benchmark.report.match_page import write_match_page
 from benchmark.running.match import grid_points, match, on_object, similarities
 from sc_imagenet.data.load import load_dataset
 from sc_imagenet.toy.surface import pictured, transfer
-from tests.benchmark.chromium import PROGRAM, Chromium
 
-browsed = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
 SAME = 137  # a row of toy's test pairs
 
 
@@ -81,15 +79,6 @@ def test_the_page_is_one_small_file_whose_names_are_escaped(page):
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if PROGRAM is None:
-        pytest.skip("no Chromium on this machine")
-    with Chromium(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-@browsed
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
 def test_it_opens_alone_without_complaint_and_without_scrolling_sideways(browser, page, width, dark):
     browser.open(page, width, dark=dark)
@@ -103,7 +92,6 @@ def told(browser):
     return [float(v) for v in re.findall(r"-?[\d.]+", browser.value("document.getElementById('told').textContent"))]
 
 
-@browsed
 def test_pointing_shows_what_the_model_says_and_arrow_keys_move_the_point(browser, page, model, pair):
     browser.open(page, 1280)
     points = match(model, *pair, np.array([[100.0, 90.0]]))

@@ -11,11 +11,9 @@ from benchmark.report.contents import build
 from benchmark.report.html import to_html
 from benchmark.report.pictures import figures
 from benchmark.scoring.runs import find_runs
-from tests.benchmark.chromium import PROGRAM, Chromium
 from tests.benchmark.report.test_pictures import PAIRS, made_root
 from tests.benchmark.runs import SPAIR, make_run
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
 EVIL = "<script>window.pwned = 1</script>"
 
 
@@ -38,12 +36,6 @@ def page(tmp_path_factory):
     file = tmp_path_factory.mktemp("report") / "report.html"
     file.write_text(to_html(report, figures(report, root)), encoding="utf-8")
     return file
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with Chromium(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -9,13 +10,16 @@ import random
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from benchmark import cli
+from benchmark.running.hub_results import CARD, SCORES, card_of, write_scores
 from benchmark.running.score import score_file
 from benchmark.running.submissions import FILES, PASSPORT, PREDICTIONS, SUBMISSION, key_of, submit, verify
 from benchmark.scoring.joining import opened
@@ -75,7 +79,7 @@ def test_a_submission_holds_and_tells_what_made_it(sent):
     assert (found.faults, found.unchecked) == ((), None)
     assert (found.submission.method, found.submission.trained_on) == ("CATs", ("toy",))
     assert set(found.passport["scores"]) == {"strict@1", "geoaware@1"}
-    assert sorted(path.name for path in place.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in place.iterdir()) == sorted((*FILES, SCORES))
     assert place.name == key_of(place)
 
 
@@ -94,6 +98,43 @@ def test_two_submits_at_once_both_stay(tmp_path):
     found = verify(tmp_path / "out")
     assert [each.faults for each in found] == [(), ()]
     assert not list((tmp_path / "out").rglob(".submission*"))
+    assert (tmp_path / "out" / CARD).read_text() == card_of(tmp_path / "out")
+
+
+def test_the_folder_is_a_data_set_of_the_hub(tmp_path):
+    folder = tmp_path / "results"
+    (trained,) = submit(toy_run(tmp_path / "one", "one"), folder, draws=DRAWS)
+    submit(toy_run(tmp_path / "two", "two", model="nearest"), folder, draws=DRAWS)
+    read = functools.partial(datasets.load_dataset, str(folder), cache_dir=str(tmp_path / "cache"))
+    rows = read("toy", split="validation")
+    assert len(rows) == 280
+    assert set(rows["pair_id"]) == set(load_dataset("toy", split="validation")["pair_id"])
+    mine = read(data_files=f"toy/validation/{trained.name}/predictions.parquet", split="train")
+    stored = read_predictions(trained / PREDICTIONS)
+    np.testing.assert_array_equal(np.concatenate(mine["predicted_points"]), stored.predicted)
+    scores = read(split="submitted")
+    assert set(scores["model"]) == {"cats", "nearest"}
+    assert scores[0]["trained_on"] == ["toy"]
+    stated = json.loads((trained / PASSPORT).read_text())["scores"]["strict@1"]
+    told = {row["score"]: row["value"] for row in scores if row["submission"] == trained.name}
+    assert told == {name: each["value"] for name, each in stated.items()}
+    assert [each.faults for each in verify(folder)] == [(), ()]
+
+
+def test_a_readme_that_is_there_keeps_its_text_and_what_else_its_front_matter_says(tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\nconfigs: []\n---\nOurs.\n")
+    run = toy_run(tmp_path / "run")
+    submit(run, folder, draws=DRAWS)
+    whole = (folder / "README.md").read_text()
+    assert whole.startswith("---\nlicense: cc-by-4.0\nconfigs:\n- config_name: scores\n")
+    assert whole.endswith("\n---\nOurs.\n")
+    submit(run, folder, draws=DRAWS)
+    assert (folder / "README.md").read_text() == whole
+    (folder / "README.md").write_text("---\nlicense: [\n---\n")
+    with pytest.raises(InputError, match="front matter that is no YAML"):
+        submit(run, folder, draws=DRAWS)
 
 
 def test_a_run_on_some_of_the_pairs_is_not_submitted(tmp_path):
@@ -118,13 +159,16 @@ def edited(place, name, change):
 
 
 def mended(place):
-    """Hashes of files and the folder's name as they must be."""
+    """Hashes of files, the folder's name and, where they can be had, the table of scores as they must be."""
     hashes = {
         f"{kind}_sha256": hashlib.sha256((place / name).read_bytes()).hexdigest()
         for kind, name in (("predictions", PREDICTIONS), ("passport", PASSPORT))
     }
     edited(place, SUBMISSION, lambda content: content.update(hashes))
-    place.rename(place.parent / key_of(place))
+    named = place.rename(place.parent / key_of(place))
+    about, passport = (json.loads((named / name).read_text()) for name in (SUBMISSION, PASSPORT))
+    with suppress(KeyError, TypeError, ValueError):
+        write_scores(named, named, about, passport)
 
 
 def rescored(place):
@@ -265,7 +309,7 @@ def link(place, chance):
 
 
 def cut(place, chance):
-    path = place / chance.choice(FILES)
+    path = place / chance.choice((*FILES, SCORES))
     path.write_bytes(path.read_bytes()[: chance.randrange(200)])
 
 
@@ -274,6 +318,14 @@ def one_byte(place, chance):
     content = bytearray(path.read_bytes())
     content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
     path.write_bytes(bytes(content))
+
+
+def other_table(place, chance):
+    table = pq.read_table(place / SCORES)
+    rows = table.to_pylist()
+    row = chance.choice(rows)
+    row.update(chance.choice([{"value": row["value"] + 1}, {"method": "Best"}, {"score": "pck@0.2/image"}]))
+    pq.write_table(pa.Table.from_pylist(chance.choice([rows, rows[1:]]), schema=table.schema), place / SCORES)
 
 
 def twice(place, chance):
@@ -289,7 +341,7 @@ FORGED = (
     *(markup_in_software, other_data, other_model, other_count, more_entries),
 )
 RESCORED = (moved_truth, dropped_pair, renamed_pair, larger_box)
-PLAIN = (further_file, link, cut, one_byte, twice)
+PLAIN = (further_file, link, cut, one_byte, other_table, twice)
 
 
 def test_two_hundred_tampered_submissions_are_all_refused_with_a_reason(sent, tmp_path):

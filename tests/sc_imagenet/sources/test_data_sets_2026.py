@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import pytest
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.catalog import info
 from sc_imagenet.data.load import load_dataset
+from sc_imagenet.data.pair_lists import lists_of, write_lists
 from sc_imagenet.data.roots import open_source
 from sc_imagenet.data.verify import verify
 from sc_imagenet.sources import ap_10k, ap_10k_pairs, cub_200_2011, tss
@@ -193,6 +195,24 @@ def test_cub_has_all_combinations_within_a_class_that_share_three_parts(tmp_path
     assert row["symmetric_ids"][row["keypoint_names"].index("left leg")] == cub_200_2011.NAMES.index("right leg")
 
 
+def test_lists_of_files_in_another_order_are_the_same_and_so_are_their_sums(geoaware, tmp_path):
+    made = {"cub-200-2011": layouts_2026.cub, "ap-10k": lambda root: layouts_2026.ap_10k(root, geoaware)}
+    for name, make in made.items():
+        root = make(tmp_path / name)
+        before = lists_of(name, root)
+        for path in [*root.glob("*.txt"), *root.glob("parts/*.txt")]:
+            path.write_text("\n".join(path.read_text().splitlines()[::-1]))
+        for path in root.glob("annotations/*.json"):
+            content = json.loads(path.read_text())
+            content["images"].reverse()
+            path.write_text(json.dumps(content))
+        assert lists_of(name, root) == before
+        write_lists(before, tmp_path / "lists" / name)
+        for line in (tmp_path / "lists" / name / "SHA256SUMS").read_text().splitlines():
+            digest, file = line.split("  ")
+            assert hashlib.sha256((tmp_path / "lists" / name / file).read_bytes()).hexdigest() == digest
+
+
 def test_psc6k_has_both_directions_of_a_row(tmp_path):
     root = layouts_2026.psc6k(tmp_path / "psc6k")
     there, back = load_dataset("psc6k", split="test", root=root)
@@ -209,6 +229,14 @@ def test_mp_100_as_marco_reads_it_has_the_points_of_marco_s_loader(tmp_path):
         for side, stored in (("source", source), ("target", target)):
             stretched = np.array(row[f"{side}_points"]) * 770 / np.array(row[f"{side}_size"])
             np.testing.assert_allclose(stretched, stored[: len(stretched)], atol=1e-3)  # MARCO clamps at 0.0001
+
+
+def test_mp_100_as_marco_reads_it_has_the_box_that_marco_measures_against(tmp_path):
+    arrays = load("marco")
+    rows = load_dataset("mp-100", split="clothing_marco", root=layouts_2026.mp_100(tmp_path / "mp-100", arrays))
+    boxes, sizes = np.array(rows["target_bbox"]), np.array(rows["target_size"])
+    sides = ((boxes[:, 2:] - boxes[:, :2]) * 770 / sizes).max(1)
+    np.testing.assert_allclose(sides, arrays["mp100_threshold"], rtol=1e-6)
 
 
 def test_mp_100_pairs_by_index_within_one_annotation(tmp_path):
