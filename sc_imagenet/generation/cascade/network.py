@@ -172,9 +172,11 @@ class CascadeNetwork(nn.Module):
         self.options = options
         self.stages = nn.ModuleDict()
         shared: Any = None  # the image stage's gated attention, if all are to share it
+        of_region = replace(options, window=max(options.window, -(-options.region_side // options.region_fold)))
         for stage in STAGES[: options.depth]:
-            fold = options.region_fold if stage == "region" else options.fold
-            self.stages[stage] = MVAM(channels, options, fold, shared)
+            region = stage == "region"  # one window: padded to several it would cost many times as much
+            fold = options.region_fold if region else options.fold
+            self.stages[stage] = MVAM(channels, of_region if region else options, fold, shared)
             if options.shared_attention:
                 shared = self.stages[stage].attention
 

@@ -172,7 +172,8 @@ def test_presets_are_changed_by_what_is_given_and_the_papers_asks_for_its_weight
 
 def test_the_papers_losses_and_optimiser_move_every_stage(photographs, tmp_path):
     """With a small backbone in the place of its own."""
-    given = training_options("paper", {"backbone": "resnet10t", "size": 96, "pretrained": False}, ["batch=4"])
+    small = ["batch=4", "candidates=6", "pairs=4"]
+    given = training_options("paper", {"backbone": "resnet10t", "size": 96, "pretrained": False}, small)
     given = replace(given, network=replace(given.network, **SMALL))
     trained = load_file(train(given, photographs, tmp_path, max_steps=3) / "model.safetensors")
     torch.manual_seed(given.seed)
