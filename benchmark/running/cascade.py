@@ -385,9 +385,9 @@ class CascadeTraining(Training):
         self.network.stage(stage).begin_as(self.network.stage(STAGES[place - 1]) if place else None)
 
     def _held(self) -> list[Step]:
-        """The photographs kept from training."""
+        """The photographs kept from training; none may be."""
         draws = HeldOutDraws(self.draws.held_out, self.options.views)
-        return list(self.views.steps(draws, 0, draws.count, self.accelerator.device))
+        return [] if not draws.count else list(self.views.steps(draws, 0, draws.count, self.accelerator.device))
 
     def _refresh(self) -> None:
         """Let the image stage label as the pixel stage matches, where loops close better by that."""
