@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.matcher import Batch, Matcher
+from baselines.matcher import Batch, Features, Matcher
 from baselines.weights import load_strictly
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
 from sc_imagenet.core.errors import InputError, unknown_name
@@ -100,6 +100,7 @@ class GeometricMatcher(Matcher):
     """
 
     direction = "backward"
+    match_weights = ("affine.", "spline.")
     backbone: Backbone
     regressor: Callable[[int, int], nn.Module] = Regressor  # of cells along a side and number of parameters
 
@@ -125,20 +126,27 @@ class GeometricMatcher(Matcher):
         self.spline = self.regressor(self.cells, SPLINE) if "tps" in stages else None
         self.spline_backbone = None if shared else feature_network(backbone, layers, size, False)
 
-    def forward(self, source: Tensor, target: Tensor) -> Transformation:
-        """Images (B, 3, S, S) -> the transformation from target to source."""
-        affine = None
-        if self.affine is not None:
-            ours, theirs = self.describe(torch.cat((source, target))).chunk(2)
-            affine = self.affine(self.correlate(ours, theirs))
-            if self.spline is None:
-                return Transformation(affine, None)
-            source = warp_source(source, affine)
-            if self.spline_backbone is None:
-                return Transformation(affine, self.spline(self.correlate(self.describe(source), theirs)))
-        assert self.spline is not None
-        ours, theirs = self.describe(torch.cat((source, target)), self.spline_backbone).chunk(2)
-        return Transformation(affine, self.spline(self.correlate(ours, theirs)))
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, S, S) -> unit features for each network; with two networks the images, too."""
+        if self.affine is None or self.spline is None:
+            return [self.describe(images, self.spline_backbone if self.affine is None else None)]
+        features = [self.describe(images), images]  # the source is seen again, warped
+        if self.spline_backbone is not None:
+            features.append(self.describe(images, self.spline_backbone))
+        return features
+
+    def match(self, source: Features, target: Features) -> Transformation:
+        """The transformation from target to source."""
+        correlation = self.correlate(source[0], target[0])
+        if self.affine is None:
+            assert self.spline is not None
+            return Transformation(None, self.spline(correlation))
+        affine = self.affine(correlation)
+        if self.spline is None:
+            return Transformation(affine, None)
+        warped = self.describe(warp_source(source[1], affine), self.spline_backbone)
+        theirs = target[0] if self.spline_backbone is None else target[2]
+        return Transformation(affine, self.spline(self.correlate(warped, theirs)))
 
     def describe(self, images: Tensor, backbone: Backbone | None = None) -> Tensor:
         """Images (B, 3, S, S) -> unit features (B, C, S / 16, S / 16)."""

@@ -17,6 +17,7 @@ from baselines.weights import CARD, CONFIG, FILES, WEIGHTS, PublishedWeights, lo
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path
 from sc_imagenet.core.hub import fetch_repository, upload
+from sc_imagenet.data.feature_folder import FeatureFolder
 from sc_imagenet.data.tensor_files import read_state
 from sc_imagenet.geometry.resize import Frame
 
@@ -51,6 +52,8 @@ class Matcher(nn.Module):
     match_weights  how the names of weights begin that ``encode`` does not read: likewise
     trains_on_features  whether ``training_loss`` takes its features from ``features_of`` and looks at no image: where
                 the encoder is frozen and images are not augmented, they are then encoded once
+    feature_folder  features of images that another program made: they are read by the images' names, and
+                ``from_array`` takes them where ``encode`` would take the image
 
     Constructor arguments are plain JSON values, so that ``save_pretrained`` can keep them. ``from_pretrained``
     is strict, and fetches no weights for the backbone: those saved with the model are complete.
@@ -66,6 +69,7 @@ class Matcher(nn.Module):
     match_arguments: ClassVar[Sequence[str]] = ()
     match_weights: ClassVar[tuple[str, ...]] = ()
     trains_on_features: ClassVar[bool] = False
+    feature_folder: FeatureFolder | None = None
     card: ClassVar[Registered | None] = None  # set by ``registry.register``
     published: ClassVar[PublishedWeights | None] = None  # how the authors' files of weights are read
     _arguments: dict[str, Any]
@@ -107,6 +111,10 @@ class Matcher(nn.Module):
     def encode(self, images: Tensor) -> Features:
         """What ``match`` needs of normalised images (B, 3, S, S), each seen by itself; of sources, if roles differ."""
         raise NotImplementedError(f"{type(self).__name__} must define encode and match, or forward")
+
+    def from_array(self, features: Tensor) -> Features:
+        """What ``match`` needs of features (1, C, n, n) of ``feature_folder``."""
+        raise NotImplementedError(f"{type(self).__name__} takes no features made elsewhere")
 
     def encode_target(self, images: Tensor) -> Features:
         """The same of targets; a model that has a network for each role defines it."""

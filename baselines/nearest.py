@@ -16,7 +16,10 @@ from torch import Tensor
 from baselines.matcher import Features, Matcher
 from baselines.recipe import Recipe, recipe
 from baselines.registry import register
-from sc_imagenet.backbones.backbone import Backbone, build_backbone
+from sc_imagenet.backbones.backbone import Backbone
+from sc_imagenet.backbones.named import build_named
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.feature_folder import FeatureFolder
 from sc_imagenet.geometry.grids import pixels_of, read_at
 from sc_imagenet.geometry.map_points import Readout, read_points
 from sc_imagenet.geometry.resize import Frame
@@ -39,10 +42,10 @@ class Described(NamedTuple):
     backbone="tf_efficientnet_lite0",
 )
 class Nearest(Matcher):
-    """Nearest neighbours among the features of any timm backbone.
+    """Nearest neighbours among the features of any frozen backbone, or among features made elsewhere.
 
     Args:
-        backbone: timm's name.
+        backbone: timm's name, a diffusion model, or several networks (see ``sc_imagenet/backbones/named.py``).
         layers: layers to read (see ``sc_imagenet/backbones/backbone.py``); None: the coarse ones, stride 16 and more.
         size: side S of the input; the next that the backbone's cells fill is taken.
         grid: cells along each side of the common grid; None: that of the finest layer read.
@@ -59,11 +62,16 @@ class Nearest(Matcher):
         padding: "black" or "white" beside a letterboxed image.
         resample: "bilinear", "bicubic" or "lanczos".
         pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
+        features: in place of a backbone, a folder with an array (C, n, n) for each image, made of the image in the
+            S x S frame that ``size``, ``fit`` and ``padding`` say (see ``sc_imagenet/data/feature_folder.py``).
+
+    Raises:
+        InputError: see ``build_named`` and ``FeatureFolder``.
     """
 
     direction = "forward"
     match_arguments = ("upsample", "window", "temperature", "readout")
-    backbone: Backbone
+    backbone: Backbone | None
 
     def __init__(
         self,
@@ -80,6 +88,7 @@ class Nearest(Matcher):
         padding: str = "black",
         resample: str = "bilinear",
         pretrained: bool | str = True,
+        features: str | None = None,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -87,8 +96,12 @@ class Nearest(Matcher):
         self.upsample = upsample
         self.window = window
         self.temperature = temperature
-        self.backbone = build_backbone(backbone, layers, size, pretrained).requires_grad_(False)
-        self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
+        self.size = size
+        if features is not None:
+            self.feature_folder = FeatureFolder(features)
+        else:
+            self.backbone = build_named(backbone, layers, size, pretrained).requires_grad_(False)
+            self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.readout = None if readout is None else Readout.parse(readout)
         self._frame = Frame(self.size, fit=fit, padding=padding, resample=resample)
 
@@ -99,12 +112,24 @@ class Nearest(Matcher):
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, S, S) -> features (B, C, h, w) whose inner products are the mean of the layers' cosines."""
-        maps = self.backbone(images)
+        if self.backbone is None:
+            where = self.feature_folder.folder if self.feature_folder else None
+            fix = "'scbench run --eval' and benchmark.evaluate do; others want --backbone."
+            raise InputError("features are found by an image's name, which this does not tell", where=where, fix=fix)
+        return self._described(self.backbone(images), self.backbone.shares)
+
+    def from_array(self, features: Tensor) -> list[Tensor]:
+        """Features (1, C, n, n) as ``encode`` gives those of a backbone's one layer."""
+        return self._described([features], ())
+
+    def _described(self, maps: Sequence[Tensor], shares: Sequence[float]) -> list[Tensor]:
         grid = self.grid or max(features.shape[-1] for features in maps)
         resized = [self._to_grid(features, grid) for features in maps]
         if self.standardise:
             resized = [F.instance_norm(features) for features in resized]
-        return [torch.cat([F.normalize(features, dim=1) for features in resized], 1) / len(maps) ** 0.5]
+        shares = shares or (1.0,) * len(maps)
+        units = [F.normalize(features, dim=1) * share**0.5 for features, share in zip(resized, shares)]
+        return [torch.cat(units, 1) / sum(shares) ** 0.5]
 
     def match(self, source: Features, target: Features) -> Described:
         """Nothing yet: which rows of the correlation are computed depends on the points."""

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ELSEWHERE = {"setuptools", "ray"}  # builds the package; is tested by tests/campaigns/processes.py where it is installed
+# Builds the package; tested by tests/campaigns/processes.py, and test_diffusion.py, where they are installed.
+ELSEWHERE = {"setuptools", "ray", "diffusers", "transformers"}
 
 
 def versions(text: str, sign: str) -> dict[str, str]:

@@ -193,6 +193,9 @@ class EncodedPairs:
         read = {key: coming.image(key) or self.pairs.image(side, index) for key, (index, side) in missing.items()}
         for role in dict.fromkeys(self.roles[side] for _, side in missing.values()):
             keys = [key for key, (_, side) in missing.items() if self.roles[side] == role]
+            if self.matcher.feature_folder is not None:
+                found |= {key: Encoded(self._made_elsewhere(*missing[key]), read[key][1]) for key in keys}
+                continue
             images = torch.stack([read[key][0] for key in keys]).to(self.device)
             for key, features in zip(keys, encode(self.matcher, images, role)):
                 found[key] = Encoded(features, read[key][1])
@@ -202,6 +205,18 @@ class EncodedPairs:
             self.store.put(key, encoded)
         self.encodings += len(found)
         return found
+
+    @torch.no_grad()
+    def _made_elsewhere(self, index: int, side: str) -> list[Tensor]:
+        """What the matcher takes of an array that another program made of a row's image."""
+        folder, row = self.matcher.feature_folder, self.pairs.rows[index]
+        assert folder is not None
+        place = row[side]["path"]
+        if row["mirrored"] or not place:
+            what = "a mirrored image" if row["mirrored"] else "an image without a name"
+            raise InputError(f"has no features of {what}", where=folder.folder, fix="Take another split or set.")
+        features = folder.read(place, self._images[side][index])
+        return [each.contiguous() for each in self.matcher.from_array(features.to(self.device))]
 
     def _check_unchanged(self, key: str, index: int, side: str) -> None:
         """What is kept for later runs is that of the image whose content names it."""

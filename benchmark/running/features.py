@@ -25,7 +25,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from baselines.matcher import Matcher
-from sc_imagenet.backbones import backbone, pretrained
+from sc_imagenet.backbones import pretrained
+from sc_imagenet.backbones.backbone import Backbone
+from sc_imagenet.backbones.diffusion import DiffusionBackbone
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.files import cache_folder, files_in, read_json, write_json
 from sc_imagenet.core.progress import say
@@ -206,8 +208,9 @@ def encoder_identity(matcher: Matcher, device: torch.device) -> dict[str, Any]:
         InputError: the model was typed at a prompt, so that nobody can tell when it changes.
     """
     others = (*matcher.match_arguments, *matcher.training_arguments)
-    known = matcher.registered()
+    known, folder = matcher.registered(), matcher.feature_folder
     return {
+        **({"features": folder.sha256()} if folder is not None else {}),
         "model": known.name if known else type(matcher).__qualname__,
         "arguments": {name: value for name, value in matcher.arguments.items() if name not in others},
         "weights": _weights_sha256(matcher),
@@ -217,7 +220,7 @@ def encoder_identity(matcher: Matcher, device: torch.device) -> dict[str, Any]:
         "mean": list(matcher.mean),
         "std": list(matcher.std),
         "device": device.type,
-        "versions": {name: version(name) for name in ("sc-imagenet", "torch", "torchvision", "timm", "pillow")},
+        "versions": {name: version(name) for name in _libraries(matcher)},
     }
 
 
@@ -227,6 +230,12 @@ def encoder_folder(identity: dict[str, Any]) -> Path:
     if not (folder / ABOUT).exists():
         write_json(folder / ABOUT, identity)
     return folder
+
+
+def _libraries(matcher: Matcher) -> list[str]:
+    """The packages whose code makes features."""
+    noisy = any(isinstance(part, DiffusionBackbone) for part in matcher.modules())
+    return ["sc-imagenet", "torch", "torchvision", "timm", "pillow", *(["diffusers"] if noisy else [])]
 
 
 def _weights_sha256(matcher: Matcher) -> str:
@@ -241,7 +250,9 @@ def _weights_sha256(matcher: Matcher) -> str:
 def _code_sha256(matcher: Matcher) -> str:
     digest = hashlib.sha256()
     classes = [kind for kind in type(matcher).__mro__ if issubclass(kind, Matcher)]
-    modules = dict.fromkeys((*(kind.__module__ for kind in classes), backbone.__name__, pretrained.__name__))
+    backbones = {kind for part in matcher.modules() for kind in type(part).__mro__ if issubclass(kind, Backbone)}
+    below = sorted({Backbone.__module__, pretrained.__name__, *(kind.__module__ for kind in backbones)})
+    modules = dict.fromkeys((*(kind.__module__ for kind in classes), *below))
     for name in modules:
         file = getattr(sys.modules.get(name), "__file__", None)
         try:

@@ -37,12 +37,14 @@ from benchmark.scoring.predictions import PredictionInfo
 from benchmark.scoring.result import Result, count_of_pairs, published_pairs, read_result, write_result
 from benchmark.scoring.runs import PREDICTIONS, evaluated_data, score_run
 from sc_imagenet.backbones.backbone import Backbone
+from sc_imagenet.backbones.named import backbone_files, is_of_timm
 from sc_imagenet.backbones.pretrained import weights_kind
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import files_in, read_json, sha256_of, write_json
 from sc_imagenet.core.plugins import included, origins
 from sc_imagenet.core.progress import bars, say
 from sc_imagenet.data.batches import loader_deaths
+from sc_imagenet.data.feature_folder import FeatureFolder
 
 
 class Run:
@@ -107,10 +109,13 @@ class Run:
 
     def _files(self, arguments: Mapping[str, Any]) -> str | None:
         """A hash of the files that decide the model but for its checkpoint; None where there are none."""
-        weights = arguments.get("pretrained")
+        weights, backbone = arguments.get("pretrained"), arguments.get("backbone")
         files = [Path(weights).expanduser()] if isinstance(weights, str) else []
+        files += backbone_files(backbone) if isinstance(backbone, str) else []
         files += [self.checkpoint.with_name(CONFIG)] if self.checkpoint else []
         hashes = [sha256_of(file) for file in files if file.is_file()]
+        if isinstance(features := arguments.get("features"), str):
+            hashes.append(FeatureFolder(features).sha256())
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None
 
     def execute(self) -> Result:
@@ -325,7 +330,7 @@ class Run:
             model=config.model,
             title=model.title,
             supervision=model.supervision,
-            backbone=arguments.get("backbone", model.backbone),
+            backbone=self._backbone_name(matcher),
             pretrain=names[0] if names and pretrained else None,
             finetune=names[-1] if len(names) > pretrained else None,
             preset=config.preset,
@@ -360,12 +365,20 @@ class Run:
             return read_result(folder.path).files
         return {}
 
+    def _backbone_name(self, matcher: Matcher) -> str:
+        """The backbone, or where features were made."""
+        if matcher.feature_folder is not None:
+            return f"features of {recorded_name(matcher.feature_folder.folder)}"
+        return matcher.arguments.get("backbone", registry.card(self.config.model).backbone)
+
     def _backbone_weights(self, config: RunConfig, known: Mapping[str, Any]) -> str | None:
         """What weights the backbone began with: those of a checkpoint as it says itself, else of the argument."""
         if self.checkpoint:
             return known.get("weights")
         parameters = inspect.signature(registry.card(config.model).model).parameters
-        if "pretrained" not in parameters:
+        if "pretrained" not in parameters or config.arguments.get("features"):
+            return None
+        if (backbone := config.arguments.get("backbone")) and not is_of_timm(backbone):
             return None
         return weights_kind(config.arguments.get("pretrained", parameters["pretrained"].default))
 

@@ -21,6 +21,7 @@ from benchmark.running.check import warped_pairs
 from benchmark.running.folder import process_memory
 from benchmark.running.loop import StepLoss, frozen_parameters
 from sc_imagenet.backbones.backbone import Backbone
+from sc_imagenet.backbones.named import is_of_timm
 from sc_imagenet.backbones.pretrained import create_network
 from sc_imagenet.core.errors import InputError, unknown_name
 from sc_imagenet.core.processes import keep_freed_memory
@@ -52,7 +53,7 @@ class Cost:
     """The cost of one pass."""
 
     what: str  # "model", "its backbone", "whole network"
-    mode: str  # "forward", its parts "encode" and "match" of a model that has them, or "step"
+    mode: str  # "forward", "encode" and "match" (of features to points) of a model that has them, or "step"
     seconds: float  # median of the rounds
     fastest: float
     slowest: float
@@ -98,7 +99,8 @@ class Passes:
 
     def kinds(self) -> list[tuple[str, str]]:
         """What can be run, and in which mode."""
-        parts = ["model"] if self.name is None else ["model", "its backbone", "whole network"]
+        parts = ["model"] if self.name is None else ["model", "its backbone"]
+        parts += ["whole network"] if self.name is not None and is_of_timm(self.name) else []
         modes = ["forward", "step"] if is_trained(self.matcher) else ["forward"]
         halves = [("model", "encode"), ("model", "match")] if self.matcher.encodes_alone else []
         return [(what, mode) for mode in modes for what in parts] + halves
@@ -147,14 +149,15 @@ class Passes:
         return run
 
     def _match(self) -> Callable[[], None]:
-        """Features of the pairs, which are there, to the model's output."""
+        """Features of the pairs, which are there, to the places of their points."""
         call = self._compiled(self.matcher.match)
+        points = self._points()
         with torch.no_grad(), self._autocast():
             features = self.matcher.eval().features(self.batch["source"], self.batch["target"])
 
         def run() -> None:
             with torch.no_grad(), self._autocast():
-                call(*features)
+                self.matcher.transfer(call(*features), points)
 
         return run
 
@@ -192,9 +195,11 @@ class Passes:
         """Where the points go, (B, K, 2): with the precision and compilation asked for, or without both."""
         matcher = self.matcher.eval()
         call = self._compiled(matcher) if as_set_up else matcher
-        kind = "source" if matcher.direction == "forward" else "target"
         with torch.autocast(self.setup.device, enabled=False) if not as_set_up else self._autocast():
-            return matcher.transfer(call(self.batch["source"], self.batch["target"]), self.batch[f"{kind}_points"])
+            return matcher.transfer(call(self.batch["source"], self.batch["target"]), self._points())
+
+    def _points(self) -> Tensor:
+        return self.batch["source_points" if self.matcher.direction == "forward" else "target_points"]
 
 
 def measure(setup: Setup) -> Speed:

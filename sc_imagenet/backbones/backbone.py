@@ -37,6 +37,7 @@ from sc_imagenet.core.errors import InputError
 
 COARSE = 16  # stride from which on a layer tells parts apart by itself
 Layers = Sequence[int] | Literal["all"] | None
+Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]  # mean, std of RGB in [0, 1]
 PROBE = 64  # side of the image that channels and strides are measured with
 
 
@@ -61,15 +62,18 @@ class Backbone(nn.Module):
     std: tuple[float, float, float]
     has_class_token = False  # a vision transformer's; read by ``with_class_token``
 
-    def __init__(self, name: str, net: Any, layers: Sequence[int]) -> None:
+    def __init__(self, name: str, net: Any, layers: Sequence[int], normalisation: Normalisation | None = None) -> None:
         super().__init__()
         self.name = name
         self.net = net
         self.layers = tuple(layers)
         self.channels: tuple[int, ...] = ()  # of each layer
         self.strides: tuple[int, ...] = ()  # pixels between cells, of each layer
+        self.shares: tuple[float, ...] = ()  # of each map in a similarity; (): equal ones
         self.size = self.asked_size = 0  # side of its images, and the side that was asked for
-        if name.split(".")[0] == LITE0:
+        if normalisation is not None:
+            self.mean, self.std = normalisation
+        elif name.split(".")[0] == LITE0:
             self.mean, self.std = (LITE0_MEAN,) * 3, (LITE0_STD,) * 3
         else:
             self.mean, self.std = net.pretrained_cfg["mean"], net.pretrained_cfg["std"]
@@ -111,7 +115,7 @@ class HyperpixelResNet(Backbone):
         if layers is None:
             ends = accumulate(len(stage) for stage in (net.layer1, net.layer2, net.layer3, net.layer4))
             layers = [end for end, stride in zip(ends, (4, 8, 16, 32)) if stride >= finest]
-        super().__init__(name, net, _checked(layers, len(blocks) + 1, name))
+        super().__init__(name, net, checked_layers(layers, len(blocks) + 1, name))
         self._blocks = blocks[: max(self.layers)]
         self._activated = activated
         # The last activation is taken out of the block and applied here, before or after the features are read.
@@ -155,7 +159,7 @@ class StagedBackbone(Backbone):
         if "extra_blocks" in inspect.signature(net.forward_intermediates).parameters:
             options["extra_blocks"] = True
         count = len(net.blocks) + 1 if options else len(net.feature_info)
-        super().__init__(name, net, _checked(range(count) if layers is None else layers, count, name))
+        super().__init__(name, net, checked_layers(range(count) if layers is None else layers, count, name))
         self._options, self._norm = options, False
         if options:
             self._measure()
@@ -313,7 +317,7 @@ def _positions_of(net: Any, given: Tensor, offset: bool) -> Tensor:
     return resample_abs_pos_embed(given, new_size=list(grid), num_prefix_tokens=prefix)
 
 
-def _checked(layers: Sequence[int] | Literal["all"], count: int, name: str) -> list[int]:
+def checked_layers(layers: Sequence[int] | Literal["all"], count: int, name: str) -> list[int]:
     """Layers as ascending numbers from 0."""
     if layers == "all":
         layers = range(count)

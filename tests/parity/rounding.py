@@ -52,8 +52,8 @@ class Steps:
         """Norms of gradients by our names, several of which may make up one tensor; -1 where there is none.
 
         A tensor's rounding is the norm of the difference of its two gradients. That is one draw, and no upper bound:
-        no tensor's share of rounding is taken to be below twice the quadratic mean of the tensors of its role (its
-        name without numbers), or below that of half the tensors, and none below float32's last place of the largest.
+        no tensor's share of rounding is taken to be below twice that of all tensors of its role (its name without
+        numbers) together, or below that of half the tensors, and none below float32's last place of the largest.
         """
         rows = [[self._norm_and_rounding(name) for name in some] for some in names]
         norms = np.array([-1.0 if None in row else np.linalg.norm([norm for norm, _ in row]) for row in rows])
@@ -62,7 +62,10 @@ class Steps:
         if found.any():
             shares = rounding[found] / norms[found]
             roles = np.array([re.sub(r"\d+", "", some[0]) for some in names])[found]
-            of_role = {role: np.sqrt(np.mean(shares[roles == role] ** 2)) for role in set(roles)}
+            of_role = {
+                role: np.linalg.norm(rounding[found][roles == role]) / np.linalg.norm(norms[found][roles == role])
+                for role in set(roles)
+            }
             usual = np.maximum([2 * of_role[role] for role in roles], np.median(shares))
             rounding[found] = np.maximum(shares, usual) * norms[found]
             rounding[norms >= 0] = np.maximum(rounding[norms >= 0], EPSILON * norms.max())

@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
+from baselines.cnngeo import CNNGeo
 from baselines.dhpf import DHPF
 from baselines.hpf import HPF
 from baselines.matcher import Matcher
@@ -75,8 +76,18 @@ def nearest(**changes) -> Matcher:
     return Nearest(**{"backbone": "resnet10t", "size": 64, "pretrained": False, **changes}).eval()
 
 
+def cnngeo() -> Matcher:
+    """Both of its networks move something, as none does before training."""
+    torch.manual_seed(0)
+    model = CNNGeo("resnet10t", None, 192, pretrained=False).eval()
+    for network in (model.affine, model.spline):
+        torch.nn.init.normal_(network.linear.weight, std=1e-2)
+    return model
+
+
 MODELS = {
     "nearest": nearest,
+    "cnngeo": cnngeo,
     "hpf": lambda: HPF("resnet10t", [1, 2], 64, pretrained=False).eval(),
     "transformatcher": lambda: TransforMatcher("resnet10t", [3, 4], 64, depth=1, pretrained=False).eval(),
 }
@@ -155,6 +166,42 @@ def test_another_image_weight_or_argument_of_the_encoder_finds_nothing_and_one_o
     Image.fromarray(pixels).save(path)
     assert path.read_bytes() != content
     assert predicted(nearest(), rows, features="keep")[1].encodings == 1
+
+
+def export(model: Matcher, rows: datasets.Dataset, folder: Path) -> None:
+    """Write what a matcher's encoder makes of every image, as another program would."""
+    folder.mkdir()
+    pairs = pairs_of(model, rows)
+    for index in range(len(rows)):
+        image, _ = pairs.image("source", index)
+        np.save(folder / f"{Path(rows[index]['source']['path']).stem}.npy", model.encode(image[None])[0][0].numpy())
+
+
+@pytest.mark.parametrize("mode", ["keep", "memory", "off"])
+def test_arrays_made_elsewhere_are_matched_as_the_images_they_are_of(tmp_path, mode):
+    rows = rows_of(tmp_path / "images").cast_column("source", datasets.Image(decode=False))
+    rows = rows.cast_column("target", datasets.Image(decode=False))
+    one = nearest(standardise=False, layers=[3])
+    export(one, rows, tmp_path / "arrays")
+    other = Nearest(size=64, standardise=False, features=str(tmp_path / "arrays")).eval()
+    expected, _ = predicted(one, rows)
+    found, _ = predicted(other, rows, features=mode)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.save(tmp_path / "arrays" / "0.npy", np.roll(np.load(tmp_path / "arrays" / "0.npy"), 1, axis=2))
+    again = Nearest(size=64, standardise=False, features=str(tmp_path / "arrays")).eval()
+    assert not np.array_equal(predicted(again, rows, features=mode)[0], found)
+
+
+def test_arrays_made_elsewhere_are_of_no_image_that_is_mirrored_or_has_no_name(tmp_path):
+    rows = rows_of(tmp_path / "images", mirrored=True)
+    export(
+        nearest(), rows_of(tmp_path / "images").cast_column("source", datasets.Image(decode=False)), tmp_path / "arrays"
+    )
+    other = Nearest(size=64, features=str(tmp_path / "arrays")).eval()
+    with pytest.raises(InputError, match="a mirrored image"):
+        predicted(other, rows)
+    with pytest.raises(InputError, match="by an image's name"):
+        other.encode(torch.zeros(1, 3, 64, 64))
 
 
 def test_a_change_of_the_model_s_code_or_normalisation_is_another_encoder(tmp_path, monkeypatch):

@@ -46,6 +46,24 @@ def test_a_model_without_a_loss_has_no_step():
     assert {mode for _, mode in kinds} == {"forward", "encode", "match"}
 
 
+def test_a_backbone_that_is_not_timm_s_has_no_whole_network():
+    several = {**QUICK, "backbone": "resnet10t size=64 + resnet18 size=64"}
+    found = Passes(Setup("nearest", **several)).kinds()
+    assert found == [(what, "forward") for what in ("model", "its backbone")] + [
+        ("model", "encode"),
+        ("model", "match"),
+    ]
+
+
+def test_matching_takes_features_to_points():
+    passes = Passes(Setup("nearest", **QUICK))
+    asked = []
+    transfer = passes.matcher.transfer
+    passes.matcher.transfer = lambda output, points: asked.append(points) or transfer(output, points)
+    passes.pass_of("model", "match")()
+    assert [points.shape for points in asked] == [(1, 12, 2)]
+
+
 def test_a_step_leaves_gradients_in_the_model_and_none_behind():
     passes = Passes(Setup("cats", **QUICK))
     seen = []
