@@ -35,10 +35,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 test: lint
-	$(TESTS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -rs
+	$(TESTS) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -rs
 
 oldest: $(OLDEST)/.installed
-	$(TESTS) $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadgroup
+	$(TESTS) $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile
 
 $(OLDEST)/.installed: pyproject.toml tests/oldest.txt
 	test -x $(OLDEST)/bin/python || $(OLDEST_PYTHON) -m venv $(OLDEST)
@@ -54,7 +54,7 @@ processors: $(STAMP)
 		"OMP_NUM_THREADS=2" \
 		"OMP_NUM_THREADS=4 ATEN_CPU_CAPABILITY=avx2"; do \
 		echo "$$setting"; \
-		$(TESTS) env $$setting $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup || failed=1; \
+		$(TESTS) env $$setting $(BIN)/python -m pytest -n $(JOBS) --dist loadfile || failed=1; \
 	done; exit $$failed
 
 fuzz: $(STAMP)

@@ -11,17 +11,6 @@ from sc_imagenet.core.processes import keep_freed_memory
 
 keep_freed_memory()  # as commands do
 
-APART = "tests/parity/test_"  # minutes a file, tests that share nothing
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist's own reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With ``--dist loadgroup`` a file's tests go to one process, in order; those of long files each for itself."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(item.nodeid if file.startswith(APART) else file))
-
-
 @pytest.fixture
 def hub_offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The Hub's client as HF_HUB_OFFLINE=1 makes it; one that another test has made is dropped, and so is this one."""
