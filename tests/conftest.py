@@ -11,6 +11,7 @@ from sc_imagenet.core.processes import keep_freed_memory
 
 keep_freed_memory()  # as commands do
 
+
 @pytest.fixture
 def hub_offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The Hub's client as HF_HUB_OFFLINE=1 makes it; one that another test has made is dropped, and so is this one."""
