@@ -77,14 +77,16 @@ def place(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_a_command_as_documents_show_it_ends_well(line, place, monkeypatch):
+def test_commands_as_documents_show_them_end_well(place, monkeypatch):
+    """In their order: most take up what those before them made."""
     monkeypatch.chdir(place)
-    if line.startswith("features"):
-        monkeypatch.setenv("SC_CACHE", str(place / "cache"))  # nobody else's are pruned
-    found = sorted(place.glob("runs/*/*/predictions"), reverse=True)  # nearest's, cats'
-    runs = [os.path.relpath(path.parent, place) for path in found]
-    words = line.format(run=runs[0], other=runs[-1]) if runs else line
-    code, out, err = ended(*shlex.split(words))
-    assert not code, f"{out}{err}"
-    assert out.strip() or err.strip()
+    for line in LINES:
+        with monkeypatch.context() as patch:
+            if line.startswith("features"):
+                patch.setenv("SC_CACHE", str(place / "cache"))  # nobody else's are pruned
+            found = sorted(place.glob("runs/*/*/predictions"), reverse=True)  # nearest's, cats'
+            runs = [os.path.relpath(path.parent, place) for path in found]
+            words = line.format(run=runs[0], other=runs[-1]) if runs else line
+            code, out, err = ended(*shlex.split(words))
+            assert not code, f"{words}: {out}{err}"
+            assert out.strip() or err.strip(), words
