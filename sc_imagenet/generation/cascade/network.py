@@ -329,7 +329,7 @@ def load_network(folder: Path | str) -> tuple[FeatureReader, CascadeNetwork]:
     folder = Path(folder)
     config = read_json(folder / "config.json")
     try:
-        options = NetworkOptions.from_saved(config["network"] or {})
+        options = NetworkOptions(**(config["network"] or {}))
         backbone, layers, size = config["backbone"], config["layers"], config["size"]
         if not (isinstance(backbone, str) and type(size) is int and 0 < size <= WIDEST):
             raise TypeError(f"backbone {backbone!r:.80} for images of side {size!r:.80}")

@@ -29,9 +29,9 @@ class NetworkOptions:
     token_projection [R] a linear layer beside the attention that every token passes, the same for both images
     gate_volume      [R] gates multiply the volume; False is the literal text, where they cancel
     aggregation      the volume level of MVAM
-    aggregation_form [R] "multiplied": it raises and lowers what is there, each match by a factor in (0, 2), and begins
-                     with 1; "added" adds free values, as earlier versions did: a class loss then writes any sharp
-                     pattern into the volume
+    aggregation_form [R] "added": free values come to what is there, for losses that say where; of a loss that asks only
+                     whether images match they become one sharp pattern. "multiplied": each match is raised or lowered
+                     by a factor in (0, 2); no loss can make a pattern of that
     fold             [R] cells of every dimension folded into one token of the volume, on whole images
     region_fold      [R] the same on region windows; 5 makes a 5 x 5 window one token, and its attention a linear layer
     volume_width     [R] channels of those tokens
@@ -62,7 +62,7 @@ class NetworkOptions:
     token_projection: bool = True
     gate_volume: bool = True
     aggregation: bool = True
-    aggregation_form: Literal["multiplied", "added"] = "multiplied"
+    aggregation_form: Literal["added", "multiplied"] = "added"
     fold: int = 4
     region_fold: int = 5
     volume_width: int = 64
@@ -126,26 +126,6 @@ class NetworkOptions:
     def temperature_of(self, stage: Stage) -> float:
         """Of the softmax over a stage's volume."""
         return self.temperatures[STAGES.index(stage)] if self.temperatures else self.temperature
-
-    @classmethod
-    def from_saved(cls, values: Mapping[str, Any]) -> NetworkOptions:
-        """The options that a trained model's folder holds.
-
-        Earlier versions wrote all options they had; what they had not is as they did it.
-        """
-        return cls(**as_before(values))
-
-
-WRITTEN = {"stages", "shared_attention", "attention_width", "fold", "volume_width", "hough_length"}  # of old, together
-
-
-def as_before(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a network, those that an earlier version wrote with what it had no option for.
-
-    >>> as_before({"fold": 2})
-    {'fold': 2}
-    """
-    return {"aggregation_form": "added", **values} if values.keys() >= WRITTEN else dict(values)
 
 
 # How the cascaded network is trained. [P] is stated by the paper, [R] is our reading of what it leaves open.
@@ -329,7 +309,7 @@ class TrainingOptions:
                     raise unknown_name("option", name, valid)
         if isinstance(given.get("layers"), list):
             given["layers"] = tuple(given["layers"])
-        return cls(network=NetworkOptions.from_saved(network), **given)
+        return cls(network=NetworkOptions(**network), **given)
 
     @classmethod
     def from_saved(cls, values: Mapping[str, Any]) -> TrainingOptions:
@@ -349,9 +329,7 @@ def paper_options() -> TrainingOptions:
 
     ``pretrained`` must then name iBOT's released teacher.
     """
-    network = NetworkOptions(
-        region_fold=1, window=4, hough_scales=(1.0,), reading="similarity", votes="relu", aggregation_form="added"
-    )
+    network = NetworkOptions(region_fold=1, window=4, hough_scales=(1.0,), reading="similarity", votes="relu")
     return TrainingOptions(
         network=network,
         backbone="vit_base_patch16_224",

@@ -172,7 +172,8 @@ def test_every_stage_begins_as_the_features_alone(stage, aggregation_form):
 
 
 def test_a_multiplied_aggregation_writes_nothing_where_features_match_nothing():
-    network = CascadeNetwork(12, options(network={**SMALL, "token_projection": False}).network)
+    given = options(network={**SMALL, "token_projection": False, "aggregation_form": "multiplied"})
+    network = CascadeNetwork(12, given.network)
     aggregation = network.stages["pixel"].aggregation
     with torch.no_grad():
         for parameter in aggregation.parameters():
