@@ -162,7 +162,11 @@ def _accelerator() -> Accelerator:
 def _claim(out: Path, wanted: dict[str, Any], accelerator: Accelerator) -> None:
     path = out / "options.json"
     if path.exists():
-        if _options_of(path) != json.loads(json.dumps(wanted)):
+        try:
+            same = _options_of(path) == json.loads(json.dumps(wanted))
+        except (InputError, TypeError, AttributeError):  # of a later version, or no options at all
+            same = False
+        if not same:
             raise InputError("holds a training with other options", where=out, fix="Give another --out.")
     elif accelerator.is_main_process:
         write_json(path, wanted)

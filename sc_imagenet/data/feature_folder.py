@@ -130,5 +130,5 @@ def read_array(file: Path) -> Tensor:
         raise InputError("holds no array", where=file)
     array = arrays[NAME] if len(arrays) > 1 else next(iter(arrays.values()))
     if array.dtype not in FLOATS:
-        raise InputError(f"holds {array.dtype}, no features", where=file, fix="float16, bfloat16 or float32.")
+        raise InputError(f"holds {array.dtype}, no features", where=file, fix="float16, bfloat16, float32 or float64.")
     return array.float()

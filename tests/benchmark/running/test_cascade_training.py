@@ -313,6 +313,10 @@ def test_a_training_that_an_earlier_version_finished_is_known_by_the_options_it_
     assert train(given, photographs, tmp_path, max_steps=2) == once
     with pytest.raises(InputError, match="holds a training with other options"):
         train(options(held_out=0), photographs, tmp_path, max_steps=2)
+    for spoilt in ([1], {**kept, "of_a_later_version": 1}):
+        (tmp_path / "options.json").write_text(json.dumps(spoilt))
+        with pytest.raises(InputError, match="holds a training with other options"):
+            train(given, photographs, tmp_path, max_steps=2)
 
 
 @pytest.mark.parametrize("change", ["a class more", "another photograph of the same name"])
