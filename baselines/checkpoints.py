@@ -120,7 +120,8 @@ def load_checkpoint(
         model_name: as in the registry.
         path: as ``weights_file`` takes it: the authors' file; a folder of ``save_pretrained`` or of a run; OWNER/NAME
             of the Hub; or a ``.safetensors`` file, its ``config.json`` beside it or in the run's folder above it.
-        settings: arguments of the model that hold whatever the checkpoint says, such as those that training reads.
+        settings: arguments of the model that hold whatever the checkpoint says, such as those that training reads; of
+            an argument that is an object, those of its values that are given.
 
     Returns:
         The model in evaluation mode, and the SHA-256 of the file of weights.
@@ -142,7 +143,13 @@ def load_checkpoint(
             arguments = published.arguments(state)
         except InputError as error:
             raise InputError(str(error), where=path) from error
-    arguments = {**arguments, **(settings or {}), "pretrained": not complete}
+    given = {
+        key: {**arguments[key], **value}
+        if isinstance(value, Mapping) and isinstance(arguments.get(key), Mapping)
+        else value
+        for key, value in (settings or {}).items()
+    }
+    arguments = {**arguments, **given, "pretrained": not complete}
     matcher = registry.create_from_outside(name, arguments, path)
     _load(matcher, name, state, path)
     return matcher.eval(), sha256_of(file)

@@ -81,7 +81,9 @@ class Run:
         arguments = {key: value for key, value in last.items() if key not in training[0]}
         if self.checkpoint:  # it says how the model is built; the recipe says how it is trained
             known = registry.card(name).model.published
-            arguments = {key: arguments[key] for key in (known.settings if known else ()) if key in arguments}
+            typed = {key.partition(".model.")[2] for key in options.settings if ".model." in key}
+            kept = {*(known.settings if known else ()), *typed}
+            arguments = {key: value for key, value in arguments.items() if key in kept}
         stages = tuple(
             RunStage(
                 pairs.name,

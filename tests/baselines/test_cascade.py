@@ -6,8 +6,12 @@ import importlib.util
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from baselines.cascade import Cascade
+from baselines.checkpoints import load_checkpoint
+from benchmark.running.arguments import RunOptions
+from benchmark.running.run import Run
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.load import load_dataset
 from sc_imagenet.data.pairs import PairDataset
@@ -83,3 +87,16 @@ def test_a_saliency_model_says_whose_votes_count(batch, tmp_path):
     assert ((masks[1] >= 0) & (masks[1] <= 1)).all()
     assert not torch.allclose(masks[0], masks[1], atol=0.1)
     assert not torch.allclose(scores[0], scores[1], atol=1e-3)
+
+
+def test_what_is_typed_holds_for_a_trained_network_too(tmp_path):
+    """Read by another stage and without Hough scores, as the generator's page shows; all else is as it was trained."""
+    Cascade(size=96, network=SMALL, pretrained=False).save_pretrained(tmp_path / "model")
+    typed = {"recipe.model.stage": "image", "recipe.model.network": '{"hough": false}'}
+    options = RunOptions(model="cascade", evaluate=("toy",), checkpoint=str(tmp_path / "model"), settings=typed)
+    arguments = Run(options, Accelerator(cpu=True)).config.arguments
+    assert arguments == {"stage": "image", "network": {"hough": False}}
+    read, _ = load_checkpoint("cascade", tmp_path / "model", arguments)
+    assert read.stage == "image"
+    assert not read.network.options.hough
+    assert read.network.options.fold == SMALL["fold"]
