@@ -1,4 +1,4 @@
-"""Small files that unpack to huge ones are refused in a moment and in little memory."""
+"""Small files that unpack to huge ones are refused in little memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -37,11 +36,10 @@ ZEROS = 80 << 20  # bytes a bomb unpacks to: beyond what its 80 KB may
 
 
 @pytest.fixture(autouse=True)
-def soon_and_small():
-    """Every refusal takes less than five seconds of the processor's time and 600 MB beyond what was there."""
-    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def in_little_memory():
+    """Every refusal takes less than 600 MB beyond what was there."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
-    assert time.process_time() - start < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600 << 10
 
 
