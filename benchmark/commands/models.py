@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from baselines import registry
 from baselines.recipe import PRESETS
-from baselines.registry import find_recipe
+from baselines.registry import STEP_DEVICE, ModelCard, find_recipe
 from benchmark.commands.options import Json
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.progress import print_json
@@ -21,15 +22,26 @@ from sc_imagenet.core.progress import print_json
 app = typer.Typer(add_completion=False)
 
 
+Named = Annotated[
+    str | None, typer.Argument(metavar="MODEL", show_default=False, help="All that is known of this one.")
+]
+
+
 @app.command()
-def models(as_json: Json = False) -> None:
-    """List the models: name, year, paper, supervision, training data, licence, backbone, input, size.
+def models(name: Named = None, as_json: Json = False) -> None:
+    """List the models, a line each, or tell all that is known of one: paper, licence, images seen, time of a step.
 
-    With --json also which benchmarks the authors' weights have seen images of, and the measured time of a step.
+    [bold]scbench models[/bold]
 
-    [bold]scbench models --json[/bold]
+    [bold]scbench models cats[/bold]
     """
-    print_models(model_rows(), as_json)
+    rows = model_rows([registry.card(name)] if name else registry.cards())
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    elif name:
+        print_model(rows[0])
+    else:
+        print_models(rows)
 
 
 # The table behind ``scbench models``.
@@ -84,10 +96,10 @@ def default_arguments(name: str) -> dict[str, Any]:
     return {}
 
 
-def model_rows() -> list[ModelRow]:
-    """All models, by name; built without memory for their weights, so that counting is cheap."""
+def model_rows(cards: Sequence[ModelCard]) -> list[ModelRow]:
+    """What is known of models; built without memory for their weights, so that counting is cheap."""
     rows = []
-    for card in registry.cards():
+    for card in cards:
         with torch.device("meta"):
             arguments = {**default_arguments(card.name), "pretrained": False}
             matcher = registry.create(card.name, **arguments)
@@ -112,18 +124,38 @@ def model_rows() -> list[ModelRow]:
     return rows
 
 
-def print_models(rows: list[ModelRow], as_json: bool) -> None:
-    """Print the models as a table, or as JSON."""
-    if as_json:
-        print_json([asdict(row) for row in rows])
-        return
+def print_models(rows: Sequence[ModelRow]) -> None:
+    """Print the models, each in a line of a terminal of 80 columns."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("model", "paper", "supervision", "trained on", "licence", "backbone", "input"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("parameters", "MB"):
-        table.add_column(heading, justify="right")
+    for heading in ("model", "year", "supervision", "weights of"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("px", "params"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        size, parameters, weights = f"{row.size} px", f"{row.parameters / 1e6:.1f} M", f"{row.megabytes:,.0f}"
-        known = (row.name, row.paper, row.supervision, ", ".join(row.trained_on), row.licence, row.backbone)
-        table.add_row(*known, size, parameters, weights)
+        counts = str(row.size), f"{row.parameters / 1e6:.1f} M"
+        table.add_row(row.name, str(row.year or ""), row.supervision, ", ".join(row.trained_on), *counts)
+    Console().print(table)
+    print("More of one: scbench models MODEL")
+
+
+def print_model(row: ModelRow) -> None:
+    """Print all that is known of a model, a line each."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    steps = (f"{seconds:g} s on {'any data' if data == '*' else data}" for data, seconds in row.step_seconds.items())
+    for what, known in (
+        ("model", f"{row.name}: {row.title}"),
+        ("paper", row.paper),
+        ("supervision", row.supervision),
+        ("weights trained on", ", ".join(row.trained_on)),
+        ("images seen", "; ".join(f"{benchmark}: {images}" for benchmark, images in row.seen.items())),
+        ("licence", row.licence),
+        ("backbone", row.backbone),
+        ("input", f"{row.size} px"),
+        ("transfer", row.direction),
+        ("size", f"{row.parameters:,} parameters, {row.megabytes:,.0f} MB"),
+        ("time of a step", f"{', '.join(steps)} ({STEP_DEVICE})" if row.step_seconds else "not measured"),
+    ):
+        table.add_row(what, escape(known or "-"))
     Console().print(table)

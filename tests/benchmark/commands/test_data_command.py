@@ -12,8 +12,6 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from benchmark import cli
-
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch) -> Path:
@@ -29,20 +27,6 @@ def root(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setenv("SC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "hf"))
     return tmp_path / "data"
-
-
-@pytest.fixture
-def scbench(monkeypatch, capsys):
-    """Run ``scbench`` in this process; gives (exit code, standard output, standard error)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["scbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 def refused(result: tuple[int, str, str], words: str) -> None:

@@ -1,4 +1,4 @@
-"""``scbench check`` and ``scbench models``."""
+"""``scbench check``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from baselines import registry
 from baselines.cats import CATs
 from benchmark.commands.check import print_findings
-from benchmark.commands.models import model_rows, print_models
 from benchmark.running.check import check_model, warped_pairs
 from sc_imagenet.core.errors import InputError
 
@@ -53,11 +52,3 @@ def test_synthetic_pairs_correspond():
     difference = (colours[0] - colours[1]).abs().mean(-1)[batch["valid"]]
     assert difference.mean() < 0.2 * batch["source"].std()
     assert batch["valid"].float().mean() > 0.5
-
-
-def test_the_table_lists_every_model_with_its_size(capsys):
-    rows = {row.name: row for row in model_rows()}
-    assert rows["cats"].parameters == 49_060_552
-    assert (rows["cats"].size, rows["cats"].direction) == (256, "backward")
-    print_models(list(rows.values()), as_json=True)
-    assert {entry["name"] for entry in json.loads(capsys.readouterr().out)} == set(rows)

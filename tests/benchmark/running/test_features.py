@@ -390,19 +390,6 @@ def test_images_that_are_changed_or_a_backbone_that_is_trained_are_encoded_at_ev
     )._encodes_once()
 
 
-@pytest.fixture
-def scbench(monkeypatch, capsys):
-    from benchmark.cli import main
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["scbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return call
-
-
 def test_what_is_kept_is_listed_and_pruned(scbench, tmp_path):
     rows = rows_of(tmp_path / "images")
     predicted(nearest(), rows, features="keep")

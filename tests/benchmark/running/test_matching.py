@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from PIL import Image
 
 from baselines.checkpoints import load_model
 from baselines.matcher import Matcher
-from benchmark import cli
 from benchmark.running.evaluate import evaluate
 from benchmark.running.match import KEPT, grid_points, match, parse_points
 from benchmark.scoring.predictions import PredictionInfo
@@ -111,20 +109,6 @@ def test_trained_model_without_weights_and_two_backbones():
         load_model("cats", backbone="resnet18", checkpoint="x.pth")
     with pytest.raises(InputError, match=r"unknown model 'nearst'\. Did you mean 'nearest'"):
         load_model("nearst")
-
-
-@pytest.fixture
-def scbench(monkeypatch, capsys):
-    """Run ``scbench`` in this process; gives (exit code, standard output, standard error)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["scbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture

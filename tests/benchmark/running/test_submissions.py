@@ -8,7 +8,6 @@ import json
 import os
 import random
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -18,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark import cli
 from benchmark.running.hub_results import CARD, SCORES, card_of, write_scores
 from benchmark.running.score import score_file
 from benchmark.running.submissions import FILES, PASSPORT, PREDICTIONS, SUBMISSION, key_of, submit, verify
@@ -371,18 +369,12 @@ def test_two_hundred_tampered_submissions_are_all_refused_with_a_reason(sent, tm
     assert silent == []
 
 
-def test_the_commands_write_and_refuse(sent, tmp_path, monkeypatch, capsys):
-    def scbench(*words):
-        monkeypatch.setattr(sys, "argv", ["scbench", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code or 0, capsys.readouterr().out
-
-    code, out = scbench("submit", toy_run(tmp_path / "run"), tmp_path / "out", "--draws", DRAWS)
+def test_the_commands_write_and_refuse(sent, tmp_path, scbench):
+    code, out, _ = scbench("submit", toy_run(tmp_path / "run"), tmp_path / "out", "--draws", DRAWS)
     assert (code, out.startswith("wrote ")) == (0, True)
-    code, out = scbench("board", "verify", tmp_path / "out")
+    code, out, _ = scbench("board", "verify", tmp_path / "out")
     assert (code, out.endswith("1 of 1 submissions hold\n")) == (0, True)
     (place,) = (tmp_path / "out").glob("*/*/*")
     os.truncate(place / PASSPORT, 100)
-    code, out = scbench("board", "verify", tmp_path / "out")
+    code, out, _ = scbench("board", "verify", tmp_path / "out")
     assert (code, "refused" in out, out.endswith("0 of 1 submissions hold\n")) == (1, True, True)
