@@ -57,7 +57,7 @@ class Cost:
     seconds: float  # median of the rounds
     fastest: float
     slowest: float
-    peak_memory: int  # bytes; on the CPU of a process that did nothing else, the interpreter included
+    peak_memory: int  # bytes; on the CPU of a process that did nothing else, forked from one that had imported all
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,9 @@ def _timed(run: Callable[[], None], device: str) -> float:
 
 def _memory_alone(setup: Setup, key: tuple[str, str]) -> int:
     """Peak memory of a pass in a process of its own, which nothing else has filled."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=keep_freed_memory) as alone:
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # torch is imported once for all passes
+    with ProcessPoolExecutor(1, mp_context=context, initializer=keep_freed_memory) as alone:
         return alone.submit(_memory_of_pass, setup, key).result()
 
 

@@ -8,21 +8,15 @@ from it tells how far the reference may be.
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 EPSILON = float(np.finfo(np.float32).eps)
-LARGE = 1 << 22  # bytes of an activation that is worth a place on the disk
-NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int64: np.int64, torch.bool: np.bool_}
 TIE = 1e-5  # two matches whose scores are this near each other are equally good
 
 Step = Callable[[torch.dtype], tuple[nn.Module, Mapping[str, Tensor]]]
@@ -87,34 +81,9 @@ def measured(single: Tensor, double: Tensor) -> Measured:
 
 
 def _taken(step: Step, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    with activations_on_disk():
-        model, arrays = step(dtype)
+    model, arrays = step(dtype)
     gradients = {key: value.grad for key, value in model.named_parameters() if value.grad is not None}
     return {key: value.detach() for key, value in arrays.items()}, gradients
-
-
-@contextmanager
-def activations_on_disk() -> Iterator[None]:
-    """What a backward pass needs lies in a temporary file while it is not used: several GB in float64."""
-    with tempfile.TemporaryFile() as file:
-
-        def pack(tensor: Tensor) -> Tensor | Callable[[], Tensor]:
-            if tensor.nbytes < LARGE or tensor.dtype not in NUMPY or not tensor.is_contiguous():
-                return tensor
-            shape, dtype, place = tensor.shape, tensor.dtype, file.seek(0, os.SEEK_END)
-            tensor.detach().numpy().tofile(file)
-            return lambda: torch.from_numpy(np.fromfile(_at(file, place), NUMPY[dtype], shape.numel())).view(shape)
-
-        def unpack(kept: Tensor | Callable[[], Tensor]) -> Tensor:
-            return kept if isinstance(kept, Tensor) else kept()
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-            yield
-
-
-def _at(file: IO[bytes], place: int) -> IO[bytes]:
-    file.seek(place)
-    return file
 
 
 def in_precision(batch: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.benchmark.running.test_running import finish, scbench
+from tests.benchmark.running.test_running import finish
+from tests.benchmark.running.test_running import scbench as started
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ SMALL = ("--size", "96", "--steps", "1", "--set", 'network={"fold": 2, "stages":
 
 def test_training_from_the_command_line(photographs, tmp_path):
     arguments = (str(photographs), "--out", str(tmp_path / "set"), *SMALL, "--features", "compute", "--loaders", "1")
-    code, out, err = finish(scbench("generate", "train", *arguments))
+    code, out, err = finish(started("generate", "train", *arguments))
     assert code == 0, err
     model = tmp_path / "set" / "work" / "network" / "model"
     assert out.strip() == str(model)
@@ -32,9 +33,9 @@ def test_training_from_the_command_line(photographs, tmp_path):
     assert json.loads((model / "trained_on.json").read_text())["images"] == 8
 
 
-def test_an_unknown_way_to_read_features_is_one_line(photographs, tmp_path):
+def test_an_unknown_way_to_read_features_is_one_line(scbench, photographs, tmp_path):
     arguments = (str(photographs), "--out", str(tmp_path / "set"), "--features", "kept")
-    code, _, err = finish(scbench("generate", "train", *arguments))
+    code, _, err = scbench("generate", "train", *arguments)
     assert (code, err.count("\n")) == (2, 1), err
     assert "Did you mean 'keep'" in err
 
@@ -47,8 +48,8 @@ def test_an_unknown_way_to_read_features_is_one_line(photographs, tmp_path):
         (("--train", "--network", "folder"), "--train and --network were both given"),
     ],
 )
-def test_options_that_would_do_nothing_are_refused(photographs, tmp_path, options, line):
-    code, _, err = finish(scbench("generate", "run", str(photographs), "--out", str(tmp_path / "set"), *options))
+def test_options_that_would_do_nothing_are_refused(scbench, photographs, tmp_path, options, line):
+    code, _, err = scbench("generate", "run", photographs, "--out", tmp_path / "set", *options)
     assert (code, err.count("\n")) == (2, 1), err
     assert line in err
     assert not (tmp_path / "set").exists()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from baselines.a2net import A2Net, by_offset, from_a2net
 from sc_imagenet.geometry.transformations import transform, warp_source
-from tests.parity.filling import geometric_state
+from tests.parity.filling import copied, geometric_state
 from tests.parity.models import cnngeo
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps
@@ -43,6 +43,7 @@ def thin(name: str, array: np.ndarray) -> np.ndarray:
     return array[::4] if name.endswith(("every32", "every16", "every4")) else array
 
 
+@copied
 def filled(network: str) -> A2Net:
     """A model of one network with the reference's weights, loaded by published key."""
     model = A2Net(stages="affine" if network == "affine" else "tps", pretrained=False)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from baselines.cats import PF_PASCAL_LAYERS, SPAIR_LAYERS, CATs, key_of
 from sc_imagenet.backbones.backbone import build_backbone
-from tests.parity.filling import published_state
+from tests.parity.filling import copied, published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps, in_precision
 
@@ -59,6 +59,7 @@ def batch_of(reference: Arrays) -> dict[str, Tensor]:
     return {"source_points": source, "target_points": target, "valid": valid}
 
 
+@copied
 def filled(name: str) -> CATs:
     """CATs with the reference's weights, loaded by published key."""
     model = CATs(layers=LAYERS[name], pretrained=False)

@@ -13,7 +13,7 @@ from baselines.geometric import from_published, products
 from sc_imagenet.data.synthetic import narrow_affine, shown, spline_of, stretch
 from sc_imagenet.geometry import transformations
 from sc_imagenet.geometry.transformations import lattice, squared_distance, transform, warp_source
-from tests.parity.filling import geometric_state
+from tests.parity.filling import copied, geometric_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps
 
@@ -77,6 +77,7 @@ def image(reference: Arrays, name: str) -> Tensor:
     return blocks(pixels, repeats, repeats)
 
 
+@copied
 def filled(which: str, network: str) -> CNNGeo:
     """A model of one network with the reference's weights, loaded by published key."""
     keys = published_shapes(BACKBONES[which][0])

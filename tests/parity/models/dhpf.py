@@ -14,7 +14,7 @@ from baselines.dhpf_weak import WeakDHPF
 from sc_imagenet.geometry.correlation import SMALLEST
 from sc_imagenet.geometry.flow import cell_corners, nearest_cell
 from sc_imagenet.geometry.hough import bin_side_of, box_bins, differences_at, gaussian, half_maximum_sigma
-from tests.parity.filling import published_state
+from tests.parity.filling import copied, published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps, best_or_tied, in_precision
 
@@ -75,6 +75,7 @@ def batch_of(reference: Arrays) -> dict[str, Tensor]:
 
 
 @lru_cache(maxsize=1)
+@copied
 def filled_state() -> dict[str, Tensor]:
     """Every weight by our key; the backbone is called "backbone." and torchvision's key."""
     shapes = {

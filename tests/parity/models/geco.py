@@ -19,7 +19,7 @@ from baselines.geco import (
     object_and_background,
     transport,
 )
-from tests.parity.filling import fill, published_state
+from tests.parity.filling import copied, fill, published_state
 from tests.parity.models.dinov2 import network_of
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps
@@ -46,6 +46,7 @@ def thin(name: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
+@copied
 def filled() -> GECO:
     """GECO with the reference's weights: the network's own by DINOv2's keys behind ``model.``."""
     model = GECO("vit_small_patch14_dinov2", size=SIDE, pretrained=False)

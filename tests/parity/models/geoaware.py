@@ -12,7 +12,7 @@ from torch import Tensor
 from baselines.geoaware import AggregationNetwork, Descriptors, GeoAware, weighed
 from sc_imagenet.geometry.map_points import Readout, read_maps
 from sc_imagenet.geometry.point_maps import expected_place, similarities
-from tests.parity.filling import feature_map, feature_pair, fill, published_state
+from tests.parity.filling import copied, feature_map, feature_pair, fill, published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps
 
@@ -57,6 +57,7 @@ def network(key: str, channels: tuple[int, ...]) -> AggregationNetwork:
     return built
 
 
+@copied
 def filled() -> GeoAware:
     """The model on DINOv2 alone, evaluated; its backbone is a small one that nobody reads."""
     model = GeoAware("vit_small_patch14_dinov2", branches=(768,), size=SIDE, pretrained=False)

@@ -26,7 +26,7 @@ from sc_imagenet.geometry.point_maps import (
     gaussian_cross_entropy,
     read_cells,
 )
-from tests.parity.filling import draws_of, fill, published_state
+from tests.parity.filling import copied, draws_of, fill, published_state
 from tests.parity.models.dinov2 import network_of
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps
@@ -70,6 +70,7 @@ def thin(name: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
+@copied
 def filled() -> MARCO:
     """MARCO with the reference's weights, loaded by published key."""
     model = MARCO("vit_small_patch14_reg4_dinov2", size=SIDE, adapted=ADAPTED, pretrained=False)

@@ -10,7 +10,7 @@ from torch import Tensor
 from baselines.scorrsan import DILATION, PSEUDO_WEIGHT, SCorrSAN, key_of, mutual_loss
 from sc_imagenet.geometry.correlation import cosine, resize_source, resize_target
 from sc_imagenet.geometry.flow import end_point_error, labelled
-from tests.parity.filling import published_state
+from tests.parity.filling import copied, published_state
 from tests.parity.models.cats import batch_of, images
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps, in_precision
@@ -44,6 +44,7 @@ def thin(name: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
+@copied
 def filled(name: str) -> SCorrSAN:
     """Two networks with the reference's weights, loaded by published key."""
     model = SCorrSAN(**ENCODERS[name], networks=2, pretrained=False)

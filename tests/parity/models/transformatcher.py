@@ -11,7 +11,7 @@ from torch import Tensor
 from baselines.transformatcher import FREQUENCIES, REACH, REACH_IN_TRAINING, TransforMatcher, from_published, key_of
 from sc_imagenet.geometry.correlation import resize_source, resize_target
 from sc_imagenet.geometry.grids import denormalise, normalise
-from tests.parity.filling import published_state
+from tests.parity.filling import copied, published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps, in_precision
 
@@ -78,6 +78,7 @@ def filled_state() -> dict[str, Tensor]:
     return from_published({key: frequencies if key.endswith("freqs") else value for key, value in state.items()})
 
 
+@copied
 def filled(kind: str) -> TransforMatcher:
     """TransforMatcher with the reference's weights; "tied" gives the target's branch the source's."""
     model, state = TransforMatcher(pretrained=False), filled_state()

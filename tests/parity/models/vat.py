@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from baselines.vat import TABLES, VAT, key_of
 from sc_imagenet.geometry.flow import mapping_to_flow
 from sc_imagenet.geometry.pooled_correlation import pooled_correlation
-from tests.parity.filling import published_state
+from tests.parity.filling import copied, published_state
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps, in_precision
 
@@ -60,6 +60,7 @@ def batch_of(reference: Arrays) -> dict[str, Tensor]:
     return {"source_points": source, "target_points": target, "valid": valid}
 
 
+@copied
 def filled() -> VAT:
     """VAT with the reference's weights, loaded by published key."""
     model = VAT(pretrained=False)

@@ -21,7 +21,7 @@ from baselines.weakalign import (
 from sc_imagenet.data.synthetic import spline_of, wide_affine
 from sc_imagenet.geometry import transformations
 from sc_imagenet.geometry.transformations import IDENTITY, transform, warp_source
-from tests.parity.filling import geometric_state
+from tests.parity.filling import copied, geometric_state
 from tests.parity.models import cnngeo
 from tests.parity.references import Arrays, Comparison, Tolerance, beside, published_shapes
 from tests.parity.rounding import Measured, Steps
@@ -57,6 +57,7 @@ def thin(name: str, array: np.ndarray) -> np.ndarray:
     return array[::4] if name.endswith("every16") else array
 
 
+@copied
 def filled() -> Weakalign:
     """Weakalign with the reference's weights, loaded by published key."""
     model = Weakalign(pretrained=False)
