@@ -257,7 +257,6 @@ def any_data() -> Recipe:
 LAPTOP = replace(
     PAPER,
     model={"backbone": LAPTOP_BACKBONE, "layers": [5, 7], "size": 256, "rank": 64},
-    lr=1e-3,
     batch=8,
     epochs=4,
 )

@@ -247,7 +247,7 @@ def phases_of(options: TrainingOptions, steps: int) -> tuple[Phase, ...]:
     """How a training's steps are shared out; a phase may get none of few.
 
     >>> [(each.stages, each.stop) for each in phases_of(TrainingOptions(), 100)]
-    [(('image',), 25), (('region',), 40), (('pixel',), 100)]
+    [(('image',), 16), (('region',), 26), (('pixel',), 100)]
     """
     if options.order == "jointly":
         return (Phase(options.trained, 0, steps),)
@@ -268,7 +268,7 @@ def refreshed_at(options: TrainingOptions, phases: Sequence[Phase]) -> tuple[int
 
     >>> options = TrainingOptions(refreshes=3)
     >>> refreshed_at(options, phases_of(options, 100))
-    (55, 70, 85)
+    (44, 63, 81)
     """
     last = phases[-1]
     if last.stages != ("pixel",) or "image" not in options.trained:

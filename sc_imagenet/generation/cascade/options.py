@@ -195,8 +195,8 @@ class TrainingOptions:
     saliency: str = "features"
     labels_from: Literal["features", "network", "both"] = "network"
     order: Literal["stages", "jointly"] = "stages"
-    image_share: float = 0.25
-    region_share: float = 0.15
+    image_share: float = 0.16
+    region_share: float = 0.1
     refreshes: int = 0
     image_trains: Literal["projection", "all"] = "projection"
     region_loss: Literal["where", "class"] = "where"
@@ -220,7 +220,7 @@ class TrainingOptions:
     momentum: float = 0.9
     weight_decay: float = 0.1
     batch: int = 16
-    epochs: int = 12
+    epochs: int = 7
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: int = 20
     seed: int = 0

@@ -304,7 +304,8 @@ def test_a_finished_training_is_not_done_again_and_another_is_refused(photograph
 
 def test_a_training_that_an_earlier_version_finished_is_known_by_the_options_it_had(photographs, tmp_path):
     """Before stages were trained one after the other."""
-    given = options(order="jointly", image_trains="all", region_loss="class", held_out=0)
+    shares = {name: getattr(TrainingOptions(), name) for name in ("image_share", "region_share")}
+    given = options(order="jointly", image_trains="all", region_loss="class", held_out=0, **shares)
     once = train(given, photographs, tmp_path, max_steps=2)
     kept = json.loads((tmp_path / "options.json").read_text())
     for name in ("order", "image_trains", "region_loss", "held_out", "image_share", "region_share", "refreshes"):
