@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from baselines import registry
-from baselines.recipe import PRESETS
+from baselines.recipe import ANY, PRESETS
 from baselines.registry import STEP_DEVICE, ModelCard, find_recipe
 from benchmark.commands.options import Json
 from sc_imagenet.core.errors import InputError
@@ -143,7 +143,7 @@ def print_model(row: ModelRow) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    steps = (f"{seconds:g} s on {'any data' if data == '*' else data}" for data, seconds in row.step_seconds.items())
+    steps = (f"{seconds:g} s on {'any data' if data == ANY else data}" for data, seconds in row.step_seconds.items())
     for what, known in (
         ("model", f"{row.name}: {row.title}"),
         ("paper", row.paper),

@@ -81,8 +81,12 @@ class Run:
         arguments = {key: value for key, value in last.items() if key not in training[0]}
         if self.checkpoint:  # it says how the model is built; the recipe says how it is trained
             known = registry.card(name).model.published
-            typed = {key.partition(".model.")[2] for key in options.settings if ".model." in key}
-            kept = {*(known.settings if known else ()), *typed}
+            concerned = (
+                "recipe",
+                *names[-1:],
+            )  # what is typed for an earlier stage does not build the last one's model
+            typed = [key.partition(".model.") for key in options.settings]
+            kept = {*(known.settings if known else ()), *(name for stage, _, name in typed if stage in concerned)}
             arguments = {key: value for key, value in arguments.items() if key in kept}
         stages = tuple(
             RunStage(

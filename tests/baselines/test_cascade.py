@@ -100,3 +100,18 @@ def test_what_is_typed_holds_for_a_trained_network_too(tmp_path):
     assert read.stage == "image"
     assert not read.network.options.hough
     assert read.network.options.fold == SMALL["fold"]
+
+
+@pytest.mark.parametrize(("stage", "holds"), [("recipe", True), ("finetune", True), ("pretrain", False)])
+def test_what_is_typed_for_an_earlier_stage_does_not_change_how_a_checkpoint_is_built(tmp_path, stage, holds):
+    Cascade(size=96, network=SMALL, pretrained=False).save_pretrained(tmp_path / "model")
+    options = RunOptions(
+        model="cascade",
+        preset="tiny",
+        pretrain="toy",
+        finetune="toy",
+        checkpoint=str(tmp_path / "model"),
+        settings={f"{stage}.model.size": "128"},
+    )
+    arguments = Run(options, Accelerator(cpu=True)).config.arguments
+    assert arguments.get("size") == (128 if holds else None)

@@ -21,13 +21,11 @@ GAINS_OF_ENDS = {".linear_b_q.weight": 0.3, ".linear_b_v.weight": 0.3}  # GECO's
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
 _KEPT: dict[Any, Any] = {}  # what was made last, by what made it and of what
 
 
 def copied(made: Callable[P, T]) -> Callable[P, T]:
-    """Give copies of what was made before: a tenth of the time that building and filling takes."""
+    """Give copies of what was made before: that takes a twentieth of building and filling them."""
 
     @wraps(made)
     def copy_of(*of: P.args, **options: P.kwargs) -> T:
