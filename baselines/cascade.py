@@ -25,10 +25,11 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.generation.cascade.labels import TrainingPairs
 from sc_imagenet.generation.cascade.losses import cascade_losses, trained_parameters
 from sc_imagenet.generation.cascade.network import SHARPNESS, CascadeNetwork
-from sc_imagenet.generation.cascade.options import STAGES, Stage, TrainingOptions
+from sc_imagenet.generation.cascade.options import STAGES, Stage, TrainingOptions, read_as_then
 from sc_imagenet.generation.cascade.view_features import Views
 from sc_imagenet.generation.cascade.views import View
 from sc_imagenet.generation.features import FeatureReader, Features
+from sc_imagenet.generation.options import POOLING, SIZE
 from sc_imagenet.generation.saliency import OnnxSaliency, SaliencyFolder, feature_masks, mask_on_grid, open_saliency
 from sc_imagenet.geometry.correlation import Grid
 from sc_imagenet.geometry.grids import pixels_of, read_at
@@ -66,6 +67,7 @@ class Cascade(Matcher):
         backbone: timm's name; the paper's is iBOT's ViT-B/16.
         layers: layers to read (see ``FeatureReader``).
         size: side S of the input; the next that the backbone's cells fill is taken.
+        pooling, standardise: see ``FeatureReader``.
         network: options of the network by name (see ``NetworkOptions``); those left out have their defaults.
         stage: the stage that is read, as a diagnostic; None: the last one.
         upsample: the target's scores are up-sampled so many times (bicubic) before the best is taken.
@@ -90,7 +92,9 @@ class Cascade(Matcher):
         self,
         backbone: str = LITE0,
         layers: Sequence[int] | None = None,
-        size: int = 320,
+        size: int = SIZE,
+        pooling: float = POOLING,
+        standardise: bool = True,
         network: Mapping[str, Any] | None = None,
         stage: Stage | None = None,
         upsample: int = 4,
@@ -106,7 +110,7 @@ class Cascade(Matcher):
                 f"the network has no stage {stage!r} to read", fix=f"It has: {', '.join(STAGES[: options.depth])}"
             )
         self.stage, self.upsample, self.window = stage, upsample, window
-        self.backbone = FeatureReader(backbone, layers, size, pretrained=pretrained)
+        self.backbone = FeatureReader(backbone, layers, size, pretrained, pooling, standardise)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.network = CascadeNetwork(self.backbone.channels, options)
         self.saliency = open_saliency(saliency)
@@ -118,6 +122,11 @@ class Cascade(Matcher):
             )
         self.training_options = training_options or {}
         trained_parameters(self.network, self._training())  # freezes the stages that nothing reads
+
+    @classmethod
+    def as_saved(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """See ``Matcher``."""
+        return read_as_then(arguments)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -208,7 +217,7 @@ def paper() -> Recipe:
     """``scbench run cascade --eval pf-willow --checkpoint MODEL``, MODEL being what ``generate train`` wrote.
 
     Paper (iBOT's ViT-B/16 at 512 px, Table 4), PCK@.05/.10: PF-PASCAL 56.8 / 81.5, PF-WILLOW 57.6 / 85.3.
-    Without a checkpoint: the features of EfficientNet-Lite0 at 320 px with Hough scores, untrained.
+    Without a checkpoint: the features of EfficientNet-Lite0 at 448 px with Hough scores, untrained.
     """
     return PAPER_SGD
 
@@ -221,9 +230,9 @@ def sc_imagenet() -> Recipe:
 
 @recipe("cascade", preset="small")
 def small() -> Recipe:
-    """The same at 256 px, with AdamW: a step for every pair of photographs of one class."""
+    """The same at 256 px, a 16 x 16 grid, with AdamW: a step for every pair of photographs of one class."""
     return Recipe(
-        model={"size": 256},
+        model={"size": 256, "pooling": 1.0},
         optimiser="adamw",
         lr=1e-3,
         backbone_lr=0.0,
@@ -240,4 +249,4 @@ def small() -> Recipe:
 def tiny() -> Recipe:
     """The same at 160 px, a 10 x 10 grid."""
     base = small()
-    return Recipe(**{**base.__dict__, "model": {"size": 160, "network": {"fold": 2}}})
+    return Recipe(**{**base.__dict__, "model": {"size": 160, "pooling": 1.0, "network": {"fold": 2}}})

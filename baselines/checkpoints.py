@@ -132,8 +132,8 @@ def load_checkpoint(
     name = registry.card(model_name).name
     file = weights_file(path)
     state = _ours(name, read_state(file))
-    arguments = _saved_arguments(name, file)
-    complete = True
+    saved, complete = _saved_arguments(name, file), True
+    arguments = None if saved is None else registry.card(name).model.as_saved(saved)
     if arguments is None:
         published = registry.card(name).model.published
         if published is None:

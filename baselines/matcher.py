@@ -263,12 +263,20 @@ class Matcher(nn.Module):
                 fix="registry.from_pretrained loads whichever model it is.",
             )
         _, *taken = inspect.signature(cls.__init__).parameters
-        built = {**saved, **arguments, **({"pretrained": False} if "pretrained" in taken else {})}
+        built = {**cls.as_saved(saved), **arguments, **({"pretrained": False} if "pretrained" in taken else {})}
         if unknown := sorted(set(built) - set(taken)):
             raise InputError(f"{cls.__name__} takes no argument {unknown[0]!r}", where=pretrained_model_name_or_path)
         matcher = cls(**built)
         load_strictly(matcher, cls.__name__, read_state(folder / WEIGHTS), folder / WEIGHTS)
         return matcher.eval()
+
+    @classmethod
+    def as_saved(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that saved weights came with, as this version takes them.
+
+        What it did not have then stands for what was done then, not for today's default.
+        """
+        return dict(arguments)
 
     @classmethod
     def registered(cls) -> Registered | None:

@@ -30,7 +30,7 @@ from sc_imagenet.core.progress import print_json, say
 from sc_imagenet.data.catalog import embedded
 from sc_imagenet.generation.options import GenerationOptions
 
-BACKBONE, SIZE = GenerationOptions().backbone, GenerationOptions().size
+DEFAULT = GenerationOptions()
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -58,7 +58,7 @@ class Reading:
     backbone: Annotated[
         str | None,
         typer.Option(
-            help=f"Features are any timm model's, by default {BACKBONE}'s; the paper's are iBOT's ViT-B/16.",
+            help=f"Features are any timm model's, by default {DEFAULT.backbone}'s; the paper's are iBOT's ViT-B/16.",
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -69,7 +69,15 @@ class Reading:
         int | None,
         typer.Option(
             min=32,
-            help=f"The side of its input in pixels, by default {SIZE}; the paper's is 512.",
+            help=f"The side of its input in pixels, by default {DEFAULT.size}; the paper's is 512.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    pooling: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help=f"So many of its cells along each side become one, by default {DEFAULT.pooling}; the paper's are 1.",
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -285,14 +293,14 @@ def _options(reading: Reading, *others: Labelling | Selecting) -> GenerationOpti
     values["pretrained"] = True if weights is None else str(weights)
     values["network"] = None if network is None else str(network)
     del values["source"], values["out"]
-    for name in ("backbone", "size"):
+    for name in ("backbone", "size", "pooling"):
         if values[name] is None:
             del values[name]
     return GenerationOptions(**values)
 
 
 def _train(reading: Reading, training: Training) -> Path:
-    given = {"backbone": reading.backbone, "size": reading.size, "saliency": reading.saliency, "seed": reading.seed}
+    given = {name: getattr(reading, name) for name in ("backbone", "size", "pooling", "saliency", "seed")}
     if reading.weights is not None:
         given["pretrained"] = str(reading.weights)
     options = training_options(training.preset, given, training.settings)

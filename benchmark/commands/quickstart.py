@@ -54,7 +54,7 @@ def run_quickstart(runs: Path, out: Path) -> None:
     say(f"[1/5] {MODEL} untrained, on unseen pairs of {data} (rendered now if this is the first time)")
     before = run_and_print(RunOptions(MODEL, evaluate=(data,), preset=PRESET, runs=runs, workers=1))
     say(f"[2/5] labels for {data}'s photographs from their class names alone: a minute on two cores")
-    made = generate_set(("export",), data, labels, GenerationOptions(size=SIDE), "local", WORKERS)
+    made = generate_set(("export",), data, labels, GenerationOptions(size=SIDE, pooling=1.0), "local", WORKERS)
     assert made is not None
     assert made.label_errors is not None
     say(f"[3/5] {MODEL} trained on these labels: a minute on two cores")

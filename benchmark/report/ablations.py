@@ -217,6 +217,8 @@ def _untrained(values: Mapping[str, Any]) -> dict[str, str]:
         "size": options.size,
         "backbone": options.backbone,
         "layers": options.layers,
+        "pooling": options.pooling,
+        "standardise": options.standardise,
         "pretrained": options.pretrained,
         "network": dict(values.get("network", {})),
     }

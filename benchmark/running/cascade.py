@@ -148,7 +148,8 @@ def _train(
 def untrained(options: TrainingOptions) -> Cascade:
     """The model that a training with these options starts from, in training mode."""
     values = json.loads(json.dumps(options.as_dict()))  # lists, as the model's folder keeps them
-    return Cascade(**{name: values[name] for name in ("backbone", "layers", "size", "network", "pretrained")})
+    read = ("backbone", "layers", "size", "pooling", "standardise", "pretrained")
+    return Cascade(**{name: values[name] for name in (*read, "network")})
 
 
 def _accelerator() -> Accelerator:

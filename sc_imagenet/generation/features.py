@@ -1,7 +1,8 @@
 """What the generator sees of an image: tokens on a grid and one global token, from a frozen backbone.
 
 The paper takes iBOT's ViT-B/16 at 512 px. Any timm backbone serves: a vision transformer gives its patch tokens
-and its class token; a CNN its chosen stages, each L2-normalised, on one grid, and their mean over the image.
+and its class token; a CNN its chosen stages, each L2-normalised, on one grid, and their mean over the image. Channels
+are standardised over the image, unless asked otherwise: one that is high everywhere does not tell where a part lies.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 
 from sc_imagenet.backbones import LITE0
 from sc_imagenet.backbones.backbone import StagedBackbone, build_backbone
+from sc_imagenet.core.errors import InputError
+from sc_imagenet.generation.options import POOLING, SIZE, WIDEST
 
-LITE0_LAYERS = (5, 7)  # ends of the stages at stride 16 and 32
+LITE0_LAYERS = (4, 5, 6)  # ends of both stages at stride 16 and of the first at 32
 
 
 @dataclass(frozen=True)
@@ -55,34 +58,46 @@ class FeatureReader(nn.Module):
 
     Args:
         backbone: timm's name.
-        layers: layers to read (see ``sc_imagenet/backbones/backbone.py``); None: 5 and 7 of EfficientNet-Lite0
-            (strides 16 and 32), else the coarse ones of a CNN, the last block of a ViT.
+        layers: layers to read (see ``sc_imagenet/backbones/backbone.py``); None: 4, 5 and 6 of EfficientNet-Lite0
+            (strides 16, 16 and 32), else the coarse ones of a CNN, the last block of a ViT.
         size: input side S in pixels that is asked for; the reader's own ``size`` is the next that the backbone's
             cells fill.
-        grid: cells along each side; None: those of the finest layer read.
+        pooling: cells of the finest layer along each side of one of the tokens'. Tokens of a larger image on as many
+            cells cost more to read, and no more to match.
         pretrained: the backbone's weights: True, False, or a file; iBOT's released teachers load into
             ``vit_base_patch16_224`` (see ``sc_imagenet/backbones/pretrained.py``).
+        standardise: give each channel of the tokens mean 0 and variance 1 over the image before their L2 norm. The
+            global token is not.
 
     Raises:
-        InputError: a backbone or weights that cannot be had.
+        InputError: a backbone or weights that cannot be had, or a pooling below 1.
     """
 
     def __init__(
         self,
         backbone: str = LITE0,
         layers: Sequence[int] | None = None,
-        size: int = 320,
-        grid: int | None = None,
+        size: int = SIZE,
         pretrained: bool | str = True,
+        pooling: float = POOLING,
+        standardise: bool = True,
     ) -> None:
         super().__init__()
+        if not 1 <= pooling <= WIDEST:
+            raise InputError(f"pooling = {pooling} must be at least 1", where="features")
         if layers is None and backbone.split(".")[0] == LITE0:
             layers = LITE0_LAYERS
         self.backbone = build_backbone(backbone, layers, size, pretrained, final_norm=True).requires_grad_(False)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.channels = sum(self.backbone.channels)
-        self._grid = grid
+        self.standardise = standardise
+        self.pooling = pooling
         self.eval()
+
+    def identity(self, weights: str) -> str:
+        """What its features depend on, beside the image; ``weights`` tells those of the backbone."""
+        read = f"{self.backbone.layers} {self.size} {self.pooling} {self.standardise}"
+        return f"{self.backbone.name} {weights} {read}"
 
     def train(self, mode: bool = True) -> FeatureReader:
         """The backbone is frozen: it stays in evaluation mode."""
@@ -95,13 +110,23 @@ class FeatureReader(nn.Module):
             maps, token = cast(StagedBackbone, self.backbone).with_class_token(images)
         else:
             maps, token = self.backbone(images), None
-        grid = self._grid or max(features.shape[-1] for features in maps)
+        finest = max(features.shape[-1] for features in maps)
         # Each layer weighs the same, however many channels it has and however large its values are.
-        normalised = [_to_grid(F.normalize(features, dim=1), grid) for features in maps]
-        tokens = F.normalize(torch.cat([F.normalize(features, dim=1) for features in normalised], 1), dim=1)
-        if token is not None and token.shape[1] == tokens.shape[1]:
-            return Features(tokens, F.normalize(token, dim=1))
-        return Features(tokens, tokens.mean((2, 3)))
+        normalised = [_to_grid(F.normalize(features, dim=1), finest) for features in maps]
+        tokens = _joined(normalised)
+        if token is not None and token.shape[1] != tokens.shape[1]:
+            token = None
+        token = tokens.mean((2, 3)) if token is None else F.normalize(token, dim=1)
+        if self.standardise:
+            tokens = _joined([F.instance_norm(features) for features in normalised])
+        if self.pooling != 1:
+            tokens = F.normalize(_to_grid(tokens, max(1, round(finest / self.pooling))), dim=1)
+        return Features(tokens, token)
+
+
+def _joined(maps: Sequence[Tensor]) -> Tensor:
+    """Maps of one grid as one map of norm 1, to which each contributes as much."""
+    return F.normalize(torch.cat([F.normalize(features, dim=1) for features in maps], 1), dim=1)
 
 
 def _to_grid(features: Tensor, grid: int) -> Tensor:

@@ -235,11 +235,17 @@ def _open_tools(options: GenerationOptions, files: tuple[tuple[str, str], ...]) 
         reader, matcher = reader.to(device), network.to(device)
         weights = sha256_of(_network_file(options.network))
     else:
-        reader = FeatureReader(options.backbone, size=options.size, pretrained=options.pretrained).to(device)
+        reader = FeatureReader(
+            options.backbone,
+            size=options.size,
+            pretrained=options.pretrained,
+            pooling=options.pooling,
+            standardise=options.standardise,
+        ).to(device)
         matcher = RawMatcher()
         weights = sha256_of(options.pretrained) if isinstance(options.pretrained, str) else str(options.pretrained)
-    identity = f"{reader.backbone.name} {weights} {reader.backbone.layers} {reader.size}"
-    return Tools(reader, identity, matcher, open_saliency(options.saliency), open_counter(options.counts, device))
+    saliency, counter = open_saliency(options.saliency), open_counter(options.counts, device)
+    return Tools(reader, reader.identity(weights), matcher, saliency, counter)
 
 
 def _network_file(folder: str) -> Path:

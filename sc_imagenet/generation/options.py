@@ -20,6 +20,7 @@ VERSION = 2  # of how labels are made; raised whenever the same photographs and 
 NETWORK = "work/network"  # of a data set's folder: where its cascade is trained
 TRAINED_MODEL = f"{NETWORK}/model"  # the folder that --network and --checkpoint take
 LOOP_KINDS = ("clique", "independent")
+SIZE, POOLING = 448, 1.4  # of the input and of its features' cells: 20 x 20 cells of 22 pixels
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class GenerationOptions:
     backbone    timm's name (the paper: iBOT's ViT-B/16); a trained network brings its own
     pretrained  its weights: True, or a file
     size        input side, pixels (the paper: 512)
+    pooling, standardise  [R] see ``features.FeatureReader``
     saliency    [R] see ``saliency.open_saliency``
     counts      [R] see ``counting.open_counter``
     loops       "clique" [R] or "independent", the paper's text; see ``loops``
@@ -41,7 +43,9 @@ class GenerationOptions:
     network: str | None = None
     backbone: str = LITE0
     pretrained: bool | str = True
-    size: int = 320
+    size: int = SIZE
+    pooling: float = POOLING
+    standardise: bool = True
     saliency: str = "features"
     counts: str = "masks"
     loops: Literal["clique", "independent"] = "clique"
@@ -62,8 +66,8 @@ class GenerationOptions:
         for name in ("share", "least_single"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} = {getattr(self, name)} must lie between 0 and 1")
-        for name in ("size", "pairs", "points"):
-            if getattr(self, name) < 1:
+        for name in ("size", "pooling", "pairs", "points"):
+            if not getattr(self, name) >= 1:
                 raise InputError(f"{name} = {getattr(self, name)} must be at least 1")
 
     @property

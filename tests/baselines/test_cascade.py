@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from benchmark.running.run import Run
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.load import load_dataset
 from sc_imagenet.data.pairs import PairDataset
+from sc_imagenet.generation.cascade.network import load_network
 from sc_imagenet.generation.cascade.options import STAGES
 from tests.fuzz.parsers.onnx_models import model as onnx_model
 
@@ -100,6 +102,25 @@ def test_what_is_typed_holds_for_a_trained_network_too(tmp_path):
     assert read.stage == "image"
     assert not read.network.options.hough
     assert read.network.options.fold == SMALL["fold"]
+
+
+def test_a_network_of_an_earlier_version_is_read_as_it_was(tmp_path):
+    """Before features were standardised and pooled, and scores balanced; its config.json says nothing of these."""
+    then = {"layers": (5, 7), "pooling": 1.0, "standardise": False}
+    cascade = Cascade(size=96, pretrained=False, network={**SMALL, "balanced": False}, **then).eval()
+    cascade.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["pooling"], config["standardise"], config["network"]["balanced"]
+    (tmp_path / "config.json").write_text(json.dumps({**config, "layers": None}))
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    loaded = (Cascade.from_pretrained(tmp_path), load_checkpoint("cascade", tmp_path)[0])
+    with torch.no_grad():
+        wanted = cascade(images[:1], images[1:]).volume
+        for read in loaded:
+            torch.testing.assert_close(read(images[:1], images[1:]).volume, wanted)
+    reader, network = load_network(tmp_path)
+    torch.testing.assert_close(reader(images).tokens, cascade.backbone(images).tokens)
+    assert not network.options.balanced
 
 
 @pytest.mark.parametrize(("stage", "holds"), [("recipe", True), ("finetune", True), ("pretrain", False)])

@@ -14,9 +14,10 @@ from sc_imagenet.backbones.backbone import with_positions_of
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_json
 from sc_imagenet.data.tensor_files import read_state
-from sc_imagenet.generation.cascade.options import STAGES, NetworkOptions, Stage
+from sc_imagenet.generation.cascade.options import STAGES, NetworkOptions, Stage, read_as_then
 from sc_imagenet.generation.cascade.pmps import (
     Matches,
+    balanced,
     cut_windows,
     hough_scores,
     match_probability,
@@ -214,7 +215,8 @@ class CascadeNetwork(nn.Module):
             return positive
         if not options.saliency:
             source_saliency = target_saliency = None
-        return positive * hough_scores(votes, source.grid, target.grid, options, source_saliency, target_saliency)
+        scores = positive * hough_scores(votes, source.grid, target.grid, options, source_saliency, target_saliency)
+        return balanced(scores) if options.balanced else scores
 
     def regions(self, features: Features, cells: Tensor) -> tuple[Features, Tensor]:
         """Windows around flat cells (B, K): their features (B * K, C, side, side), and their cells (B, K, side^2).
@@ -329,13 +331,14 @@ def load_network(folder: Path | str) -> tuple[FeatureReader, CascadeNetwork]:
     folder = Path(folder)
     config = read_json(folder / "config.json")
     try:
+        config = read_as_then(config)
         options = NetworkOptions(**(config["network"] or {}))
         backbone, layers, size = config["backbone"], config["layers"], config["size"]
         if not (isinstance(backbone, str) and type(size) is int and 0 < size <= WIDEST):
             raise TypeError(f"backbone {backbone!r:.80} for images of side {size!r:.80}")
         if not (layers is None or (isinstance(layers, list) and all(type(layer) is int for layer in layers))):
             raise TypeError(f"layers {layers!r:.80}")
-        reader = FeatureReader(backbone, layers, size, pretrained=False)
+        reader = FeatureReader(backbone, layers, size, False, config["pooling"], config["standardise"])
         network = CascadeNetwork(reader.channels, options)
         model = nn.ModuleDict({"backbone": reader, "network": network})
         model.load_state_dict(with_positions_of(model, read_state(folder / "model.safetensors")))

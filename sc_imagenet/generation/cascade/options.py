@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sc_imagenet.backbones import LITE0
 from sc_imagenet.core.errors import InputError, unknown_name
-from sc_imagenet.generation.options import WIDEST, check_kinds
+from sc_imagenet.generation.options import POOLING, SIZE, WIDEST, check_kinds
 
 # What the cascaded network is made of. The paper leaves much open: [R] marks our reading, the default its value.
 
@@ -47,6 +47,8 @@ class NetworkOptions:
                      the softmax over columns
     votes            [R] what a match votes with: "relu" is relu(v)^2, "mutual" that of the soft mutual nearest-
                      neighbour filter of v, "softmax" softmax over rows times softmax over columns
+    balanced         [R] re-weighted scores are divided by the roots of their row's and their column's sum, so that no
+                     target cell draws more sources than it is sure of
     temperature      [R] of every softmax over a volume
     temperatures     [R] of each stage's volume at inference and for labels, chosen without labels when its training
                      ended (see ``alarm``); () takes ``temperature``
@@ -74,6 +76,7 @@ class NetworkOptions:
     hough_scales: tuple[float, ...] = (0.8, 1.0, 1.25)
     reading: Literal["similarity", "mutual", "probability"] = "probability"
     votes: Literal["relu", "mutual", "softmax"] = "softmax"
+    balanced: bool = True
     temperature: float = 0.1
     temperatures: tuple[float, ...] = ()
     saliency: bool = True
@@ -132,6 +135,7 @@ class NetworkOptions:
 
 
 BEFORE_STAGES = {"order": "jointly", "image_trains": "all", "region_loss": "class", "held_out": 0}  # of one another
+BEFORE_POOLING = {"layers": [5, 7], "pooling": 1.0, "standardise": False}  # how EfficientNet-Lite0 was read
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ class TrainingOptions:
     layers        of the backbone; None: see ``FeatureReader``
     pretrained    the backbone's weights
     size          input side in pixels [P: 512; 256 and 384 are ablated]
+    pooling, standardise  [R] see ``FeatureReader``
     saliency      [R] see ``saliency.open_saliency`` [P: SelfReformer]
     labels_from   [R] the volumes that the image and the region level select from: "network" the stages' own, the
                   paper's text; "features" those of the backbone, which no training can make drift; "both" their mean
@@ -191,7 +196,9 @@ class TrainingOptions:
     backbone: str = LITE0
     layers: tuple[int, ...] | None = None
     pretrained: bool | str = True
-    size: int = 320
+    size: int = SIZE
+    pooling: float = POOLING
+    standardise: bool = True
     saliency: str = "features"
     labels_from: Literal["features", "network", "both"] = "network"
     order: Literal["stages", "jointly"] = "stages"
@@ -253,7 +260,7 @@ class TrainingOptions:
         ):
             if getattr(self, name) not in valid:
                 raise unknown_name(name, getattr(self, name), valid)
-        for name in ("size", "candidates", "pairs", "views", "epochs"):
+        for name in ("size", "pooling", "candidates", "pairs", "views", "epochs"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)} must be at least 1", where="training")
         shares = self.image_share, self.region_share
@@ -318,7 +325,16 @@ class TrainingOptions:
         Raises:
             InputError: see ``from_dict``.
         """
-        return cls.from_dict(values if "order" in values else {**BEFORE_STAGES, **values})
+        return cls.from_dict(read_as_then(values if "order" in values else {**BEFORE_STAGES, **values}))
+
+
+def read_as_then(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Saved options or arguments of a cascade; where they do not say how features were read, they now do."""
+    if "pooling" in saved:
+        return dict(saved)
+    before = {**BEFORE_POOLING, **({} if saved.get("backbone", LITE0) == LITE0 else {"layers": None})}
+    given, network = saved.get("layers"), {"balanced": False, **(saved.get("network") or {})}
+    return {"size": 320, **saved, **before, **({} if given is None else {"layers": given}), "network": network}
 
 
 # The trainings that have a name.
@@ -329,11 +345,15 @@ def paper_options() -> TrainingOptions:
 
     ``pretrained`` must then name iBOT's released teacher.
     """
-    network = NetworkOptions(region_fold=1, window=4, hough_scales=(1.0,), reading="similarity", votes="relu")
+    network = NetworkOptions(
+        region_fold=1, window=4, hough_scales=(1.0,), reading="similarity", votes="relu", balanced=False
+    )
     return TrainingOptions(
         network=network,
         backbone="vit_base_patch16_224",
         size=512,
+        pooling=1.0,
+        standardise=False,
         order="jointly",
         image_trains="all",
         region_loss="class",
@@ -360,7 +380,7 @@ def small_options() -> TrainingOptions:
 
 def tiny_options() -> TrainingOptions:
     """To see that everything works: a 10 x 10 grid."""
-    return TrainingOptions(network=NetworkOptions(fold=2), size=160, views=3, batch=8, epochs=2)
+    return TrainingOptions(network=NetworkOptions(fold=2), size=160, pooling=1.0, views=3, batch=8, epochs=2)
 
 
 PRESETS = {"paper": paper_options, "small": small_options, "tiny": tiny_options}

@@ -82,6 +82,16 @@ def match_probability(volume: Tensor, temperature: float) -> Tensor:
     return logits.softmax(2) * logits.softmax(1)
 
 
+def balanced(scores: Tensor) -> Tensor:
+    """Scores (B, N_source, N_target), non-negative, over the roots of their rows' and of their columns' sums.
+
+    >>> balanced(torch.tensor([[[4.0, 3.0], [4.0, 0.0]]])).argmax(2).tolist()  # the first target cell is taken
+    [[1, 0]]
+    """
+    rows, columns = (scores.sum(axis, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny) for axis in (2, 1))
+    return scores * rows.rsqrt() * columns.rsqrt()
+
+
 def hough_scores(
     votes: Tensor,
     source: Grid,

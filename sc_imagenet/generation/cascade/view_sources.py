@@ -253,7 +253,7 @@ def _kept_views(
     weights = sha256_of(options.pretrained) if isinstance(options.pretrained, str) else str(options.pretrained)
     if options.pretrained is False:
         weights = f"random {options.seed}"
-    identity = f"{options.backbone} {weights} {reader.backbone.layers} {reader.size}"
+    identity = reader.identity(weights)
     with accelerator.main_process_first(), one_at_a_time(folder / f"{key_of(identity)}.lock"):
         return ViewFeatures(
             photographs,

@@ -14,7 +14,15 @@ SMALL = {"attention_width": 16, "volume_width": 8, "fold": 2}
 
 
 def options(**changes) -> TrainingOptions:
-    values = {"backbone": "resnet10t", "pretrained": False, "size": 96, "batch": 4, "warmup": 1, "views": 3}
+    values = {
+        "backbone": "resnet10t",
+        "pretrained": False,
+        "size": 96,
+        "pooling": 1.0,
+        "batch": 4,
+        "warmup": 1,
+        "views": 3,
+    }
     stages = {"image_share": 0.25, "region_share": 0.15}  # some steps of few for each
     return TrainingOptions.from_dict({**values, **stages, "candidates": 6, "pairs": 4, "network": SMALL, **changes})
 

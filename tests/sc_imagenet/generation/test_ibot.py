@@ -23,7 +23,7 @@ def teacher():
 @pytest.mark.parametrize("wrapper", ["state_dict", "teacher"])
 def test_a_teacher_gives_the_tokens_of_the_network_it_was(teacher, wrapper, tmp_path):
     torch.save({wrapper: teacher}, tmp_path / "teacher.pth")
-    reader = FeatureReader(NAME, size=224, pretrained=str(tmp_path / "teacher.pth"))
+    reader = FeatureReader(NAME, size=224, pretrained=str(tmp_path / "teacher.pth"), pooling=1.0, standardise=False)
     net = create_network(NAME, False, 224)
     net.load_state_dict(
         {key.removeprefix("backbone."): value for key, value in teacher.items() if "masked" not in key}, strict=False
@@ -39,15 +39,17 @@ def test_a_teacher_gives_the_tokens_of_the_network_it_was(teacher, wrapper, tmp_
 
 def test_positions_are_interpolated_to_the_input(teacher, tmp_path):
     torch.save({"state_dict": teacher}, tmp_path / "teacher.pth")
-    reader = FeatureReader(NAME, size=256, pretrained=str(tmp_path / "teacher.pth"))
+    reader = FeatureReader(NAME, size=256, pretrained=str(tmp_path / "teacher.pth"), pooling=1.0)
     assert reader(torch.randn(1, 3, 256, 256)).tokens.shape == (1, 192, 16, 16)
 
 
 def test_what_does_not_fit_is_named(teacher, tmp_path):
     torch.save({"state_dict": teacher}, tmp_path / "teacher.pth")
     with pytest.raises(InputError, match=r"has another shape of .*vit_base_patch16_224"):
-        FeatureReader("vit_small_patch16_224", size=224, pretrained=str(tmp_path / "teacher.pth"))
+        FeatureReader(
+            "vit_small_patch16_224", size=224, pretrained=str(tmp_path / "teacher.pth"), pooling=1.0, standardise=False
+        )
     del teacher["backbone.blocks.3.mlp.fc1.weight"]
     torch.save({"state_dict": teacher}, tmp_path / "teacher.pth")
     with pytest.raises(InputError, match=r"lacks blocks\.3\.mlp\.fc1\.weight"):
-        FeatureReader(NAME, size=224, pretrained=str(tmp_path / "teacher.pth"))
+        FeatureReader(NAME, size=224, pretrained=str(tmp_path / "teacher.pth"), pooling=1.0, standardise=False)

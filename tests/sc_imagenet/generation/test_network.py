@@ -219,6 +219,26 @@ def test_features_have_norm_one_and_a_global_token(name):
     assert not reader.train().backbone.training
 
 
+def test_standardised_tokens_say_what_is_special_about_a_cell():
+    """Raw ones are much alike wherever they lie, as channels that are high everywhere make them."""
+    image = torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    alike = {}
+    for standardise in (False, True):
+        reader = FeatureReader(size=160, pooling=1.0, standardise=standardise)
+        tokens = reader(image).tokens.flatten(2)[0]
+        alike[standardise] = (tokens.T @ tokens).mean().item()
+    assert alike[False] > 0.3
+    assert abs(alike[True]) < 0.05
+
+
+def test_pooled_cells_are_fewer_and_have_norm_one():
+    read = FeatureReader(size=160, pretrained=False)(torch.randn(1, 3, 160, 160))
+    assert read.grid == (7, 7)  # of 10 x 10 cells, by 1.4
+    torch.testing.assert_close(read.tokens.square().sum(1), torch.ones(1, 7, 7))
+    with pytest.raises(InputError, match=r"pooling = 0\.5 must be at least 1"):
+        FeatureReader(pooling=0.5, pretrained=False)
+
+
 def test_wrong_options_are_one_line():
     with pytest.raises(InputError, match=r"unknown stage 'regions'\. Did you mean 'region'"):
         NetworkOptions(stages="regions")  # type: ignore[arg-type]

@@ -83,6 +83,7 @@ def made(tmp_path_factory):
         backbone="resnet10t",
         pretrained=str(root / "resnet10t.pth"),
         size=128,
+        pooling=1.0,
         saliency=str(root / "masks"),
         share=1.0,
         points=8,

@@ -25,7 +25,15 @@ SMALL = {"attention_width": 16, "volume_width": 8, "fold": 2}
 
 
 def options(**changes) -> TrainingOptions:
-    values = {"backbone": "resnet10t", "pretrained": False, "size": 96, "batch": 4, "warmup": 1, "views": 3}
+    values = {
+        "backbone": "resnet10t",
+        "pretrained": False,
+        "size": 96,
+        "pooling": 1.0,
+        "batch": 4,
+        "warmup": 1,
+        "views": 3,
+    }
     return TrainingOptions.from_dict({**values, "candidates": 6, "pairs": 4, "network": SMALL, **changes})
 
 
