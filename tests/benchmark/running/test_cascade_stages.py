@@ -202,7 +202,9 @@ def test_a_minute_of_training_on_toy_beats_the_frozen_features(tmp_path):
         (tmp_path / "photographs" / name).mkdir(parents=True)
         for file in sorted((root / name).iterdir())[:PHOTOGRAPHS]:
             (tmp_path / "photographs" / name / file.name).symlink_to(file)
-    given = TrainingOptions.from_dict({"size": 160, "batch": 8, "views": 1, "network": {"stages": "image", "fold": 2}})
+    given = TrainingOptions.from_dict(
+        {"size": 160, "pooling": 1.0, "batch": 8, "views": 1, "network": {"stages": "image", "fold": 2}}
+    )
     told = train(given, tmp_path / "photographs", tmp_path / "out", max_steps=TOY_STEPS).parent
     trained, frozen = Cascade.from_pretrained(told / "model"), untrained(given).eval()
     rows = load_dataset("toy", split="test")

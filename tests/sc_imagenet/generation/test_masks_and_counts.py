@@ -1,5 +1,7 @@
 """Saliency and counting, whatever they come from."""
 
+import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +9,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torchvision.ops import nms
+from torchvision.transforms.functional import to_tensor
 
 from sc_imagenet.core.errors import InputError
+from sc_imagenet.data.roots import open_source
 from sc_imagenet.generation import onnx_trial
-from sc_imagenet.generation.counting import MaskCounter, count_objects, count_regions, open_counter
+from sc_imagenet.generation.counting import (
+    OVERLAP,
+    SURE,
+    MaskCounter,
+    count_objects,
+    count_regions,
+    open_counter,
+)
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.generation.saliency import FOREGROUND, feature_masks, onnx_input, onnx_mask, open_saliency
@@ -162,6 +174,42 @@ def test_a_detector_without_its_weights_is_one_clear_error(tmp_path):
     torch.save({"layer.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="fasterrcnn_resnet50_fpn"):
         open_counter(str(tmp_path / "other.pth"))
+
+
+def test_a_detector_counts_on_photographs_what_torchvisions_own_pass_finds(tmp_path):
+    """COCO's weights are not at hand: those that regions begin with, and a class that most are nearly sure of."""
+    from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
+    torch.manual_seed(0)
+    net = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91)
+    predictor = net.roi_heads.box_predictor
+    with torch.no_grad():
+        predictor.cls_score.weight.mul_(20)
+        predictor.cls_score.bias.sub_(20)  # little energy: no unknown objects, which torchvision does not look for
+        predictor.cls_score.bias[1] += math.log(90 * SURE / (1 - SURE))  # nearly as much as it takes
+    torch.save(net.state_dict(), tmp_path / "detector.pth")
+    counter = open_counter(str(tmp_path / "detector.pth"))
+    root, categories = open_source("toy").photographs()
+    if "SC_DATA_ROOT" in os.environ:
+        root, categories = Path(os.environ["SC_DATA_ROOT"]) / "caltech-101", ["dalmatian", "panda"]
+    files = [min((root / name).iterdir()) for name in categories[:2]]
+    rows = [Photograph(str(file.relative_to(root)), file.parent.name, "0", 160, 120) for file in files]
+    net = fasterrcnn_resnet50_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=91,
+        box_score_thresh=SURE,
+        box_nms_thresh=OVERLAP,
+        box_detections_per_img=10_000,
+    ).eval()
+    net.load_state_dict(torch.load(tmp_path / "detector.pth", weights_only=True))
+    expected = []
+    for file in files:
+        with torch.inference_mode():
+            found = net([to_tensor(Image.open(file).convert("RGB"))])[0]
+        expected.append(len(nms(found["boxes"], found["scores"], OVERLAP)))
+    assert counter.counts(root, rows, torch.zeros(2, 1, 1)) == expected
+    assert min(expected) > 0
 
 
 def test_sure_and_unknown_objects_are_counted_once_each_and_background_is_not():
