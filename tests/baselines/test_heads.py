@@ -11,6 +11,7 @@ from baselines.checkpoints import load_checkpoint
 from baselines.geoaware import Descriptors
 from baselines.marco import MARCO, box_mask
 from baselines.marco_mining import flow_clusters, information, mine, mutual_nearest
+from baselines.nearest import Described
 from baselines.registry import find_recipe
 from benchmark.running.check import warped_pairs
 from benchmark.running.loop import encoder_is_frozen, frozen_parameters
@@ -117,6 +118,16 @@ def test_a_vision_transformer_begins_as_it_was_and_only_what_is_added_is_trained
     model.training_loss(warped_pairs(model, 2, 4, torch.Generator().manual_seed(0)), 0).backward()
     inside = [value for key, value in model.named_parameters() if key.startswith(("adapters.", "lora."))]
     assert all(value.grad is not None and value.grad.abs().max() > 0 for value in inside)
+
+
+def test_the_width_of_visual_ais_gaussian_is_a_stages_own():
+    model = tiny("visual-ai")
+    maps = torch.randn(1, 4, 10, 10, generator=torch.Generator().manual_seed(0))
+    batch = warped_pairs(model, 1, 4, torch.Generator().manual_seed(0))
+    narrow = model.loss(Described(maps, maps), batch)
+    model.set_training_arguments({"sigma": 1.5})
+    assert narrow != pytest.approx(model.loss(Described(maps, maps), batch).item(), rel=1e-3)
+    assert model.arguments["sigma"] == 1.5
 
 
 def test_visual_ai_trains_the_last_blocks_alone():
