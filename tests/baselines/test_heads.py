@@ -11,6 +11,7 @@ from baselines.checkpoints import load_checkpoint
 from baselines.geoaware import Descriptors
 from baselines.marco import MARCO, box_mask
 from baselines.marco_mining import flow_clusters, information, mine, mutual_nearest
+from baselines.nearest import Described
 from baselines.registry import find_recipe
 from benchmark.running.check import warped_pairs
 from benchmark.running.loop import encoder_is_frozen, frozen_parameters
@@ -117,6 +118,44 @@ def test_a_vision_transformer_begins_as_it_was_and_only_what_is_added_is_trained
     model.training_loss(warped_pairs(model, 2, 4, torch.Generator().manual_seed(0)), 0).backward()
     inside = [value for key, value in model.named_parameters() if key.startswith(("adapters.", "lora."))]
     assert all(value.grad is not None and value.grad.abs().max() > 0 for value in inside)
+
+
+def test_a_cnn_with_gecos_updates_in_its_last_stages_begins_as_it_was():
+    plain, model = tiny("geco", stages=0).eval(), tiny("geco").eval()
+    assert sorted(plain.lora) == ["after"]
+    assert len(model.lora) == 16  # two 1 x 1 convolutions in each of eight blocks
+    images = torch.randn(2, 3, model.size, model.size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = model.encode(images)[0]
+        assert torch.allclose(before, plain.encode(images)[0], atol=1e-6)
+        for key, value in model.lora.named_parameters():
+            if key.endswith("b.weight"):
+                value += 0.1
+        assert not torch.allclose(before, model.encode(images)[0], atol=1e-3)
+    model.training_loss(warped_pairs(model, 2, 4, torch.Generator().manual_seed(0)), 0).backward()
+    trained = {key: value for key, value in model.named_parameters() if value.requires_grad}
+    assert all(key.startswith("lora.") and value.grad.abs().max() > 0 for key, value in trained.items())
+
+
+def test_gecos_cells_in_training_are_as_many_as_asked():
+    model = tiny("geco", cells=7)
+    maps = torch.randn(1, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    output, batch = Described(maps, maps), warped_pairs(model, 1, 4, torch.Generator().manual_seed(0))
+    up = torch.nn.functional.interpolate(maps, (7, 7), mode="bilinear")
+    found = model.loss(output, batch)
+    model.set_training_arguments({"cells": 0})
+    assert found == pytest.approx(model.loss(Described(up, up), batch).item(), rel=1e-6)
+    assert found != pytest.approx(model.loss(output, batch).item(), rel=1e-3)
+
+
+def test_the_width_of_visual_ais_gaussian_is_a_stages_own():
+    model = tiny("visual-ai")
+    maps = torch.randn(1, 4, 10, 10, generator=torch.Generator().manual_seed(0))
+    batch = warped_pairs(model, 1, 4, torch.Generator().manual_seed(0))
+    narrow = model.loss(Described(maps, maps), batch)
+    model.set_training_arguments({"sigma": 1.5})
+    assert narrow != pytest.approx(model.loss(Described(maps, maps), batch).item(), rel=1e-3)
+    assert model.arguments["sigma"] == 1.5
 
 
 def test_visual_ai_trains_the_last_blocks_alone():
