@@ -140,10 +140,10 @@ class Consensus(nn.Module):
         Both passes are one, where the two grids are alike; they always are of square images.
         """
         exchanged = (0, 3, 4, 1, 2)
-        x = torch.cat((matches, matches.permute(exchanged)))[:, None]
+        x = torch.cat((matches, matches.permute(exchanged)))[:, :, :, None]
         for layer in self.layers:
             x = layer(x).relu_()
-        forth, back = x[:, 0].chunk(2)
+        forth, back = x[:, :, :, 0].chunk(2)
         return forth + back.permute(exchanged)
 
     @torch.no_grad()
@@ -158,7 +158,7 @@ class Consensus(nn.Module):
 
 
 class Conv4d(nn.Module):
-    """A 4-D convolution over matches (B, C, h, w, h', w')."""
+    """A 4-D convolution over matches (B, h, w, C, h', w')."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class Conv4d(nn.Module):
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-reach, reach))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w, h', w') -> (B, O, h, w, h', w')."""
+        """(B, h, w, C, h', w') -> (B, h, w, O, h', w')."""
         return conv4d(x, self.weight, self.bias)
 
 

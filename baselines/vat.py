@@ -99,7 +99,7 @@ class VAT(Matcher):
             layers = PUBLISHED_LAYERS
         self.residual = residual
         least = LEVELS[-1].stride
-        self.backbone = build_backbone(backbone, layers, size, pretrained, finest=least, overhang=True)
+        self.backbone = build_backbone(backbone, layers, size, pretrained, finest=least, overhang=True, remade=True)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.members = members(self.backbone.strides)
         counts, deepest = [len(chosen) for chosen in self.members], [chosen[-1] for chosen in self.members]

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -29,6 +31,7 @@ import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sc_imagenet.backbones import LITE0
 from sc_imagenet.backbones.dinov2 import CELLS, has_offset, published_positions
@@ -110,7 +113,15 @@ class Backbone(nn.Module):
 class HyperpixelResNet(Backbone):
     """A ResNet read before or after the last ReLU of its residual blocks."""
 
-    def __init__(self, name: str, net: Any, layers: Layers, finest: int = COARSE, activated: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        net: Any,
+        layers: Layers,
+        finest: int = COARSE,
+        activated: bool = False,
+        remade: bool = False,
+    ) -> None:
         blocks = [*net.layer1, *net.layer2, *net.layer3, *net.layer4]
         if layers is None:
             ends = accumulate(len(stage) for stage in (net.layer1, net.layer2, net.layer3, net.layer4))
@@ -118,6 +129,7 @@ class HyperpixelResNet(Backbone):
         super().__init__(name, net, checked_layers(layers, len(blocks) + 1, name))
         self._blocks = blocks[: max(self.layers)]
         self._activated = activated
+        self._remade = remade
         # The last activation is taken out of the block and applied here, before or after the features are read.
         self._activations = []
         for number, block in enumerate(self._blocks, 1):
@@ -133,10 +145,14 @@ class HyperpixelResNet(Backbone):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, S, S) -> features of each layer."""
-        net = self.net
-        x = net.maxpool(net.act1(net.bn1(net.conv1(images))))
+        if self._remade and torch.is_grad_enabled():
+            contexts = partial(_statistics_once, self.net)
+            x = checkpoint(self._begin, images, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+        else:
+            x = self._begin(images)
         maps = [x] if 0 in self.layers else []
-        for number, (block, activation) in enumerate(zip(self._blocks, self._activations), 1):
+        for number in range(max(self.layers[0], 1), len(self._blocks) + 1):
+            block, activation = self._blocks[number - 1], self._activations[number - 1]
             x = block(x)
             if self._activated:
                 x = activation(x)
@@ -147,6 +163,32 @@ class HyperpixelResNet(Backbone):
             if not self._activated:
                 x = activation(x)
         return maps
+
+    def _begin(self, images: Tensor) -> Tensor:
+        """Images -> what the first block that is read is given."""
+        net = self.net
+        x = net.maxpool(net.act1(net.bn1(net.conv1(images))))
+        for block, activation in zip(self._blocks[: max(self.layers[0] - 1, 0)], self._activations):
+            x = activation(block(x))
+        return x
+
+
+def _statistics_once(net: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of a pass and of the same pass made again, in which batch norms do not count the batch once more."""
+    return nullcontext(), _uncounted(net)
+
+
+@contextmanager
+def _uncounted(net: nn.Module) -> Iterator[None]:
+    norms = [part for part in net.modules() if isinstance(part, nn.BatchNorm2d)]
+    counted = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, counted):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 class StagedBackbone(Backbone):
@@ -236,6 +278,7 @@ def build_backbone(
     activated: bool = False,
     final_norm: bool = False,
     overhang: bool = False,
+    remade: bool = False,
 ) -> Backbone:
     """A backbone by timm's name.
 
@@ -252,6 +295,8 @@ def build_backbone(
         final_norm: read a vision transformer after its last norm; by default blocks are read as they are.
         overhang: for models that lay coarser maps over the finest corner on corner, as the published ones for images
             of 240 pixels do: cells of more than 16 pixels may reach beyond the image, the others must fill it.
+        remade: of a ResNet, keep nothing of what lies before the first layer for the gradient, but make it again: for
+            large images, whose finest maps take most memory and little time.
 
     >>> small = build_backbone("resnet10t", [0, 3], pretrained=False)
     >>> small.layers, small.channels, small.strides
@@ -263,7 +308,7 @@ def build_backbone(
     net, built_for = _network(name, pretrained, size)
     backbone: Backbone
     if isinstance(net, ResNet):
-        backbone = HyperpixelResNet(name, net, layers, finest, activated)
+        backbone = HyperpixelResNet(name, net, layers, finest, activated, remade)
     else:
         # Depthwise convolutions on the CPU are a third faster with channels last. ResNets stay as they are: their
         # sums are those of the published codes.

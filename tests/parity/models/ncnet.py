@@ -68,10 +68,10 @@ def our_arrays(reference: Arrays) -> dict[str, np.ndarray | Measured]:
         filtered = mutual_matching(volume)
         agreed = model.consensus(filtered)
         matches = mutual_matching(agreed)
-        first = model.consensus.layers[0](filtered[:, None]).relu()
+        first = model.consensus.layers[0](filtered[:, :, :, None]).relu()
         out |= {"feat_a": source[0, ::16], "feat_b": target[0, ::16]}
         out |= {"corr0": _flat(volume)[::5, ::3], "mm1": _flat(filtered)[::5, ::3]}
-        out |= {"layer1": first[0].flatten(3).flatten(1, 2)[:, ::31, ::29]}
+        out |= {"layer1": first[0].movedim(2, 0).flatten(3).flatten(1, 2)[:, ::31, ::29]}
         out |= {"nc": _flat(agreed)[::3, ::2], "out": _flat(matches)[::3, ::2]}
         along = torch.linspace(-1, 1, 25)
         score = _flat(matches).softmax(0).amax(0)

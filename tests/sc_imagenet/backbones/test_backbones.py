@@ -228,3 +228,17 @@ def test_a_vision_transformer_is_read_before_or_after_its_last_norm(image):
         before, after = plain(image)[0], normed(image)[0]
     expected = torch.nn.functional.layer_norm(before.permute(0, 2, 3, 1), (192,), eps=1e-6).permute(0, 3, 1, 2)
     torch.testing.assert_close(after, expected)
+
+
+@pytest.mark.parametrize("layers", [[0, 3], [3, 4]])
+def test_what_is_made_again_for_the_gradient_changes_nothing(layers, image):
+    kept, remade = (build_backbone("resnet18.tv_in1k", layers, pretrained=False, remade=how) for how in (False, True))
+    remade.load_state_dict(kept.state_dict())
+    for backbone in (kept, remade):
+        sum(maps.square().mean() for maps in backbone.train()(image)).backward()
+    for (name, ours), theirs in zip(remade.named_parameters(), kept.parameters()):
+        assert (ours.grad is None) == (theirs.grad is None), name
+        if ours.grad is not None:
+            torch.testing.assert_close(ours.grad, theirs.grad)
+    for (name, ours), theirs in zip(remade.named_buffers(), kept.buffers()):
+        assert torch.equal(ours, theirs), name

@@ -38,7 +38,9 @@ def test_values_and_gradients_are_those_of_the_definition(inputs, outputs, size,
     generator = torch.Generator().manual_seed(0)
     shapes = (2, inputs, *grid), (outputs, inputs, *4 * (size,)), (outputs,)
     arguments = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
-    ours, theirs = conv4d(*arguments), tap_by_tap(*arguments)
+    volume, weight, bias = arguments
+    ours = conv4d(volume.movedim(1, 3), weight, bias).movedim(3, 1)
+    theirs = tap_by_tap(volume, weight, bias)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     towards = torch.randn(ours.shape, generator=generator)
     for mine, yours in zip(*(torch.autograd.grad(y, arguments, towards) for y in (ours, theirs))):
@@ -46,8 +48,8 @@ def test_values_and_gradients_are_those_of_the_definition(inputs, outputs, size,
 
 
 def test_no_match_wraps_around_the_border():
-    corner = torch.zeros(1, 1, 4, 4, 4, 4)
-    corner[0, 0, 3, 3, 3, 3] = 1
+    corner = torch.zeros(1, 4, 4, 1, 4, 4)
+    corner[0, 3, 3, 0, 3, 3] = 1
     spread = conv4d(corner, torch.ones(1, 1, 5, 5, 5, 5))
-    assert spread[0, 0, 0].abs().max() < 1e-5
-    assert spread[0, 0, :, :, 0].abs().max() < 1e-5
+    assert spread[0, 0].abs().max() < 1e-5
+    assert spread[0, :, :, 0, 0].abs().max() < 1e-5
