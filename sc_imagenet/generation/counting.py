@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
-from torchvision.ops import batched_nms, clip_boxes_to_image, nms
+from torchvision.ops import batched_nms, clip_boxes_to_image, nms, remove_small_boxes
 from torchvision.transforms.v2 import functional as F
 
 from sc_imagenet.core.errors import InputError
@@ -27,6 +27,7 @@ from sc_imagenet.generation.saliency import FOREGROUND
 
 SURE = 0.9  # score from which a detection counts (the paper's)
 UNKNOWN = 6.0  # energy from which a region counts as an object of no known class
+SMALLEST = 0.01  # pixels of a region's sides
 OVERLAP = 0.5  # intersection over union from which two regions are one object
 AREA = (0.02, 0.9)  # share of the image that one object may take, by its mask
 SECOND = 0.25  # a second region of this share of the first is a second object
@@ -170,11 +171,11 @@ def count_objects(logits: Tensor, boxes: Tensor) -> int:
     energy = logits[:, 1:].logsumexp(1)
     background = logits.argmax(1) == 0
     seen = (scores > SURE) | ((energy > UNKNOWN) & ~background)
-    if not seen.any():
-        return 0
-    places = boxes[seen, known[seen] + 1]
-    one_a_class = batched_nms(places, scores[seen], known[seen], OVERLAP)
-    return len(nms(places[one_a_class], scores[seen][one_a_class], OVERLAP))
+    places, scores, known = boxes[seen, known[seen] + 1], scores[seen], known[seen]
+    there = remove_small_boxes(places, SMALLEST)  # beyond the image's border nothing of a region is left
+    places, scores, known = places[there], scores[there], known[there]
+    one_a_class = batched_nms(places, scores, known, OVERLAP)
+    return len(nms(places[one_a_class], scores[one_a_class], OVERLAP))
 
 
 def open_counter(given: str, device: str = "cpu") -> Counter:
