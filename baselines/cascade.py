@@ -30,7 +30,7 @@ from sc_imagenet.generation.cascade.view_features import Views
 from sc_imagenet.generation.cascade.views import View
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.options import POOLING, SIZE
-from sc_imagenet.generation.saliency import OnnxSaliency, SaliencyFolder, feature_masks, mask_on_grid, open_saliency
+from sc_imagenet.generation.saliency import OnnxSaliency, SaliencyFolder, mask_on_grid, open_saliency
 from sc_imagenet.geometry.correlation import Grid
 from sc_imagenet.geometry.grids import pixels_of, read_at
 from sc_imagenet.geometry.soft_argmax import windowed_soft_argmax
@@ -162,7 +162,8 @@ class Cascade(Matcher):
     def _masks(self, images: Tensor, features: Features) -> Tensor:
         """What of normalised images (B, 3, S, S) is the object, by cells: (B, N) in [0, 1]."""
         if not isinstance(self.saliency, OnnxSaliency):
-            return feature_masks(features.tokens).flatten(1)
+            assert features.masks is not None  # the reader's
+            return features.masks.flatten(1)
         mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         pixels = (images * std + mean).clamp(0, 1)
         masks = [self.saliency.mask_of(to_pil_image(each.float().cpu())) for each in pixels]

@@ -33,7 +33,7 @@ from sc_imagenet.core.progress import bars
 from sc_imagenet.data.images import Picture, to_rgb
 from sc_imagenet.data.load import manifest_sha256
 from sc_imagenet.data.pairs import PairDataset, in_frame
-from sc_imagenet.generation.saliency import feature_masks
+from sc_imagenet.generation.feature_masks import feature_masks
 from sc_imagenet.geometry.resize import normalised_image
 
 Points = NDArray[np.float64]

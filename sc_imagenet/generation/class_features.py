@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as F
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import atomic_path
 from sc_imagenet.data.images import open_image
-from sc_imagenet.generation.features import FeatureReader, Features
+from sc_imagenet.generation.features import FeatureReader, Features, joined
 from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Photograph
 from sc_imagenet.generation.saliency import Saliency
@@ -85,6 +85,7 @@ def kept(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 # Files are named by a hash of what they hold depends on: the photographs' content, the backbone and its weights, the
 # size. A changed photograph or setting makes another file; two data sets of the same photographs share them.
 
+KEPT = ("tokens", "global_token", "masks")  # of an image's features
 BATCH = 16  # images a pass; always the same, since sums may depend on it
 
 
@@ -124,12 +125,12 @@ def class_features(
     """
     content = [each.content for each in photographs]
     key = key_of(identity, *content)
-    path = folder / f"features-{key}.safetensors"
+    path = folder / f"features-{key}.safetensors"  # and the masks by features among them
     state = mapped(path)
     if state is None:
-        tokens, global_tokens = _compute(root, photographs, reader)
-        state = kept(path, {"tokens": tokens, "global": global_tokens})
-    features = Features(state["tokens"], state["global"])
+        read = _compute(root, photographs, reader)
+        state = kept(path, {name: getattr(joined(read), name) for name in KEPT})
+    features = Features(*(state[name] for name in KEPT))
     mask_key = key_of([identity, saliency.identity], *content, *saliency.content(photographs))
     mask_path = folder / f"masks-{mask_key}.safetensors"
     masks = mapped(mask_path)
@@ -142,13 +143,13 @@ def class_features(
     return ClassFeatures(features, masks["masks"])
 
 
-def _compute(root: Path, photographs: Sequence[Photograph], reader: FeatureReader) -> tuple[Tensor, Tensor]:
+def _compute(root: Path, photographs: Sequence[Photograph], reader: FeatureReader) -> list[Features]:
     device = next(reader.parameters()).device
     parts = []
     batches = (photographs[start : start + BATCH] for start in range(0, len(photographs), BATCH))
     for images in decode_ahead(batches, lambda each: _pixels(root / each.path, each, reader)):
         parts.append(reader(torch.stack(images).to(device)).to(torch.float16).to("cpu"))
-    return torch.cat([part.tokens for part in parts]), torch.cat([part.global_token for part in parts])
+    return parts
 
 
 def _pixels(path: Path, photograph: Photograph, reader: FeatureReader) -> Tensor:

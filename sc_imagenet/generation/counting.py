@@ -22,8 +22,8 @@ from torchvision.transforms.v2 import functional as F
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.core.files import read_text, sha256_of
 from sc_imagenet.data.images import open_image
+from sc_imagenet.generation.feature_masks import FOREGROUND
 from sc_imagenet.generation.photographs import Photograph
-from sc_imagenet.generation.saliency import FOREGROUND
 
 SURE = 0.9  # score from which a detection counts (the paper's)
 UNKNOWN = 6.0  # energy from which a region counts as an object of no known class

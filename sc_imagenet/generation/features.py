@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sc_imagenet.backbones import LITE0
 from sc_imagenet.backbones.backbone import StagedBackbone, build_backbone
 from sc_imagenet.core.errors import InputError
+from sc_imagenet.generation.feature_masks import feature_masks
 from sc_imagenet.generation.options import POOLING, SIZE, WIDEST
 
 LITE0_LAYERS = (4, 5, 6)  # ends of both stages at stride 16 and of the first at 32
@@ -29,10 +30,12 @@ class Features:
 
     tokens        (B, C, h, w); the L2 norm over C is 1
     global_token  (B, C), of the tokens' scale
+    masks         (B, h, w) in [0, 1], the object by the backbone's own features; None: nobody has looked
     """
 
     tokens: Tensor
     global_token: Tensor
+    masks: Tensor | None = None
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -45,12 +48,21 @@ class Features:
         >>> Features(torch.zeros(3, 8, 2, 2), torch.zeros(3, 8))[[0, 2]].tokens.shape
         torch.Size([2, 8, 2, 2])
         """
-        return Features(self.tokens[images], self.global_token[images])
+        masks = None if self.masks is None else self.masks[images]
+        return Features(self.tokens[images], self.global_token[images], masks)
 
     def to(self, target: torch.device | torch.dtype | str) -> Features:
         """The same on another device or of another precision."""
         where: Any = target
-        return Features(self.tokens.to(where), self.global_token.to(where))
+        masks = None if self.masks is None else self.masks.to(where)
+        return Features(self.tokens.to(where), self.global_token.to(where), masks)
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """The features of several batches as those of one."""
+    masks = [part.masks for part in parts if part.masks is not None]
+    tokens, token = (torch.cat([getattr(part, name) for part in parts]) for name in ("tokens", "global_token"))
+    return Features(tokens, token, torch.cat(masks) if len(masks) == len(parts) else None)
 
 
 class FeatureReader(nn.Module):
@@ -117,11 +129,16 @@ class FeatureReader(nn.Module):
         if token is not None and token.shape[1] != tokens.shape[1]:
             token = None
         token = tokens.mean((2, 3)) if token is None else F.normalize(token, dim=1)
+        plain = self._pooled(tokens)
+        masks = feature_masks(plain.float())  # what is high everywhere tells objects, not parts
         if self.standardise:
-            tokens = _joined([F.instance_norm(features) for features in normalised])
-        if self.pooling != 1:
-            tokens = F.normalize(_to_grid(tokens, max(1, round(finest / self.pooling))), dim=1)
-        return Features(tokens, token)
+            tokens = self._pooled(_joined([F.instance_norm(features) for features in normalised]))
+        return Features(tokens if self.standardise else plain, token, masks)
+
+    def _pooled(self, tokens: Tensor) -> Tensor:
+        if self.pooling == 1:
+            return tokens
+        return F.normalize(_to_grid(tokens, max(1, round(tokens.shape[-1] / self.pooling))), dim=1)
 
 
 def _joined(maps: Sequence[Tensor]) -> Tensor:

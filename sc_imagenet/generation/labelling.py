@@ -24,6 +24,7 @@ from sc_imagenet.generation.cascade.network import load_network
 from sc_imagenet.generation.cascade.pmps import RawMatcher
 from sc_imagenet.generation.class_features import ClassFeatures, class_features
 from sc_imagenet.generation.counting import Counter, open_counter
+from sc_imagenet.generation.feature_masks import FOREGROUND
 from sc_imagenet.generation.features import FeatureReader, Features
 from sc_imagenet.generation.loops import (
     CliqueLoops,
@@ -38,7 +39,7 @@ from sc_imagenet.generation.loops import (
 )
 from sc_imagenet.generation.options import AFTER_LABELS, FILES, GenerationOptions, key_before, key_of, options_key
 from sc_imagenet.generation.photographs import FEWEST_IMAGES, Photograph
-from sc_imagenet.generation.saliency import FOREGROUND, Saliency, masks_key, open_saliency
+from sc_imagenet.generation.saliency import Saliency, masks_key, open_saliency
 
 VOLUME = 2**22  # numbers in the correlation volumes of one batch
 EMPTY = np.empty(0, np.float32)

@@ -24,7 +24,7 @@ from sc_imagenet.generation.cascade.options import TrainingOptions
 from sc_imagenet.generation.cascade.training_pairs import Draw, Draws, Requests
 from sc_imagenet.generation.cascade.view_features import Step, ViewFeatures, Views, ViewSource, part_of_masks
 from sc_imagenet.generation.cascade.views import View, draw_view, view_pixels
-from sc_imagenet.generation.features import FeatureReader, Features
+from sc_imagenet.generation.features import FeatureReader, Features, joined
 from sc_imagenet.generation.options import key_of
 from sc_imagenet.generation.photographs import Photograph, Scan
 from sc_imagenet.generation.saliency import Saliency, open_saliency
@@ -112,7 +112,7 @@ class ComputedViews:
         for part in pixels.split(BATCH):
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 parts.append(self.reader(part.to(device, non_blocking=True)).to(torch.float32))
-        return Features(torch.cat([part.tokens for part in parts]), torch.cat([part.global_token for part in parts]))
+        return joined(parts)
 
 
 def _places(draw: Draw) -> Requests:

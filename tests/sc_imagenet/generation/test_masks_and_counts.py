@@ -22,9 +22,10 @@ from sc_imagenet.generation.counting import (
     count_regions,
     open_counter,
 )
+from sc_imagenet.generation.feature_masks import FOREGROUND, feature_masks
 from sc_imagenet.generation.features import Features
 from sc_imagenet.generation.photographs import Photograph
-from sc_imagenet.generation.saliency import FOREGROUND, feature_masks, onnx_input, onnx_mask, open_saliency
+from sc_imagenet.generation.saliency import onnx_input, onnx_mask, open_saliency
 from tests import PATIENCE
 
 ROWS = [Photograph(f"cat/{name}.jpg", "cat", "0", 64, 48) for name in ("a", "b")]
