@@ -67,7 +67,6 @@ class Cascade(Matcher):
         backbone: timm's name; the paper's is iBOT's ViT-B/16.
         layers: layers to read (see ``FeatureReader``).
         size: side S of the input; the next that the backbone's cells fill is taken.
-        pooling, standardise: see ``FeatureReader``.
         network: options of the network by name (see ``NetworkOptions``); those left out have their defaults.
         stage: the stage that is read, as a diagnostic; None: the last one.
         upsample: the target's scores are up-sampled so many times (bicubic) before the best is taken.
@@ -77,6 +76,7 @@ class Cascade(Matcher):
         saliency: "features", the backbone's own; or a U2-Net or IS-Net as an .onnx file, which sees the S x S images.
         training_options: options of its training on pairs by name (see ``TrainingOptions``); those left out have
             their defaults. Optimiser, rates and sizes are the recipe's, views and held-out photographs are none.
+        pooling, standardise: see ``FeatureReader``.
 
     Raises:
         InputError: options that are not known, or a backbone that cannot be had.
@@ -93,8 +93,6 @@ class Cascade(Matcher):
         backbone: str = LITE0,
         layers: Sequence[int] | None = None,
         size: int = SIZE,
-        pooling: float = POOLING,
-        standardise: bool = True,
         network: Mapping[str, Any] | None = None,
         stage: Stage | None = None,
         upsample: int = 4,
@@ -102,6 +100,8 @@ class Cascade(Matcher):
         pretrained: bool | str = True,
         saliency: str = "features",
         training_options: dict[str, Any] = AS_DEFAULT,
+        pooling: float = POOLING,
+        standardise: bool = True,
     ) -> None:
         super().__init__()
         options = TrainingOptions.from_dict({"network": dict(network or {})}).network

@@ -233,7 +233,7 @@ def open_saliency(given: str) -> Saliency:
     """The masks that ``given`` names: "features", a folder of masks, or an ``.onnx`` file.
 
     >>> open_saliency("features").identity
-    'features-2'
+    'features-3'
 
     Raises:
         InputError: none of these.

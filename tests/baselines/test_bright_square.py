@@ -134,6 +134,7 @@ def test_generated_labels_lie_on_it(size, cells, tmp_path):
         backbone="vit_small_patch14_dinov2",
         pretrained=str(tmp_path / "random.pth"),
         size=size,
+        pooling=1.0,
         saliency=str(tmp_path / "masks"),
         counts=str(tmp_path / "counts.csv"),
         share=1.0,

@@ -209,12 +209,13 @@ def test_commands_of_the_generator_train_it_first():
     }
     assert tuple(map(str, rows["(IV) (I) L(RHM) = 3"])) == (
         "scbench generate train imagenet --out generator/hough_length-3 --backbone vit_base_patch16_224 "
-        "--weights ibot.pth --size 512 --set order=jointly --set image_trains=all --set region_loss=class "
+        "--weights ibot.pth --size 512 --set pooling=1.0 --set standardise=false "
+        "--set order=jointly --set image_trains=all --set region_loss=class "
         "--set held_out=0 --set loop_radius=0.0 --set class_loss=literal --set pixel_loss=binary --set hough_share=0.0 "
         "--set views=1 --set optimiser=sgd --set lr=3e-05 --set weight_decay=0.0 --set batch=32 "
         "--set schedule=constant --set warmup=0 --set network.region_fold=1 "
         "--set network.window=4 --set network.hough_length=3 --set 'network.hough_scales=[1.0]' "
-        "--set network.reading=similarity --set network.votes=relu",
+        "--set network.reading=similarity --set network.votes=relu --set network.balanced=false",
         "scbench run cascade --checkpoint generator/hough_length-3/work/network/model --eval pf-pascal,pf-willow",
     )
     assert rows["(V) (I) L(RHM) = 5*"] == rows["(I) Full Procedure"]  # one run fills both
