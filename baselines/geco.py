@@ -71,7 +71,7 @@ class GECO(Matcher):
         pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
 
     Raises:
-        InputError: a backbone that cannot be had.
+        InputError: a backbone that cannot be had, or a size below its least.
     """
 
     direction = "forward"
@@ -89,6 +89,9 @@ class GECO(Matcher):
         pretrained: bool | str = True,
     ) -> None:
         super().__init__()
+        for name, value in (("rank", rank - 1), ("stages", stages), ("cells", cells)):
+            if value < 0:
+                raise InputError(f"{name} is too small", where="geco", fix="rank begins at 1, stages and cells at 0.")
         self.cells = cells
         self.backbone = build_backbone(backbone, layers, size, pretrained, final_norm=True).requires_grad_(False)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std

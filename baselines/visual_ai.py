@@ -20,6 +20,7 @@ from baselines.protocol import PublishedProtocol
 from baselines.recipe import LAPTOP_BACKBONE, Recipe, recipe
 from baselines.registry import register
 from sc_imagenet.backbones.backbone import Backbone, build_backbone
+from sc_imagenet.core.errors import InputError
 from sc_imagenet.geometry.correlation import unit
 from sc_imagenet.geometry.map_points import Readout, read_maps
 from sc_imagenet.geometry.point_maps import aligned_cells, gaussian_cross_entropy, read_cells, similarities
@@ -53,7 +54,7 @@ class VisualAI(Matcher):
         pretrained: the backbone's weights: True, False, or a file (see ``sc_imagenet/backbones/pretrained.py``).
 
     Raises:
-        InputError: a backbone that cannot be had.
+        InputError: a backbone that cannot be had, or a sigma that is not above 0.
     """
 
     direction = "forward"
@@ -70,6 +71,8 @@ class VisualAI(Matcher):
         pretrained: bool | str = True,
     ) -> None:
         super().__init__()
+        if not sigma > 0:
+            raise InputError(f"sigma = {sigma} must be above 0", where="visual-ai")
         self.sigma = sigma
         self.backbone = build_backbone(backbone, layers, size, pretrained, final_norm=True).requires_grad_(False)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std

@@ -17,7 +17,7 @@ from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.load import load_dataset
 from sc_imagenet.data.pairs import PairDataset
 from sc_imagenet.generation.cascade.network import load_network
-from sc_imagenet.generation.cascade.options import STAGES
+from sc_imagenet.generation.cascade.options import STAGES, read_as_then
 from tests.fuzz.parsers.onnx_models import model as onnx_model
 
 SMALL = {"fold": 2, "window": 3, "volume_width": 8, "attention_width": 16}
@@ -121,6 +121,22 @@ def test_a_network_of_an_earlier_version_is_read_as_it_was(tmp_path):
     reader, network = load_network(tmp_path)
     torch.testing.assert_close(reader(images).tokens, cascade.backbone(images).tokens)
     assert not network.options.balanced
+
+
+def test_a_tag_behind_the_backbones_name_changes_nothing_and_no_network_is_one_line(tmp_path):
+    then = {"backbone": "tf_efficientnet_lite0.in1k", "network": {"fold": 2}}
+    assert read_as_then(then)["layers"] == [5, 7]
+    assert read_as_then({"backbone": "resnet10t"})["layers"] is None
+    assert read_as_then({**then, "layers": [3]})["layers"] == [3]
+    Cascade(size=96, network=SMALL, pretrained=False).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["pooling"]
+    for network in ([1], "small", 3):
+        (tmp_path / "config.json").write_text(json.dumps({**config, "network": network}))
+        with pytest.raises(InputError):
+            load_checkpoint("cascade", tmp_path)
+        with pytest.raises(InputError):
+            load_network(tmp_path)
 
 
 @pytest.mark.parametrize(("stage", "holds"), [("recipe", True), ("finetune", True), ("pretrain", False)])

@@ -258,3 +258,12 @@ def test_no_weights_of_theirs_are_taken_for_others(tmp_path):
     for name in ("geco", "marco", "geoaware"):
         with pytest.raises(InputError):
             load_checkpoint(name, tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("geco", {"cells": -1}), ("geco", {"stages": -1}), ("geco", {"rank": 0}), ("visual-ai", {"sigma": 0})],
+)
+def test_sizes_that_cannot_be_are_one_line(name, wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        registry.create(name, backbone="resnet10t", size=64, pretrained=False, **wrong)

@@ -332,9 +332,12 @@ def read_as_then(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Saved options or arguments of a cascade; where they do not say how features were read, they now do."""
     if "pooling" in saved:
         return dict(saved)
-    before = {**BEFORE_POOLING, **({} if saved.get("backbone", LITE0) == LITE0 else {"layers": None})}
-    given, network = saved.get("layers"), {"balanced": False, **(saved.get("network") or {})}
-    return {"size": 320, **saved, **before, **({} if given is None else {"layers": given}), "network": network}
+    lite0 = str(saved.get("backbone", LITE0)).split(".")[0] == LITE0
+    layers, network = saved.get("layers"), saved.get("network") or {}
+    before = {**BEFORE_POOLING, "layers": BEFORE_POOLING["layers"] if layers is None and lite0 else layers}
+    if isinstance(network, Mapping):  # anything else is refused by whoever builds one of it
+        network = {"balanced": False, **network}
+    return {"size": 320, **saved, **before, "network": network}
 
 
 # The trainings that have a name.
