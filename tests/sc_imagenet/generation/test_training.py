@@ -20,21 +20,7 @@ from sc_imagenet.generation.cascade.training_pairs import PairSampler, StepDraws
 from sc_imagenet.generation.cascade.view_features import Views
 from sc_imagenet.generation.cascade.views import View, draw_view
 from sc_imagenet.generation.features import Features
-
-SMALL = {"attention_width": 16, "volume_width": 8, "fold": 2}
-
-
-def options(**changes) -> TrainingOptions:
-    values = {
-        "backbone": "resnet10t",
-        "pretrained": False,
-        "size": 96,
-        "pooling": 1.0,
-        "batch": 4,
-        "warmup": 1,
-        "views": 3,
-    }
-    return TrainingOptions.from_dict({**values, "candidates": 6, "pairs": 4, "network": SMALL, **changes})
+from tests.benchmark.running.cascade_trainings import SMALL, options
 
 
 @pytest.mark.parametrize("counts", [(10, 10), (9, 7, 5, 3), (30, 4, 4), (2, 2), (3, 2)])
