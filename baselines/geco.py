@@ -89,10 +89,11 @@ class GECO(Matcher):
         pretrained: bool | str = True,
     ) -> None:
         super().__init__()
-        for name, value in (("rank", rank - 1), ("stages", stages), ("cells", cells)):
-            if value < 0:
-                raise InputError(f"{name} is too small", where="geco", fix="rank begins at 1, stages and cells at 0.")
+        for name, value, least in (("rank", rank, 1), ("stages", stages, 0)):
+            if value < least:
+                raise InputError(f"{name} = {value} must be at least {least}", where="geco")
         self.cells = cells
+        self.check_training_arguments()
         self.backbone = build_backbone(backbone, layers, size, pretrained, final_norm=True).requires_grad_(False)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         self.lora = nn.ModuleDict()
@@ -114,6 +115,11 @@ class GECO(Matcher):
         super().train(mode)
         self.backbone.eval()
         return self
+
+    def check_training_arguments(self) -> None:
+        """See ``Matcher``."""
+        if type(self.cells) is not int or self.cells < 0:
+            raise InputError(f"cells = {self.cells!r:.80} must be a whole number from 0 on", where="geco")
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, S, S) -> features (B, C, h, w)."""

@@ -98,10 +98,22 @@ class Matcher(nn.Module):
         return {**kept, **{name: getattr(self, name) for name in named if name in kept}}
 
     def set_training_arguments(self, arguments: Mapping[str, Any]) -> None:
-        """Set those of ``training_arguments`` that are among ``arguments``, as a stage's recipe has them."""
+        """Set those of ``training_arguments`` that are among ``arguments``, as a stage's recipe has them.
+
+        Raises:
+            InputError: see ``check_training_arguments``.
+        """
         for name in self.training_arguments:
             if name in arguments:
                 setattr(self, name, arguments[name])
+        self.check_training_arguments()
+
+    def check_training_arguments(self) -> None:
+        """A model that cannot be trained with some of their values says so.
+
+        Raises:
+            InputError: one of these.
+        """
 
     @property
     def frame(self) -> Frame:

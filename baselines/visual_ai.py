@@ -71,13 +71,17 @@ class VisualAI(Matcher):
         pretrained: bool | str = True,
     ) -> None:
         super().__init__()
-        if not sigma > 0:
-            raise InputError(f"sigma = {sigma} must be above 0", where="visual-ai")
         self.sigma = sigma
+        self.check_training_arguments()
         self.backbone = build_backbone(backbone, layers, size, pretrained, final_norm=True).requires_grad_(False)
         self.size, self.mean, self.std = self.backbone.size, self.backbone.mean, self.backbone.std
         for block in last_blocks(self.backbone.net, trained):
             block.requires_grad_(True)
+
+    def check_training_arguments(self) -> None:
+        """See ``Matcher``."""
+        if not (isinstance(self.sigma, (int, float)) and self.sigma > 0):
+            raise InputError(f"sigma = {self.sigma!r:.80} must be above 0", where="visual-ai")
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, S, S) -> features (B, C, h, w); layers at the grid of the finest, each at unit length."""

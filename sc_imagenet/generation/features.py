@@ -96,7 +96,7 @@ class FeatureReader(nn.Module):
     ) -> None:
         super().__init__()
         if not 1 <= pooling <= WIDEST:
-            raise InputError(f"pooling = {pooling} must be at least 1", where="features")
+            raise InputError(f"pooling = {pooling} must lie between 1 and {WIDEST}", where="features")
         if layers is None and backbone.split(".")[0] == LITE0:
             layers = LITE0_LAYERS
         self.backbone = build_backbone(backbone, layers, size, pretrained, final_norm=True).requires_grad_(False)

@@ -267,3 +267,13 @@ def test_no_weights_of_theirs_are_taken_for_others(tmp_path):
 def test_sizes_that_cannot_be_are_one_line(name, wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         registry.create(name, backbone="resnet10t", size=64, pretrained=False, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"), [("geco", {"cells": -1}), ("geco", {"cells": "a"}), ("visual-ai", {"sigma": 0})]
+)
+def test_what_a_stage_cannot_be_trained_with_is_one_line(name, typed):
+    """It reaches a model that is built already."""
+    matcher = registry.create(name, backbone="resnet10t", size=64, pretrained=False)
+    with pytest.raises(InputError, match=next(iter(typed))):
+        matcher.set_training_arguments(typed)

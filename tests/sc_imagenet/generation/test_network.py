@@ -235,7 +235,7 @@ def test_pooled_cells_are_fewer_and_have_norm_one():
     read = FeatureReader(size=160, pretrained=False)(torch.randn(1, 3, 160, 160))
     assert read.grid == (7, 7)  # of 10 x 10 cells, by 1.4
     torch.testing.assert_close(read.tokens.square().sum(1), torch.ones(1, 7, 7))
-    with pytest.raises(InputError, match=r"pooling = 0\.5 must be at least 1"):
+    with pytest.raises(InputError, match=r"pooling = 0\.5 must lie between 1 and 4096"):
         FeatureReader(pooling=0.5, pretrained=False)
 
 
