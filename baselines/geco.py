@@ -19,9 +19,8 @@ from baselines.nearest import Described
 from baselines.protocol import PublishedProtocol
 from baselines.recipe import LAPTOP_BACKBONE, Recipe, recipe
 from baselines.registry import register
-from baselines.visual_ai import last_blocks
 from baselines.weights import PublishedWeights
-from sc_imagenet.backbones.backbone import Backbone, build_backbone
+from sc_imagenet.backbones.backbone import Backbone, build_backbone, last_blocks
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.data.tensor_files import State
 from sc_imagenet.geometry.grids import read_at

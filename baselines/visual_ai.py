@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.matcher import Batch, Features, Matcher
 from baselines.nearest import Described
 from baselines.protocol import PublishedProtocol
 from baselines.recipe import LAPTOP_BACKBONE, Recipe, recipe
 from baselines.registry import register
-from sc_imagenet.backbones.backbone import Backbone, build_backbone
+from sc_imagenet.backbones.backbone import Backbone, build_backbone, last_blocks
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.geometry.correlation import unit
 from sc_imagenet.geometry.map_points import Readout, read_maps
@@ -113,15 +112,6 @@ class VisualAI(Matcher):
         cells = aligned_cells(batch["target_points"], self.size, rows.shape[-1])
         each = gaussian_cross_entropy(rows, cells, self.sigma, TEMPERATURE, REACH)
         return ((each * valid).sum(1) / valid.sum(1).clamp(min=1)).mean()
-
-
-def last_blocks(net: Any, count: int) -> list[nn.Module]:
-    """The last blocks of a vision transformer, or the last stages of a CNN."""
-    if isinstance(getattr(net, "blocks", None), nn.Sequential):
-        blocks = list(net.blocks)
-    else:  # a CNN's named stages
-        blocks = [part for name, part in net.named_children() if name.startswith(("layer", "stages_"))]
-    return blocks[len(blocks) - count :] if count else []
 
 
 # Recipes of Visual-AI. Epochs, batch and resolution of the published run are not known; their script has toy values.

@@ -335,6 +335,15 @@ def _network(name: str, pretrained: bool | str, size: int) -> tuple[Any, int]:
     return net, size
 
 
+def last_blocks(net: Any, count: int) -> list[nn.Module]:
+    """The last blocks of a vision transformer, or the last stages of a CNN."""
+    if isinstance(getattr(net, "blocks", None), nn.Sequential):
+        blocks = list(net.blocks)
+    else:  # a CNN's named stages
+        blocks = [part for name, part in net.named_children() if name.startswith(("layer", "stages_"))]
+    return blocks[len(blocks) - count :] if count else []
+
+
 def with_positions_of(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights with position embeddings interpolated to the grids that the backbones in ``model`` have.
 
