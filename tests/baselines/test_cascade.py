@@ -105,12 +105,15 @@ def test_what_is_typed_holds_for_a_trained_network_too(tmp_path):
 
 
 def test_a_network_of_an_earlier_version_is_read_as_it_was(tmp_path):
-    """Before features were standardised and pooled, and scores balanced; its config.json says nothing of these."""
+    """Before features were standardised and pooled, scores balanced, stages joined: its config.json tells of none."""
     then = {"layers": (5, 7), "pooling": 1.0, "standardise": False}
-    cascade = Cascade(size=96, pretrained=False, network={**SMALL, "balanced": False}, **then).eval()
+    network = {**SMALL, "balanced": False, "joined": False}
+    cascade = Cascade(size=96, pretrained=False, network=network, **then).eval()
+    with torch.no_grad():
+        cascade.network.stage("pixel").attention.layers[0].projection.weight.normal_()
     cascade.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    del config["pooling"], config["standardise"], config["network"]["balanced"]
+    del config["pooling"], config["standardise"], config["network"]["balanced"], config["network"]["joined"]
     (tmp_path / "config.json").write_text(json.dumps({**config, "layers": None}))
     images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     loaded = (Cascade.from_pretrained(tmp_path), load_checkpoint("cascade", tmp_path)[0])
@@ -121,6 +124,7 @@ def test_a_network_of_an_earlier_version_is_read_as_it_was(tmp_path):
     reader, network = load_network(tmp_path)
     torch.testing.assert_close(reader(images).tokens, cascade.backbone(images).tokens)
     assert not network.options.balanced
+    assert not network.options.joined
 
 
 def test_a_tag_behind_the_backbones_name_changes_nothing_and_no_network_is_one_line(tmp_path):

@@ -8,7 +8,7 @@ pattern, which makes images of a class alike and closes loops of whole images, d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,8 +22,9 @@ from sc_imagenet.generation.cascade.views import carry_cells
 from sc_imagenet.geometry.correlation import inner_product
 
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14)  # that a stage may be read with
+NEAR = 1.0  # cells off, at most, of a loop that closes
 
-VolumeOf = Callable[[Views, Views], Tensor]
+ScoresOf = Callable[[Views, Views], Iterator[Tensor]]  # at each of ``temperatures_of``
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Closing:
     """How well loops close.
 
     offset       the median over foreground cells of how far off they come out, in cells; infinite if there are none
-    temperature  that the volume was read with
+    temperature  that the volume was read with: where most loops close
     """
 
     offset: float
@@ -39,31 +40,40 @@ class Closing:
 
 
 def closing_of(network: CascadeNetwork, stage: Stage, held: Sequence[Step]) -> Closing:
-    """How well a stage closes loops, at the temperature that closes them best."""
-    return _best(network, lambda source, target: network.volume(stage, source.features, target.features), held)
+    """How well a stage, read as at inference, closes loops, at the temperature that closes most."""
+    temperatures = temperatures_of(network)
+
+    def scores_of(source: Views, target: Views) -> Iterator[Tensor]:
+        features = source.features, target.features
+        return network.scores_at(temperatures, stage, *features, source.saliency, target.saliency)
+
+    return _best(network, scores_of, held)
 
 
 def closing_of_features(network: CascadeNetwork, held: Sequence[Step]) -> Closing:
     """The same of the features that every stage begins with."""
-    return _best(network, lambda source, target: inner_product(source.features.tokens, target.features.tokens), held)
+
+    def scores_of(source: Views, target: Views) -> Iterator[Tensor]:
+        ours, theirs = source.features, target.features
+        volume = inner_product(ours.tokens, theirs.tokens)
+        for temperature in temperatures_of(network):
+            yield network.reweighted(volume, ours, theirs, source.saliency, target.saliency, temperature)
+
+    return _best(network, scores_of, held)
 
 
 @torch.no_grad()
-def _best(network: CascadeNetwork, volume_of: VolumeOf, held: Sequence[Step]) -> Closing:
+def _best(network: CascadeNetwork, scores_of: ScoresOf, held: Sequence[Step]) -> Closing:
     offsets: dict[float, list[Tensor]] = {}
     for step in held:
         legs = (step.source_views, step.target), (step.target, step.between), (step.between, step.source)
-        volumes = [volume_of(*leg) for leg in legs]
-        for temperature in temperatures_of(network):
-            scores = (
-                network.reweighted(
-                    volume, source.features, target.features, source.saliency, target.saliency, temperature
-                )
-                for volume, (source, target) in zip(volumes, legs)
-            )
+        for temperature, scores in zip(temperatures_of(network), zip(*(scores_of(*leg) for leg in legs))):
             offsets.setdefault(temperature, []).append(loop_offsets(scores, step))
-    found = [(_median(torch.cat(each)), temperature) for temperature, each in offsets.items()]
-    return Closing(*min(found, default=(math.inf, network.options.temperature)))
+    found = {temperature: torch.cat(each) for temperature, each in offsets.items()}
+    if not any(map(len, found.values())):
+        return Closing(math.inf, network.options.temperature)
+    closings = [Closing(float(each.median()), temperature) for temperature, each in found.items()]
+    return max(closings, key=lambda each: (int((found[each.temperature] <= NEAR).sum()), -each.offset))
 
 
 def temperatures_of(network: CascadeNetwork) -> tuple[float, ...]:
@@ -90,7 +100,3 @@ def loop_offsets(scores: Iterable[Tensor], step: Step) -> Tensor:
     true = carry_cells(starts, step.source_views.placements, step.source.placements)
     off = (ends + 0.5 - true * true.new_tensor([columns, rows])).norm(dim=-1)
     return off[step.source_views.saliency >= FOREGROUND]
-
-
-def _median(values: Tensor) -> float:
-    return float(values.median()) if len(values) else math.inf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -201,7 +202,15 @@ def _region_loss(
     network: CascadeNetwork, pairs: TrainingPairs, candidates: Matches, options: TrainingOptions
 ) -> Tensor:
     """Loss of the region level on the windows around candidates, negatives being the next pair's windows."""
-    (source, source_cells), (target, target_cells) = pairs.regions(network, candidates)
+    aims = candidates.target if candidates.closed is None else candidates.closed
+    around = candidates
+    if options.region_loss == "where":
+        ours, theirs = (
+            moved(cells, views.features.grid, network.region_side(views.features) // 2)
+            for cells, views in ((candidates.source, pairs.source), (aims, pairs.target))
+        )
+        around = replace(candidates, source=ours, target=theirs)
+    (source, source_cells), (target, target_cells) = pairs.regions(network, around)
     volume = network.volume("region", source, target)
     shift = candidates.source.shape[1]
     shifted = [int(k) for k in torch.arange(len(volume)).roll(-shift)]
@@ -209,7 +218,6 @@ def _region_loss(
     # A window is foreground by selection; pairs with fewer candidates fill up with cell 0, which must not count.
     counted = candidates.valid.flatten()
     if options.region_loss == "where":
-        aims = candidates.target if candidates.closed is None else candidates.closed
         here, there = (
             own_place(cells, centre).flatten()
             for cells, centre in ((source_cells, candidates.source), (target_cells, aims))
@@ -223,6 +231,19 @@ def _region_loss(
         options.margin,
         counted & counted[shifted],
     )
+
+
+def moved(cells: Tensor, grid: Grid, most: int) -> Tensor:
+    """Flat cells up to ``most`` rows and columns off, at random, inside the grid.
+
+    Windows in whose middle a match always lay would teach that the middle matches.
+
+    >>> moved(torch.tensor([4]), (3, 3), 0).tolist()
+    [4]
+    """
+    off = torch.randint(-most, most + 1, (2, *cells.shape), device=cells.device)
+    rows = (cells // grid[1] + off[0]).clamp(0, grid[0] - 1)
+    return rows * grid[1] + (cells % grid[1] + off[1]).clamp(0, grid[1] - 1)
 
 
 def own_place(cells: Tensor, wanted: Tensor) -> Tensor:

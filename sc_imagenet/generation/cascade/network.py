@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -268,36 +269,52 @@ class CascadeNetwork(nn.Module):
             stage: read another stage than the last, as a diagnostic.
         """
         stage = stage or self.options.stages
-        on_images: Stage = "image" if stage == "region" else stage
-        whole = self.volume(on_images, source, target)
-        temperature = self.options.temperature_of(on_images)
-        scores = self.reweighted(whole, source, target, source_saliency, target_saliency, temperature)
-        return self._by_regions(scores, source, target) if stage == "region" else scores
+        temperatures = (self.options.temperature_of(stage),)
+        return next(self.scores_at(temperatures, stage, source, target, source_saliency, target_saliency))
 
-    def _by_regions(self, scores: Tensor, source: Features, target: Features) -> Tensor:
-        """Image-level scores, raised within the target window that each source cell's best match lies in.
+    def scores_at(
+        self,
+        temperatures: Sequence[float],
+        stage: Stage,
+        source: Features,
+        target: Features,
+        source_saliency: Tensor | None = None,
+        target_saliency: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """What ``scores`` gives if a stage's volume is read at each of some temperatures."""
+        if stage != "region":
+            volume = self.volume(stage, source, target)
+            if stage == "pixel" and self.options.joined:
+                volume = (volume + self.volume("image", source, target)) / 2
+            for temperature in temperatures:
+                yield self.reweighted(volume, source, target, source_saliency, target_saliency, temperature)
+            return
+        image = self.scores(source, target, source_saliency, target_saliency, "image")
+        rows, cells = self._window_rows(image.argmax(2), source, target)
+        for temperature in temperatures:
+            probable = self.options.reading == "probability"
+            likely = (rows / temperature).softmax(2).sqrt() if probable else rows.relu()
+            inside = image.gather(2, cells) * likely
+            raised = 1 + inside / inside.amax(2, keepdim=True).clamp(min=1e-12)
+            yield image.scatter(2, cells, image.amax(2, keepdim=True) * raised)
 
-        The window's row of the region level's v_f decides between its cells.
+    def _window_rows(self, best: Tensor, source: Features, target: Features) -> tuple[Tensor, Tensor]:
+        """Each source cell's row of the region level's v_f, and its cells: (B, N, side^2) both.
+
+        The windows lie around the cell and around its best match by the image level (B, N). That level's scores are
+        raised within the target's window, whose row decides between its cells.
         """
-        batch, cells, _ = scores.shape
-        ours = torch.arange(cells, device=scores.device).expand(batch, -1)
-        rows = []
-        most = max(1, REGIONS_AT_ONCE // batch)
-        for part, best in zip(ours.split(most, 1), scores.argmax(2).split(most, 1)):
+        ours = torch.arange(best.shape[1], device=best.device).expand_as(best)
+        rows, cells = [], []
+        most = max(1, REGIONS_AT_ONCE // len(best))
+        for part, there in zip(ours.split(most, 1), best.split(most, 1)):
             source_windows, source_cells = self.regions(source, part)
-            target_windows, target_cells = self.regions(target, best)
+            target_windows, target_cells = self.regions(target, there)
             volume = self.volume("region", source_windows, target_windows).unflatten(0, part.shape)
             own = (source_cells == part[..., None]).int().argmax(2)  # the cell's place in its own window
-            row = volume.gather(2, own[..., None, None].expand(-1, -1, 1, volume.shape[3]))[:, :, 0]
-            image = scores.gather(1, part[..., None].expand(-1, -1, scores.shape[2]))
-            if self.options.reading == "probability":
-                likely = (row / self.options.temperature_of("region")).softmax(2).sqrt()
-            else:
-                likely = row.relu()
-            inside = image.gather(2, target_cells) * likely
-            raised = image.amax(2, keepdim=True) * (1 + inside / inside.amax(2, keepdim=True).clamp(min=1e-12))
-            rows.append(image.scatter(2, target_cells, raised))
-        return torch.cat(rows, 1)
+            rows.append(volume.gather(2, own[..., None, None].expand(-1, -1, 1, volume.shape[3]))[:, :, 0])
+            cells.append(target_cells)
+        return torch.cat(rows, 1), torch.cat(cells, 1)
 
     def match(
         self,

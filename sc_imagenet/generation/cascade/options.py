@@ -54,6 +54,8 @@ class NetworkOptions:
                      ended (see ``alarm``); () takes ``temperature``
     saliency         only foreground cells are candidates, and vote (Table 4, II without)
     region_side      side of a region window, in cells
+    joined           [R] the pixel stage is read by the mean of its volume and the image stage's; False is the literal
+                     text, its volume alone
     """
 
     stages: Stage = "pixel"
@@ -81,6 +83,7 @@ class NetworkOptions:
     temperatures: tuple[float, ...] = ()
     saliency: bool = True
     region_side: int = 5
+    joined: bool = True
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -329,14 +332,16 @@ class TrainingOptions:
 
 
 def read_as_then(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Saved options or arguments of a cascade; where they do not say how features were read, they now do."""
-    if "pooling" in saved:
-        return dict(saved)
-    lite0 = str(saved.get("backbone", LITE0)).split(".")[0] == LITE0
+    """Saved options or arguments of a cascade; where they do not say how it was read, they now do."""
     layers, network = saved.get("layers"), saved.get("network") or {}
-    before = {**BEFORE_POOLING, "layers": BEFORE_POOLING["layers"] if layers is None and lite0 else layers}
     if isinstance(network, Mapping):  # anything else is refused by whoever builds one of it
+        network = {"joined": False, **network}
+    if "pooling" in saved:
+        return {**saved, "network": network}
+    if isinstance(network, dict):
         network = {"balanced": False, **network}
+    lite0 = str(saved.get("backbone", LITE0)).split(".")[0] == LITE0
+    before = {**BEFORE_POOLING, "layers": BEFORE_POOLING["layers"] if layers is None and lite0 else layers}
     return {"size": 320, **saved, **before, "network": network}
 
 
@@ -349,7 +354,7 @@ def paper_options() -> TrainingOptions:
     ``pretrained`` must then name iBOT's released teacher.
     """
     network = NetworkOptions(
-        region_fold=1, window=4, hough_scales=(1.0,), reading="similarity", votes="relu", balanced=False
+        region_fold=1, window=4, hough_scales=(1.0,), reading="similarity", votes="relu", balanced=False, joined=False
     )
     return TrainingOptions(
         network=network,

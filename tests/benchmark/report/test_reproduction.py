@@ -215,7 +215,8 @@ def test_commands_of_the_generator_train_it_first():
         "--set views=1 --set optimiser=sgd --set lr=3e-05 --set weight_decay=0.0 --set batch=32 "
         "--set schedule=constant --set warmup=0 --set network.region_fold=1 "
         "--set network.window=4 --set network.hough_length=3 --set 'network.hough_scales=[1.0]' "
-        "--set network.reading=similarity --set network.votes=relu --set network.balanced=false",
+        "--set network.reading=similarity --set network.votes=relu --set network.balanced=false "
+        "--set network.joined=false",
         "scbench run cascade --checkpoint generator/hough_length-3/work/network/model --eval pf-pascal,pf-willow",
     )
     assert rows["(V) (I) L(RHM) = 5*"] == rows["(I) Full Procedure"]  # one run fills both

@@ -22,9 +22,9 @@ from sc_imagenet.data.batches import load_batches
 from sc_imagenet.data.load import load_dataset
 from sc_imagenet.data.pairs import PairDataset
 from sc_imagenet.data.roots import open_source
-from sc_imagenet.generation.cascade.alarm import loop_offsets
-from sc_imagenet.generation.cascade.network import load_network
-from sc_imagenet.generation.cascade.options import STAGES, TrainingOptions, paper_options, small_options
+from sc_imagenet.generation.cascade.alarm import TEMPERATURES, closing_of, loop_offsets
+from sc_imagenet.generation.cascade.network import CascadeNetwork, load_network
+from sc_imagenet.generation.cascade.options import STAGES, NetworkOptions, TrainingOptions, paper_options, small_options
 from sc_imagenet.generation.cascade.training_pairs import Draws
 from sc_imagenet.generation.cascade.view_features import Step, Views
 from sc_imagenet.generation.cascade.view_sources import WindowReader
@@ -193,6 +193,28 @@ def test_a_fixed_pattern_closes_loops_of_whole_images_but_not_those_that_begin_i
     pattern = [torch.eye(64)[None]] * 3
     assert loop_offsets(pattern, step).median() > 2
     assert loop_offsets(pattern, replace(step, source_views=other)).max() < 0.5
+
+
+@torch.no_grad()
+def test_a_stage_is_read_at_the_temperature_at_which_most_loops_close():
+    draw = torch.Generator().manual_seed(0)
+    tokens = F.normalize(torch.randn(4, 2, 16, 8, 8, generator=draw) + torch.randn(16, 8, 8, generator=draw), dim=2)
+    places = (View(left=0.2, top=0.2), View(), View(), View())
+    crop, source, target, between = (
+        Views(Features(each, each.mean((2, 3))), torch.ones(2, 64), torch.tensor(view.placement()).expand(2, -1))
+        for each, view in zip(tokens, places)
+    )
+    step = Step(source, target, between, crop, target)
+    network = CascadeNetwork(16, NetworkOptions(fold=2, saliency=False))
+    closed = {}
+    for temperature in TEMPERATURES:
+        network.options = replace(network.options, temperature=temperature)
+        legs = (crop, target), (target, between), (between, source)
+        off = loop_offsets([network.scores(a.features, b.features) for a, b in legs], step)
+        closed[temperature] = int((off <= 1).sum()), -float(off.median())
+    found = closing_of(network, "pixel", [step])
+    assert closed[found.temperature] == max(closed.values()) > min(closed.values())
+    assert found.offset == pytest.approx(-closed[found.temperature][1])
 
 
 def test_a_minute_of_training_on_toy_beats_the_frozen_features(tmp_path):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from sc_imagenet.core.errors import InputError
 from sc_imagenet.generation.cascade.losses import class_loss, pixel_loss, pooled_score
 from sc_imagenet.generation.cascade.network import MVAM, CascadeNetwork, load_network
-from sc_imagenet.generation.cascade.options import NetworkOptions
+from sc_imagenet.generation.cascade.options import STAGES, NetworkOptions
 from sc_imagenet.generation.cascade.pmps import (
     Matches,
     PlaceMatches,
@@ -253,3 +253,34 @@ def test_a_network_that_an_earlier_version_wrote_adds_to_its_volume_as_it_did():
     assert "outward.bias" in dict(
         CascadeNetwork(8, NetworkOptions(**before)).stages["pixel"].aggregation.named_parameters()
     )
+
+
+def test_the_pixel_stage_is_read_with_the_image_stage():
+    """By the mean of both volumes; the image stage alone, and the pixel stage where stages are not joined, as ever."""
+    source, target = features(2), features(2, seed=1)
+    torch.manual_seed(0)
+    network = CascadeNetwork(CHANNELS, SMALL)
+    with torch.no_grad():
+        for stage in ("image", "pixel"):
+            network.stage(stage).attention.layers[0].projection.weight.normal_(std=0.3)
+    image, pixel = (network.volume(stage, source, target) for stage in ("image", "pixel"))
+    for stage, joined, volume in (
+        ("pixel", True, (image + pixel) / 2),
+        ("pixel", False, pixel),
+        ("image", True, image),
+    ):
+        network.options = replace(SMALL, joined=joined)
+        wanted = network.reweighted(volume, source, target)
+        torch.testing.assert_close(network.scores(source, target, stage=stage), wanted)
+
+
+def test_scores_at_several_temperatures_are_those_of_each():
+    source, target = features(2), features(2, seed=1)
+    network = CascadeNetwork(CHANNELS, SMALL)
+    for stage in STAGES:
+        several = list(network.scores_at((0.05, 0.2), stage, source, target))
+        for temperature, scores in zip((0.05, 0.2), several):
+            temperatures = tuple(temperature if each == stage else SMALL.temperature for each in STAGES)
+            network.options = replace(SMALL, temperatures=temperatures)
+            torch.testing.assert_close(network.scores(source, target, stage=stage), scores)
+        network.options = SMALL

@@ -252,3 +252,21 @@ def test_options_are_told_apart_and_the_papers_are_stated():
     assert TrainingOptions.from_dict(paper.as_dict()) == paper
     with pytest.raises(InputError, match=r"unknown option 'epoch'\. Did you mean 'epochs'"):
         TrainingOptions.from_dict({"epoch": 3})
+
+
+def test_a_fixed_pattern_does_not_tell_where_in_a_window_a_match_lies():
+    """Matches lie in the middle of the windows that select; where lies anywhere in those that train."""
+    given = options(network={**SMALL, "region_fold": 5, "saliency": False}, loop_radius=0.0)
+    network = CascadeNetwork(12, given.network)
+    draw = torch.Generator().manual_seed(0)
+    tokens = F.normalize(1 + 0.3 * torch.randn(4, 12, 9, 9, generator=draw), dim=1)  # that match nearly alike
+    read = Features(tokens, tokens.mean((2, 3)))
+    pairs = TrainingPairs(views_of(read, View()), views_of(read, View()))
+    torch.manual_seed(0)
+    by_features = cascade_losses(network, pairs, given, ["region"])["region"].item()
+    middle = torch.tensor([0.0, 0.5, 1.0, 0.5, 0.0])
+    pattern = 0.3 * torch.einsum("a,b,c,d->abcd", middle, middle, middle, middle)
+    with torch.no_grad():
+        network.stage("region").aggregation.outward.bias += pattern.flatten()
+    torch.manual_seed(0)
+    assert cascade_losses(network, pairs, given, ["region"])["region"].item() > by_features
