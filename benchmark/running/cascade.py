@@ -398,7 +398,10 @@ class CascadeTraining(Training):
         """Let the image stage label as the pixel stage matches, where loops close better by that."""
         self.network.eval()
         held = self._held()
+        options = self.network.options
+        self.network.options = replace(options, joined=False)  # each as it would label
         image, pixel = (closing_of(self.network, stage, held) for stage in ("image", "pixel"))
+        self.network.options = options
         if pixel.offset < image.offset or not held:
             self.network.stage("image").load_state_dict(self.network.stage("pixel").state_dict())
             if "image" in self.checked:

@@ -22,9 +22,8 @@ from sc_imagenet.generation.cascade.views import carry_cells
 from sc_imagenet.geometry.correlation import inner_product
 
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14)  # that a stage may be read with
-NEAR = 1.0  # cells off, at most, of a loop that closes
 
-ScoresOf = Callable[[Views, Views], Iterator[Tensor]]  # at each of ``temperatures_of``
+ScoresOf = Callable[[Views, Views], Iterator[Tensor]]  # at each of some temperatures
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Closing:
     """How well loops close.
 
     offset       the median over foreground cells of how far off they come out, in cells; infinite if there are none
-    temperature  that the volume was read with: where most loops close
+    temperature  that the volume was read with
     """
 
     offset: float
@@ -40,40 +39,40 @@ class Closing:
 
 
 def closing_of(network: CascadeNetwork, stage: Stage, held: Sequence[Step]) -> Closing:
-    """How well a stage, read as at inference, closes loops, at the temperature that closes most."""
-    temperatures = temperatures_of(network)
+    """How well a stage, read as at inference, closes loops, at the temperature that closes them best.
+
+    The pixel stage is read at the one its loss is taken at.
+    """
+    temperatures = (network.options.temperature,) if stage == "pixel" else temperatures_of(network)
 
     def scores_of(source: Views, target: Views) -> Iterator[Tensor]:
         features = source.features, target.features
         return network.scores_at(temperatures, stage, *features, source.saliency, target.saliency)
 
-    return _best(network, scores_of, held)
+    return _best(temperatures, scores_of, held)
 
 
 def closing_of_features(network: CascadeNetwork, held: Sequence[Step]) -> Closing:
     """The same of the features that every stage begins with."""
+    temperatures = temperatures_of(network)
 
     def scores_of(source: Views, target: Views) -> Iterator[Tensor]:
         ours, theirs = source.features, target.features
         volume = inner_product(ours.tokens, theirs.tokens)
-        for temperature in temperatures_of(network):
+        for temperature in temperatures:
             yield network.reweighted(volume, ours, theirs, source.saliency, target.saliency, temperature)
 
-    return _best(network, scores_of, held)
+    return _best(temperatures, scores_of, held)
 
 
 @torch.no_grad()
-def _best(network: CascadeNetwork, scores_of: ScoresOf, held: Sequence[Step]) -> Closing:
-    offsets: dict[float, list[Tensor]] = {}
+def _best(temperatures: Sequence[float], scores_of: ScoresOf, held: Sequence[Step]) -> Closing:
+    offsets: dict[float, list[Tensor]] = {temperature: [] for temperature in temperatures}
     for step in held:
         legs = (step.source_views, step.target), (step.target, step.between), (step.between, step.source)
-        for temperature, scores in zip(temperatures_of(network), zip(*(scores_of(*leg) for leg in legs))):
-            offsets.setdefault(temperature, []).append(loop_offsets(scores, step))
-    found = {temperature: torch.cat(each) for temperature, each in offsets.items()}
-    if not any(map(len, found.values())):
-        return Closing(math.inf, network.options.temperature)
-    closings = [Closing(float(each.median()), temperature) for temperature, each in found.items()]
-    return max(closings, key=lambda each: (int((found[each.temperature] <= NEAR).sum()), -each.offset))
+        for temperature, scores in zip(temperatures, zip(*(scores_of(*leg) for leg in legs))):
+            offsets[temperature].append(loop_offsets(scores, step))
+    return Closing(*min((_median(each), temperature) for temperature, each in offsets.items()))
 
 
 def temperatures_of(network: CascadeNetwork) -> tuple[float, ...]:
@@ -100,3 +99,7 @@ def loop_offsets(scores: Iterable[Tensor], step: Step) -> Tensor:
     true = carry_cells(starts, step.source_views.placements, step.source.placements)
     off = (ends + 0.5 - true * true.new_tensor([columns, rows])).norm(dim=-1)
     return off[step.source_views.saliency >= FOREGROUND]
+
+
+def _median(parts: Sequence[Tensor]) -> float:
+    return float(torch.cat(list(parts)).median()) if any(map(len, parts)) else math.inf

@@ -196,7 +196,7 @@ def test_a_fixed_pattern_closes_loops_of_whole_images_but_not_those_that_begin_i
 
 
 @torch.no_grad()
-def test_a_stage_is_read_at_the_temperature_at_which_most_loops_close():
+def test_the_image_stage_is_read_at_the_temperature_that_closes_loops_best_the_pixel_stage_at_that_of_its_loss():
     draw = torch.Generator().manual_seed(0)
     tokens = F.normalize(torch.randn(4, 2, 16, 8, 8, generator=draw) + torch.randn(16, 8, 8, generator=draw), dim=2)
     places = (View(left=0.2, top=0.2), View(), View(), View())
@@ -211,10 +211,12 @@ def test_a_stage_is_read_at_the_temperature_at_which_most_loops_close():
         network.options = replace(network.options, temperature=temperature)
         legs = (crop, target), (target, between), (between, source)
         off = loop_offsets([network.scores(a.features, b.features) for a, b in legs], step)
-        closed[temperature] = int((off <= 1).sum()), -float(off.median())
-    found = closing_of(network, "pixel", [step])
-    assert closed[found.temperature] == max(closed.values()) > min(closed.values())
-    assert found.offset == pytest.approx(-closed[found.temperature][1])
+        closed[temperature] = float(off.median())
+    network.options = replace(network.options, temperature=0.1)
+    found = closing_of(network, "image", [step])
+    assert found.offset == pytest.approx(min(closed.values()))
+    assert closed[found.temperature] == pytest.approx(found.offset) != pytest.approx(max(closed.values()))
+    assert closing_of(network, "pixel", [step]).temperature == 0.1
 
 
 def test_a_minute_of_training_on_toy_beats_the_frozen_features(tmp_path):
