@@ -155,7 +155,7 @@ class GatedCrossAttention(nn.Module):
 #
 # image level   v_f of the pair -> PMPS -> candidate pairs of cells
 # region level  a window around each candidate in both images -> v_f of the windows -> PMPS -> the best pair of each
-# pixel level   v_f of the pair, supervised by what is left of those; what inference reads
+# pixel level   v_f of the pair, supervised by what is left of those; what inference reads, with the image level's
 
 REGIONS_AT_ONCE = 2**11  # windows of a pass where every cell of an image gets one
 SHARPNESS = 0.15  # temperature of the soft-argmax that reads the match

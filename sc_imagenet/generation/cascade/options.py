@@ -50,12 +50,12 @@ class NetworkOptions:
     balanced         [R] re-weighted scores are divided by the roots of their row's and their column's sum, so that no
                      target cell draws more sources than it is sure of
     temperature      [R] of every softmax over a volume
-    temperatures     [R] of each stage's volume at inference and for labels, chosen without labels when its training
-                     ended (see ``alarm``); () takes ``temperature``
+    temperatures     [R] of each stage's volume at inference and for labels; the image and the region stage's are chosen
+                     without labels when their training ended (see ``alarm``); () takes ``temperature``
     saliency         only foreground cells are candidates, and vote (Table 4, II without)
     region_side      side of a region window, in cells
-    joined           [R] the pixel stage is read by the mean of its volume and the image stage's; False is the literal
-                     text, its volume alone
+    joined           [R] the pixel stage is read by the mean of its volume and the image stage's, which few photographs
+                     mislead less; False is the literal text, its volume alone
     """
 
     stages: Stage = "pixel"
