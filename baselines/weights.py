@@ -29,7 +29,18 @@ def write_model(folder: Path, model: nn.Module, name: str | None, arguments: Map
     """Write how a model is built, then its weights; ``name`` is None for one that is not registered."""
     write_json(folder / CONFIG, {**({"model": name} if name else {}), **arguments})
     with atomic_path(folder / WEIGHTS) as temporary:
-        save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, temporary)
+        save_file(_apart(model.state_dict()), temporary)
+
+
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU, each with memory of its own: modules may share their weights, a file may not."""
+    apart: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for key, value in state.items():
+        own = value.detach().cpu().contiguous()
+        apart[key] = own.clone() if own.data_ptr() in seen else own
+        seen.add(own.data_ptr())
+    return apart
 
 
 def read_config(file: Path) -> tuple[str | None, dict[str, Any]]:

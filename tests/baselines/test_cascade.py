@@ -127,6 +127,19 @@ def test_a_network_of_an_earlier_version_is_read_as_it_was(tmp_path):
     assert not network.options.joined
 
 
+def test_stages_that_share_their_attention_are_saved_and_read(tmp_path):
+    cascade = Cascade(size=96, pretrained=False, network={**SMALL, "shared_attention": True}).eval()
+    with torch.no_grad():
+        cascade.network.stage("image").attention.layers[0].projection.weight.normal_()
+    cascade.save_pretrained(tmp_path)
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    read = Cascade.from_pretrained(tmp_path)
+    assert read.network.stage("pixel").attention is read.network.stage("image").attention
+    with torch.no_grad():
+        wanted = cascade(images[:1], images[1:]).volume
+        torch.testing.assert_close(read(images[:1], images[1:]).volume, wanted)
+
+
 def test_a_tag_behind_the_backbones_name_changes_nothing_and_no_network_is_one_line(tmp_path):
     then = {"backbone": "tf_efficientnet_lite0.in1k", "network": {"fold": 2}}
     assert read_as_then(then)["layers"] == [5, 7]
