@@ -28,19 +28,19 @@ FILES = (CONFIG, WEIGHTS, CARD)
 def write_model(folder: Path, model: nn.Module, name: str | None, arguments: Mapping[str, Any]) -> None:
     """Write how a model is built, then its weights; ``name`` is None for one that is not registered."""
     write_json(folder / CONFIG, {**({"model": name} if name else {}), **arguments})
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(_apart(model.state_dict()), temporary)
+    write_weights(folder / WEIGHTS, model)
 
 
-def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU, each with memory of its own: modules may share their weights, a file may not."""
-    apart: dict[str, Tensor] = {}
+def write_weights(path: Path, model: nn.Module) -> None:
+    """Write the weights of a model to a ``.safetensors`` file; modules may share theirs, the file has them twice."""
+    written: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for key, value in state.items():
+    for key, value in model.state_dict().items():
         own = value.detach().cpu().contiguous()
-        apart[key] = own.clone() if own.data_ptr() in seen else own
+        written[key] = own.clone() if own.data_ptr() in seen else own
         seen.add(own.data_ptr())
-    return apart
+    with atomic_path(path) as temporary:
+        save_file(written, temporary)
 
 
 def read_config(file: Path) -> tuple[str | None, dict[str, Any]]:

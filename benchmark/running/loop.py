@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from baselines.matcher import Matcher
 from baselines.recipe import Recipe
+from baselines.weights import write_weights
 from benchmark.running.encoding import EncodedPairs
 from benchmark.running.features import LIMIT, MB
 from benchmark.running.folder import (
@@ -224,7 +225,7 @@ class Training:
         if value > self.position.best_value:
             self.position.best_value, self.position.best_step = value, step
             if self.best is not None and self.accelerator.is_main_process:
-                save_weights(self.model, self.best)
+                write_weights(self.best, self.model)
         self.position.validated_step = step
         if log:
             log.write(step=step, epoch=step / self.epoch_steps, validation_pck=value)
@@ -370,10 +371,10 @@ class MatcherTraining(Training):
 
     def keep(self) -> None:
         """Write the last weights, the best ones where none were validated, and a summary."""
-        save_weights(self.matcher, self.folder.last)
+        write_weights(self.folder.last, self.matcher)
         if self.validate is None:
             self.position.best_step = self.position.step
-            save_weights(self.matcher, self.folder.best)
+            write_weights(self.folder.best, self.matcher)
         write_json(self.folder.trained, {**asdict(self.position), "peak_memory": peak_memory()})
 
 
@@ -394,12 +395,6 @@ class StepLoss(nn.Module):
     def forward(self, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
         """The loss of one step."""
         return {"loss": self.matcher.training_loss(batch, epoch)}
-
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights of a model to a ``.safetensors`` file."""
-    with atomic_path(path) as temporary:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
 
 
 # What a recipe makes of a model's parameters, and of its rates.
